@@ -1,0 +1,1 @@
+"""From utterances to batches: which go together, how they are padded, how they reach the network."""

@@ -1,0 +1,100 @@
+"""Features of utterances, computed or taken from a folder where they were kept."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindaudio_ds2.audio.features import compute_features
+from mindaudio_ds2.audio.io import read_audio
+from mindaudio_ds2.config import FeatureConfig
+from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.errors import AudioError, ManifestError
+from mindaudio_ds2.files import write_atomically
+
+ALGORITHM_VERSION = 1
+"""Part of every key. Count up when `audio.io` or `audio.features` gives other numbers for the same file and config."""
+
+MAX_DURATION_ERROR_SECONDS = 0.1
+"""How far the audio's length may be from the manifest's; plans and limits were made with the manifest's."""
+
+logger = logging.getLogger(__name__)
+
+
+def load_features(utterance: Utterance, config: FeatureConfig, cache_dir: Path | None) -> NDArray[np.float32]:
+    """Features of an utterance, the same bits with and without a cache.
+
+    Args:
+        utterance: its audio is read unless the cache has the features.
+        config: which features.
+        cache_dir: folder that keeps features between epochs and runs; None keeps nothing. A changed audio file (size
+            or time of change) or config gets an entry of its own. A damaged entry is reported in the log and replaced.
+
+    Returns:
+        (T, F) float32.
+
+    Raises:
+        AudioError: the audio cannot be used; names the utterance and the file.
+        ManifestError: the audio is longer or shorter than the manifest says.
+        OutputError: the cache cannot be written.
+    """
+    try:
+        features = _load(utterance, config, cache_dir)
+    except AudioError as error:
+        raise AudioError(f"utterance {utterance.id!r}: {error}") from error
+    _check_duration(utterance, len(features), config)
+    return features
+
+
+def _load(utterance: Utterance, config: FeatureConfig, cache_dir: Path | None) -> NDArray[np.float32]:
+    key = None if cache_dir is None else _make_key(utterance.audio_path, config)
+    if cache_dir is None or key is None:
+        return compute_features(read_audio(utterance.audio_path, config.sample_rate_hz), config)
+    path = cache_dir / key[:2] / f"{key}.npz"
+    kept = _read_entry(path, config.num_bins)
+    if kept is not None:
+        return kept
+    features = compute_features(read_audio(utterance.audio_path, config.sample_rate_hz), config)
+    write_atomically(path, lambda partial: np.savez(partial, features=features))
+    return features
+
+
+def _make_key(audio_path: str, config: FeatureConfig) -> str | None:
+    """Names the entry; None where there is no such file, which `read_audio` then says properly."""
+    path = os.path.abspath(audio_path)
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    parts = [ALGORITHM_VERSION, path, status.st_size, status.st_mtime_ns, dataclasses.asdict(config)]
+    return hashlib.sha1(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _read_entry(path: Path, num_bins: int) -> NDArray[np.float32] | None:
+    """Read an entry; None where there is none, or it is damaged."""
+    try:
+        with np.load(path) as entry:  # .npz rather than .npy, because it carries a checksum
+            features: NDArray[np.float32] = entry["features"]
+        if features.dtype != np.float32 or features.ndim != 2 or features.shape[1] != num_bins:
+            raise ValueError(f"{features.dtype} of shape {features.shape} is not what was written")
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged archive raises whatever its first wrong byte leads to
+        logger.warning("cached features %s are unusable (%s); they are computed anew", path, error)
+        return None
+    return features
+
+
+def _check_duration(utterance: Utterance, num_frames: int, config: FeatureConfig) -> None:
+    num_frames_expected = config.num_frames(utterance.duration_seconds)
+    if abs(num_frames - num_frames_expected) * config.hop_seconds > MAX_DURATION_ERROR_SECONDS:
+        raise ManifestError(
+            f"utterance {utterance.id!r}: duration_seconds is {utterance.duration_seconds:.3f} in the manifest, but "
+            f"{utterance.audio_path} lasts about {(num_frames - 1) * config.hop_seconds:.2f} s. The audio has changed "
+            "or the manifest was not made from it; run the recipe's prepare.py again"
+        )

@@ -1,0 +1,162 @@
+"""Checkpoints that describe themselves: weights, and the configuration that gives them meaning.
+
+A checkpoint is an ordinary MindSpore `.ckpt` with checksums. Beside the weights it holds one text entry named
+`mindaudio_ds2`: JSON with the format's version, the whole configuration (features, alphabet, network), and the state of
+the training. `last.ckpt` also holds the optimiser's moments, under `optimizer.`.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor
+from numpy.typing import NDArray
+
+from mindaudio_ds2.config import Config, from_mapping, to_mapping
+from mindaudio_ds2.errors import CheckpointError, ConfigError
+from mindaudio_ds2.files import write_atomically
+from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
+from mindaudio_ds2.text.alphabet import Alphabet
+
+ENTRY = "mindaudio_ds2"
+FORMAT_VERSION = 1
+OPTIMIZER_PREFIX = "optimizer."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory.
+
+    Attributes:
+        config: what the network was trained with.
+        weights: by parameter name; float32 arrays.
+        optimizer: the optimiser's state by parameter name; empty where there is none.
+        state: how far training had come; empty for a model that is not to be resumed.
+    """
+
+    config: Config
+    weights: dict[str, NDArray[np.float32]]
+    optimizer: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    path: str | Path,
+    config: Config,
+    weights: Iterable[Parameter],
+    optimizer: Iterable[Parameter],
+    state: dict[str, Any],
+) -> None:
+    """Write a checkpoint aside and rename it; whatever stood at `path` stays whole if that fails.
+
+    Args:
+        path: ends with `.ckpt`.
+        config: what the network is trained with.
+        weights: `DeepSpeech2.weights()`.
+        optimizer: the optimiser's state; empty to leave it out.
+        state: plain values that JSON can hold.
+
+    Raises:
+        OutputError: no space, no permission.
+    """
+    entry = {"format_version": FORMAT_VERSION, "config": to_mapping(config), "state": state}
+    # copies: MindSpore frees or overwrites a parameter's memory while graphs run
+    rows = [{"name": p.name, "data": Tensor(p.asnumpy().copy())} for p in weights]
+    rows += [{"name": OPTIMIZER_PREFIX + p.name, "data": Tensor(p.asnumpy().copy())} for p in optimizer]
+
+    def write(partial: Path) -> None:
+        try:
+            ms.save_checkpoint(rows, str(partial), append_dict={ENTRY: json.dumps(entry)}, crc_check=True)
+        except (RuntimeError, ValueError) as error:  # MindSpore hides the OSError behind these
+            raise OSError(str(error).strip().split("\n")[0]) from error
+        partial.chmod(0o644)
+
+    write_atomically(Path(path), write)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: missing, damaged, not ours, or of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
+    try:
+        entries = ms.load_checkpoint(str(path.resolve()), crc_check=True)
+    except Exception as error:  # MindSpore raises many kinds for damaged files
+        raise CheckpointError(
+            f"checkpoint {path} is damaged or not a MindSpore checkpoint; use another one, such as best.ckpt or "
+            f"last.ckpt of its run folder ({str(error).strip().split(chr(10))[0]})"
+        ) from None
+    text = entries.pop(ENTRY, None)
+    if not isinstance(text, str):
+        raise CheckpointError(
+            f"checkpoint {path} was not written by this package: it has no entry {ENTRY!r} that tells its features, "
+            "alphabet and network"
+        )
+    entry = json.loads(text)
+    if entry["format_version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"checkpoint {path} has format {entry['format_version']}, this package reads {FORMAT_VERSION}; "
+            "use the package version that wrote it, or a newer one"
+        )
+    try:
+        config = from_mapping(entry["config"], str(path))
+    except ConfigError as error:
+        raise CheckpointError(
+            f"checkpoint {path} holds a configuration that this version cannot use: {error}"
+        ) from error
+    arrays = {name: parameter.asnumpy() for name, parameter in entries.items()}
+    weights = {name: array for name, array in arrays.items() if not name.startswith(OPTIMIZER_PREFIX)}
+    optimizer = {
+        name.removeprefix(OPTIMIZER_PREFIX): array
+        for name, array in arrays.items()
+        if name.startswith(OPTIMIZER_PREFIX)
+    }
+    return Checkpoint(config, weights, optimizer, entry["state"])
+
+
+def fill(parameters: Iterable[Parameter], arrays: dict[str, NDArray[np.float32]], source: str) -> None:
+    """Set every parameter from `arrays`, strictly; nothing is changed unless all fit.
+
+    Raises:
+        CheckpointError: lists every missing, unknown and wrongly shaped entry.
+    """
+    by_name = {parameter.name: parameter for parameter in parameters}
+    problems = [f"missing {name}" for name in by_name if name not in arrays]
+    problems += [f"unknown {name}" for name in arrays if name not in by_name]
+    problems += [
+        f"{name} has shape {arrays[name].shape}, the network's has {tuple(parameter.shape)}"
+        for name, parameter in by_name.items()
+        if name in arrays and arrays[name].shape != tuple(parameter.shape)
+    ]
+    if problems:
+        shown = "\n  ".join(problems)
+        raise CheckpointError(
+            f"{source} does not fit this network; use the configuration it was trained with:\n  {shown}"
+        )
+    for name, parameter in by_name.items():
+        parameter.set_data(Tensor(arrays[name]))
+
+
+def build_network(config: Config) -> DeepSpeech2:
+    """A network with fresh weights, of the sizes that the configuration gives."""
+    return DeepSpeech2(config.model, config.features.num_bins, Alphabet(config.text).size)
+
+
+def restore_network(checkpoint: Checkpoint, source: str) -> DeepSpeech2:
+    """The network of a checkpoint, ready for evaluation.
+
+    Raises:
+        CheckpointError: weights and configuration disagree.
+    """
+    network = build_network(checkpoint.config)
+    fill(network.weights(), checkpoint.weights, source)
+    network.set_train(False)
+    return network

@@ -1,0 +1,492 @@
+"""Every knob of the package: frozen dataclasses with units, and the only reader of YAML.
+
+A YAML file holds every key, there is no inheritance and no hidden default: what the file says is what runs. Any key can
+be overridden on the command line by its dotted path. Four things are errors, each naming that path: an unknown key, a
+missing key, a value of the wrong type, and a value that is impossible.
+"""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from mindaudio_ds2.errors import ConfigError
+
+
+def _require(condition: bool, key: str, value: object, remedy: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}, which is impossible: {remedy}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which utterances."""
+
+    train_manifest: str
+    """Manifest to train on (path; relative paths count from the working folder)."""
+    dev_manifest: str
+    """Manifest scored after each epoch; chooses the best checkpoint (path)."""
+    test_manifest: str
+    """Manifest that eval.py scores (path). Training never reads it."""
+    min_duration_seconds: float
+    """Shorter training utterances are left out, counted and listed (seconds)."""
+    max_duration_seconds: float
+    """Longer training utterances are left out, counted and listed, never cropped (seconds)."""
+    max_excluded_share: float
+    """Largest share of the training utterances that may be left out before it is an error (0 to 1)."""
+    feature_cache_dir: str | None
+    """Folder that keeps computed features between epochs and runs; null computes them each time (path)."""
+
+    def __post_init__(self) -> None:
+        low, high = self.min_duration_seconds, self.max_duration_seconds
+        _require(0 <= low < high, "data.min_duration_seconds", low, f"choose 0 or more and below {high} s")
+        _require(0 <= self.max_excluded_share <= 1, "data.max_excluded_share", self.max_excluded_share, "0 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """From transcripts to labels."""
+
+    characters: str
+    """The alphabet without the blank, in the order of its label ids (text)."""
+    blank: Literal["first", "last"]
+    """Where the CTC blank stands among the label ids: before or after the characters."""
+    letter_case: Literal["upper", "lower", "keep"]
+    """What is done to a transcript's letters before they are looked up."""
+    unknown_character: Literal["error", "drop"]
+    """A character outside the alphabet stops the program, or is dropped and counted."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.characters), "text.characters", self.characters, "name at least one character")
+        repeated = sorted({c for c in self.characters if self.characters.count(c) > 1})
+        _require(not repeated, "text.characters", self.characters, f"{repeated} stand twice")
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureConfig:
+    """From sound to features. Training stores it in the checkpoint; every other verb reads it from there."""
+
+    sample_rate_hz: int
+    """All audio is resampled to this rate (Hz)."""
+    kind: Literal["log_spectrogram", "log_mel"]
+    """log(1 + magnitude) of a linear spectrogram, or log of mel band energies."""
+    window: Literal["hamming", "hann"]
+    """Window function of the short-time Fourier transform."""
+    window_seconds: float
+    """Length of a window (seconds)."""
+    hop_seconds: float
+    """Distance between frames (seconds)."""
+    fft_size: int
+    """Points of the Fourier transform, at least a window (samples)."""
+    num_mel_bands: int
+    """Bands of the log_mel features; not used by log_spectrogram (count)."""
+
+    def __post_init__(self) -> None:
+        _require(self.sample_rate_hz > 0, "features.sample_rate_hz", self.sample_rate_hz, "choose 16000, say")
+        _require(self.hop_samples > 0, "features.hop_seconds", self.hop_seconds, "at least one sample")
+        _require(self.window_samples > 1, "features.window_seconds", self.window_seconds, "at least two samples")
+        _require(
+            self.fft_size >= self.window_samples,
+            "features.fft_size",
+            self.fft_size,
+            f"a window has {self.window_samples} samples; choose at least that many points",
+        )
+        _require(
+            0 < self.num_mel_bands <= self.fft_size // 2,
+            "features.num_mel_bands",
+            self.num_mel_bands,
+            f"choose 1 to {self.fft_size // 2}",
+        )
+
+    @property
+    def window_samples(self) -> int:
+        """Length of a window in samples."""
+        return round(self.window_seconds * self.sample_rate_hz)
+
+    @property
+    def hop_samples(self) -> int:
+        """Distance between frames in samples."""
+        return round(self.hop_seconds * self.sample_rate_hz)
+
+    @property
+    def num_bins(self) -> int:
+        """F, the number of values in one frame of features."""
+        return self.num_mel_bands if self.kind == "log_mel" else self.fft_size // 2 + 1
+
+    def num_frames(self, duration_seconds: float) -> int:
+        """T, the number of frames that audio of this duration gives: one around every hop, both ends included."""
+        num_samples = math.ceil(duration_seconds * self.sample_rate_hz - 1e-6)
+        return 1 + num_samples // self.hop_samples
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchingConfig:
+    """How utterances are put together."""
+
+    bucket_edges_seconds: list[float]
+    """Utterances between two edges are batched together; one longer than the last edge shares its bucket (seconds)."""
+    max_batch_utterances: int
+    """Most utterances in a batch of one process (count)."""
+    max_batch_padded_seconds: float
+    """Most audio in a batch of one process, its padding included: utterances times the longest (seconds)."""
+    sortagrad: bool
+    """Go through the first epoch from short to long (paper, section 3.2)."""
+    prefetch_batches: int
+    """Batches prepared ahead of the step (count)."""
+
+    def __post_init__(self) -> None:
+        edges = self.bucket_edges_seconds
+        rising = all(a < b for a, b in zip(edges, edges[1:], strict=False))
+        _require(bool(edges) and edges[0] > 0 and rising, "batching.bucket_edges_seconds", edges, "positive and rising")
+        most = self.max_batch_utterances
+        _require(most > 0, "batching.max_batch_utterances", most, "at least 1")
+        seconds = self.max_batch_padded_seconds
+        _require(seconds > 0, "batching.max_batch_padded_seconds", seconds, "above 0")
+        _require(self.prefetch_batches > 0, "batching.prefetch_batches", self.prefetch_batches, "at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The network (Amodei et al. 2015, arXiv:1512.02595) and the switches in which its implementations differ."""
+
+    conv_channels: list[int]
+    """Output channels of each convolution (counts)."""
+    conv_kernel_frequency: list[int]
+    """Kernel size of each convolution across frequency; odd (bins)."""
+    conv_kernel_time: list[int]
+    """Kernel size of each convolution across time; odd (frames)."""
+    conv_stride_frequency: list[int]
+    """Stride of each convolution across frequency (bins)."""
+    conv_stride_time: list[int]
+    """Stride of each convolution across time (frames)."""
+    conv_bias: bool
+    """Whether the convolutions have a bias (deepspeech.pytorch: yes; MindAudio: no)."""
+    activation: Literal["clipped_relu", "tanh"]
+    """After the convolutions' batch norm: min(max(x, 0), 20) as in the paper, or tanh as in MindAudio."""
+    rnn_type: Literal["lstm", "gru"]
+    """Recurrent cell. On the CPU, MindSpore has a fast kernel for lstm only."""
+    rnn_num_layers: int
+    """Recurrent layers (count)."""
+    rnn_hidden_size: int
+    """H, units of a recurrent layer in each direction (count)."""
+    bidirectional: bool
+    """Both directions, summed; or forward only, with a lookahead convolution on top."""
+    lookahead_frames: int
+    """Output frames a forward-only network looks ahead, its own included; not used by bidirectional (frames)."""
+    rnn_batch_norm: bool
+    """Sequence-wise batch norm before each recurrent layer but the first (paper, section 3.2)."""
+    head_batch_norm: bool
+    """Sequence-wise batch norm before the output layer."""
+    head_bias: bool
+    """Whether the output layer has a bias."""
+    batch_norm_momentum: float
+    """Share of the old running statistics kept at each step (0 to 1)."""
+    batch_norm_epsilon: float
+    """Added to the variance."""
+
+    def __post_init__(self) -> None:
+        per_layer = [f.name for f in dataclasses.fields(self) if f.name.startswith("conv_") and f.name != "conv_bias"]
+        num_layers = len(self.conv_channels)
+        for name in per_layer:
+            values = getattr(self, name)
+            _require(
+                len(values) == num_layers > 0,
+                f"model.{name}",
+                values,
+                f"give one value for each of {num_layers} layers",
+            )
+            _require(all(v > 0 for v in values), f"model.{name}", values, "values are positive")
+            if "kernel" in name:
+                _require(
+                    all(v % 2 for v in values), f"model.{name}", values, "kernels are odd, so that they have a middle"
+                )
+        for name in ("rnn_num_layers", "rnn_hidden_size", "lookahead_frames", "batch_norm_epsilon"):
+            _require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "must be positive")
+        momentum = self.batch_norm_momentum
+        _require(0 <= momentum < 1, "model.batch_norm_momentum", momentum, "0 or more, below 1")
+
+    @property
+    def time_stride(self) -> int:
+        """Frames of features for one frame of output."""
+        return math.prod(self.conv_stride_time)
+
+    def num_output_frames(self, num_frames: int) -> int:
+        """S, the output frames for T frames of features. The one owner of this formula.
+
+        With odd kernels and half a kernel of padding on both sides, a convolution of stride s turns n frames into
+        (n - 1) // s + 1.
+        """
+        for stride in self.conv_stride_time:
+            num_frames = (num_frames - 1) // stride + 1
+        return num_frames
+
+    def num_output_bins(self, num_bins: int) -> int:
+        """Frequency bins that the convolutions leave of F."""
+        for stride in self.conv_stride_frequency:
+            num_bins = (num_bins - 1) // stride + 1
+        return num_bins
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """How gradients become updates."""
+
+    name: Literal["adam", "adamw"]
+    """Adam adds weight decay to the gradient; AdamW takes it off the weights (arXiv:1711.05101)."""
+    betas: tuple[float, float]
+    """Decay of the running mean and of the running square of the gradient (0 to 1)."""
+    epsilon: float
+    """Added to the root of the running square."""
+    weight_decay: float
+    """Decay of weight matrices and kernels; norms and biases are never decayed."""
+    max_gradient_norm: float
+    """Gradients are scaled down to this L2 norm over all parameters, where theirs is larger."""
+
+    def __post_init__(self) -> None:
+        _require(all(0 <= b < 1 for b in self.betas), "optimizer.betas", self.betas, "each 0 or more, below 1")
+        _require(self.epsilon > 0, "optimizer.epsilon", self.epsilon, "must be positive")
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        norm = self.max_gradient_norm
+        _require(norm > 0, "optimizer.max_gradient_norm", norm, "must be positive; choose a large one to clip nothing")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate at every step."""
+
+    name: Literal["constant", "exponential", "cosine"]
+    """After the warm-up: stay at the peak, multiply by decay_per_epoch each epoch, or fall along half a cosine."""
+    peak_learning_rate: float
+    """Highest learning rate."""
+    final_learning_rate: float
+    """Where the cosine ends; the others never go below it."""
+    warmup_epochs: float
+    """Linear rise from 0 to the peak (epochs)."""
+    decay_per_epoch: float
+    """Factor of the exponential schedule (0 to 1)."""
+
+    def __post_init__(self) -> None:
+        low, peak = self.final_learning_rate, self.peak_learning_rate
+        _require(peak > 0, "schedule.peak_learning_rate", peak, "must be positive")
+        _require(0 <= low <= peak, "schedule.final_learning_rate", low, "0 to the peak")
+        _require(self.warmup_epochs >= 0, "schedule.warmup_epochs", self.warmup_epochs, "0 or more")
+        _require(0 < self.decay_per_epoch <= 1, "schedule.decay_per_epoch", self.decay_per_epoch, "above 0, at most 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How long, and what is kept."""
+
+    epochs: int
+    """Passes over the training utterances (count)."""
+    early_stopping_epochs: int
+    """Stop when the dev WER has not fallen for so many epochs; 0 never stops early (epochs)."""
+    max_bad_steps: int
+    """Stop with an error after so many steps whose loss or gradient was not finite (count)."""
+    checkpoint_every_minutes: float
+    """Save last.ckpt at least so often, also within an epoch (minutes)."""
+    keep_every_epochs: int
+    """Also keep epoch_N.ckpt every so many epochs; 0 keeps none (epochs)."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs > 0, "training.epochs", self.epochs, "at least 1")
+        for name in ("early_stopping_epochs", "max_bad_steps", "keep_every_epochs"):
+            _require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "0 or more")
+        minutes = self.checkpoint_every_minutes
+        _require(minutes > 0, "training.checkpoint_every_minutes", minutes, "must be positive")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    run_dir: str
+    """Folder of this run: log, metrics, checkpoints, results (path)."""
+    device_target: Literal["CPU", "GPU", "Ascend"]
+    """Where the network runs."""
+    seed: int
+    """All randomness comes from it, the epoch and the utterance (integer)."""
+    data: DataConfig
+    text: TextConfig
+    features: FeatureConfig
+    batching: BatchingConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    training: TrainingConfig
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+        longest, last_edge = self.data.max_duration_seconds, self.batching.bucket_edges_seconds[-1]
+        padded = self.batching.max_batch_padded_seconds
+        _require(
+            longest <= padded,
+            "batching.max_batch_padded_seconds",
+            padded,
+            f"one utterance may have data.max_duration_seconds = {longest} s; choose at least that",
+        )
+        _require(
+            longest <= last_edge,
+            "batching.bucket_edges_seconds",
+            self.batching.bucket_edges_seconds,
+            f"the last edge must reach data.max_duration_seconds = {longest} s",
+        )
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """A dataclass of this module as plain nested dicts and lists, as in its YAML."""
+    plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(_listed(dataclasses.asdict(config)), sort_keys=False))
+    return plain
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def from_mapping(mapping: Mapping[str, Any], source: str, cls: type = Config) -> Any:
+    """Build a `cls` from nested plain values, strictly.
+
+    Args:
+        mapping: every key of `cls`, nested as in the YAML.
+        source: where it comes from, for the error's text.
+        cls: `Config` or one of its sections.
+
+    Raises:
+        ConfigError: unknown, missing, mistyped or impossible keys, by dotted path.
+    """
+    _check_keys(mapping, cls, source)
+    parser = _new_parser("")
+    parser.add_class_arguments(cls, None)
+    return _instantiate(parser, lambda: parser.parse_object(dict(mapping)), source, cls)
+
+
+def read_config(path: str | Path) -> Config:
+    """Read a YAML file into a `Config`, strictly.
+
+    Raises:
+        ConfigError: no such file, not YAML, or unknown, missing, mistyped or impossible keys, by dotted path.
+    """
+    config: Config = from_mapping(_read_yaml(path), str(path))
+    return config
+
+
+def parse_command_line(
+    description: str,
+    arguments: Sequence[str],
+    add_options: Callable[[ArgumentParser], None],
+    default_path: Path | None,
+) -> tuple[Config | None, Any]:
+    """Parse a verb's command line: `-c FILE`, the verb's own options, and `--any.key VALUE` overrides.
+
+    Args:
+        description: the first lines of `--help`.
+        arguments: without the program's name.
+        add_options: adds the verb's own options to the parser.
+        default_path: the YAML used without `-c`; None where a verb can do without one.
+
+    Returns:
+        The configuration (None without a YAML) and the verb's own options as attributes.
+
+    Raises:
+        ConfigError: see `read_config`; also for unknown options.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("-c", "--config")
+    path = finder.parse_known_args(list(arguments))[0].config or default_path
+    parser = _new_parser(description)
+    shown = f" (default: {default_path})" if default_path else ""
+    parser.add_argument("-c", "--config", metavar="FILE", help=f"YAML with every key{shown}")
+    add_options(parser)
+    options = {action.dest for action in parser._actions}
+    if path is None:
+        return None, _parse(parser, lambda: parser.parse_args(list(arguments)), "the command line")
+    mapping = _read_yaml(path)
+    from_mapping(mapping, str(path))  # the file must be right by itself, before anything overrides it
+    parser.add_class_arguments(Config, None)
+    parser.set_defaults(_flatten(mapping))
+    namespace = _parse(parser, lambda: parser.parse_args(list(arguments)), "the command line")
+    chosen = {key: value for key, value in namespace.as_dict().items() if key not in options}
+    config: Config = from_mapping(_listed(chosen), "the command line")
+    return config, namespace
+
+
+def _new_parser(description: str) -> ArgumentParser:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    return ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+
+
+def _read_yaml(path: str | Path) -> dict[str, Any]:
+    from jsonargparse import get_loader
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        mapping = get_loader("yaml")(text)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; name one of hparams/*.yaml with -c") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not readable YAML: {error}") from error
+    if not isinstance(mapping, dict):
+        raise ConfigError(f"{path} must be a mapping of keys to values; copy one of hparams/*.yaml")
+    return mapping
+
+
+def _check_keys(mapping: Mapping[str, Any], cls: type, source: str) -> None:
+    _check_shape(mapping, cls, source)
+    unknown, missing = _compare_keys(mapping, cls, "")
+    if unknown:
+        raise ConfigError(f"{source}: unknown key {', '.join(unknown)}; --help lists all keys")
+    if missing:
+        raise ConfigError(f"{source}: missing key {', '.join(missing)}; every key must be given, see hparams/*.yaml")
+
+
+def _check_shape(mapping: Mapping[str, Any], cls: type, source: str) -> None:
+    sections = {field.name for field in dataclasses.fields(cls) if dataclasses.is_dataclass(field.type)}
+    for key, value in mapping.items():
+        if key in sections and not isinstance(value, Mapping):
+            raise ConfigError(f"{source}: {key} is {value!r}, but must be a mapping of keys; see hparams/*.yaml")
+    for key, value in _flatten(mapping).items():
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            raise ConfigError(f"{source}: {key} is {value!r}; give a finite number")
+
+
+def _compare_keys(mapping: Mapping[str, Any], cls: type, prefix: str) -> tuple[list[str], list[str]]:
+    fields = {field.name: field.type for field in dataclasses.fields(cls)}
+    unknown = [f"{prefix}{key}" for key in mapping if key not in fields]
+    missing = [f"{prefix}{key}" for key in fields if key not in mapping]
+    for key, kind in fields.items():
+        section = mapping.get(key)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(section, Mapping):
+            inner_unknown, inner_missing = _compare_keys(section, kind, f"{prefix}{key}.")
+            unknown += inner_unknown
+            missing += inner_missing
+    return unknown, missing
+
+
+def _flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _parse(parser: ArgumentParser, parse: Callable[[], Any], source: str) -> Any:
+    try:
+        return parse()
+    except ArgumentError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def _instantiate(parser: ArgumentParser, parse: Callable[[], Any], source: str, cls: type) -> Any:
+    namespace = parser.instantiate(_parse(parser, parse, source))
+    return cls(**{field.name: namespace[field.name] for field in dataclasses.fields(cls)})

@@ -1,0 +1,1 @@
+"""Corpora: manifests, and getting the original archives."""

@@ -1,0 +1,157 @@
+"""The manifest: one utterance a line, as JSON. It is the contract between recipes and the package.
+
+A line reads `{"id": "an406-fcaw-b", "audio_path": "wav/an406-fcaw-b.flac", "duration_seconds": 2.99,
+"transcript": "RUBOUT G M E F THREE NINE", "speaker": "fcaw"}`. Relative audio paths count from the manifest's folder.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mindaudio_ds2.errors import ManifestError
+from mindaudio_ds2.files import write_text
+
+MAX_PROBLEMS_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One recording with its reference.
+
+    Attributes:
+        id: unique in its manifest; names the utterance in logs, errors and results.
+        audio_path: any file that `audio.io` reads; absolute once read from a manifest.
+        duration_seconds: length of the audio, at full precision (samples / rate).
+        transcript: what is said; never empty.
+        speaker: who says it; empty where unknown.
+    """
+
+    id: str
+    audio_path: str
+    duration_seconds: float
+    transcript: str
+    speaker: str = ""
+
+    def __post_init__(self) -> None:
+        problem = _find_problem(self)
+        if problem:
+            raise ManifestError(f"utterance {self.id!r}: {problem}")
+
+
+def _find_problem(utterance: Utterance) -> str | None:
+    for name in ("id", "audio_path", "transcript", "speaker"):
+        value = getattr(utterance, name)
+        if not isinstance(value, str):
+            return f"{name} must be text, found {value!r}"
+    duration = utterance.duration_seconds
+    if not isinstance(duration, (int, float)) or isinstance(duration, bool) or not math.isfinite(duration):
+        return f"duration_seconds must be a number of seconds, found {duration!r}"
+    if duration <= 0:
+        return f"duration_seconds must be positive, found {duration!r}; remove the utterance or re-record it"
+    if not utterance.id.strip():
+        return "the id is empty; give every utterance a name of its own"
+    if not utterance.audio_path:
+        return "audio_path is empty"
+    if not utterance.transcript.strip():
+        return "the transcript is empty; write what is said, or remove the line"
+    return None
+
+
+def read_manifest(path: str | Path) -> list[Utterance]:
+    """Read and validate a manifest.
+
+    Args:
+        path: a JSON-lines file, see the module's text.
+
+    Returns:
+        The utterances in the file's order, with absolute audio paths. Audio files are not opened here.
+
+    Raises:
+        ManifestError: missing, empty or not readable; or lines that are no utterance or repeat an id. The message
+            lists the first of them with their line numbers and says how many there are.
+    """
+    path = Path(path)
+    utterances: list[Utterance] = []
+    problems: list[str] = []
+    lines_by_id: dict[str, int] = {}
+    folder = path.absolute().parent
+    for number, line in enumerate(_read_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            utterance = _parse_line(line, folder)
+        except ManifestError as error:
+            problems.append(f"line {number}: {error}")
+            continue
+        first = lines_by_id.setdefault(utterance.id, number)
+        if first != number:
+            problems.append(f"line {number}: id {utterance.id!r} already stands on line {first}; ids must differ")
+        utterances.append(utterance)
+    if problems:
+        shown = "\n  ".join(problems[:MAX_PROBLEMS_SHOWN])
+        raise ManifestError(f"manifest {path} has {len(problems)} unusable lines; mend or remove them:\n  {shown}")
+    if not utterances:
+        raise ManifestError(f"manifest {path} is empty; run the recipe's prepare.py, or write one line an utterance")
+    return utterances
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise ManifestError(
+            f"manifest {path} does not exist; make it with a recipe's prepare.py, or set the right path"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"manifest {path} cannot be read as UTF-8 text: {error}") from error
+
+
+def _parse_line(line: str, folder: Path) -> Utterance:
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"not JSON ({error.msg}): {line[:80]!r}") from None
+    if not isinstance(row, dict):
+        raise ManifestError(f"must be a JSON object, found {line[:80]!r}")
+    missing = {"id", "audio_path", "duration_seconds", "transcript"} - row.keys()
+    unknown = row.keys() - {"id", "audio_path", "duration_seconds", "transcript", "speaker"}
+    if missing or unknown:
+        raise ManifestError(f"missing keys {sorted(missing)}, unknown keys {sorted(unknown)}")
+    if isinstance(row["audio_path"], str) and row["audio_path"]:
+        row["audio_path"] = f"{folder / row['audio_path']}"
+    return Utterance(**row)
+
+
+def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
+    """Write a manifest, all or nothing. Audio below the manifest's folder is written as a relative path.
+
+    Raises:
+        ManifestError: an id stands twice.
+        OutputError: the file cannot be written.
+    """
+    path = Path(path)
+    folder = path.absolute().parent
+    seen: set[str] = set()
+    lines = []
+    for utterance in utterances:
+        if utterance.id in seen:
+            raise ManifestError(f"id {utterance.id!r} would stand twice in {path}; ids must differ")
+        seen.add(utterance.id)
+        lines.append(json.dumps(_to_row(utterance, folder), ensure_ascii=False))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _to_row(utterance: Utterance, folder: Path) -> dict[str, Any]:
+    audio_path = Path(utterance.audio_path)
+    if audio_path.is_relative_to(folder):
+        audio_path = audio_path.relative_to(folder)
+    return {
+        "id": utterance.id,
+        "audio_path": str(audio_path),
+        "duration_seconds": utterance.duration_seconds,
+        "transcript": utterance.transcript,
+        "speaker": utterance.speaker,
+    }

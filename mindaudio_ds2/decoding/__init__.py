@@ -1,0 +1,1 @@
+"""From the network's log probabilities to text, and how many errors that text holds."""

@@ -1,0 +1,112 @@
+"""Errors counted in integers, so that counts of any shards add up to the whole; rates are divided last."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import jiwer
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCounts:
+    """Errors of one or many utterances. Add them with `+`, starting from `ErrorCounts()`.
+
+    Attributes:
+        num_utterances: utterances counted.
+        num_words: words in the references.
+        substitutions: words that stand for another word of the reference.
+        deletions: words of the reference that are missing.
+        insertions: words that the reference does not have.
+        num_characters: characters in the references, spaces between words included.
+        character_errors: substituted, deleted and inserted characters.
+    """
+
+    num_utterances: int = 0
+    num_words: int = 0
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+    num_characters: int = 0
+    character_errors: int = 0
+
+    def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
+        """The counts of both together."""
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return ErrorCounts(*(mine + theirs for mine, theirs in pairs))
+
+    @property
+    def word_errors(self) -> int:
+        """Substitutions, deletions and insertions of words."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def wer(self) -> float:
+        """Word error rate, a fraction that can exceed 1; NaN where the references have no words."""
+        return self.word_errors / self.num_words if self.num_words else math.nan
+
+    @property
+    def cer(self) -> float:
+        """Character error rate, a fraction that can exceed 1; NaN where the references have no characters."""
+        return self.character_errors / self.num_characters if self.num_characters else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedWord:
+    """One place of an alignment: equal words, a substitution, or a word on one side only.
+
+    Attributes:
+        reference: the word of the reference, or None for an insertion.
+        hypothesis: the word of the hypothesis, or None for a deletion.
+    """
+
+    reference: str | None
+    hypothesis: str | None
+
+
+def count_errors(reference: str, hypothesis: str) -> ErrorCounts:
+    """Compare one utterance with its reference by the least number of edits (Levenshtein).
+
+    White space counts as one space between words, and not at all at the ends. Nothing else is changed: the caller
+    brings both texts to the same letter case.
+
+    Args:
+        reference: what was said.
+        hypothesis: what was recognised.
+
+    Returns:
+        The counts of this utterance. An empty reference counts every word and character as inserted.
+    """
+    reference, hypothesis = " ".join(reference.split()), " ".join(hypothesis.split())
+    num_words, num_characters = len(reference.split()), len(reference)
+    if not reference:  # jiwer takes no empty reference for words
+        return ErrorCounts(1, insertions=len(hypothesis.split()), character_errors=len(hypothesis))
+    words = jiwer.process_words(reference, hypothesis)
+    characters = jiwer.process_characters(reference, hypothesis)
+    character_errors = characters.substitutions + characters.deletions + characters.insertions
+    return ErrorCounts(
+        1, num_words, words.substitutions, words.deletions, words.insertions, num_characters, character_errors
+    )
+
+
+def align_words(reference: str, hypothesis: str) -> list[AlignedWord]:
+    """Set a hypothesis beside its reference, word by word, with the edits that `count_errors` counts.
+
+    Args:
+        reference: what was said.
+        hypothesis: what was recognised.
+
+    Returns:
+        The places in order. Without those whose hypothesis is None, the hypothesis; likewise the reference.
+    """
+    said, recognised = reference.split(), hypothesis.split()
+    if not said:
+        return [AlignedWord(None, word) for word in recognised]
+    aligned = []
+    for chunk in jiwer.process_words(" ".join(said), " ".join(recognised)).alignments[0]:
+        left: list[str | None] = [*said[chunk.ref_start_idx : chunk.ref_end_idx]]
+        right: list[str | None] = [*recognised[chunk.hyp_start_idx : chunk.hyp_end_idx]]
+        length = max(len(left), len(right))
+        left += [None] * (length - len(left))
+        right += [None] * (length - len(right))
+        aligned += [AlignedWord(*pair) for pair in zip(left, right, strict=True)]
+    return aligned

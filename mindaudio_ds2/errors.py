@@ -1,0 +1,75 @@
+"""What can go wrong, said so that the reader knows what to do next.
+
+Every error that bad input can cause is a `DeepSpeechError`. Its text names the file, key or utterance, the value
+found, and the remedy. The verbs print the text and exit with status 2; a traceback always means a defect of ours.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+class DeepSpeechError(Exception):
+    """The root of all errors that input, configuration or the machine can cause."""
+
+    exit_status = 2
+
+
+class ConfigError(DeepSpeechError):
+    """A configuration key is unknown, missing, of the wrong type or impossible. Names the dotted path."""
+
+
+class ManifestError(DeepSpeechError):
+    """A manifest or one of its utterances cannot be used. Names the file and the line or utterance id."""
+
+
+class AudioError(DeepSpeechError):
+    """An audio file is missing, unreadable, empty or holds samples that are not finite. Names the file."""
+
+
+class CheckpointError(DeepSpeechError):
+    """A checkpoint is missing, damaged, foreign, or of another network or alphabet. Names the file."""
+
+
+class DeviceError(DeepSpeechError):
+    """The device asked for is not there, or cannot do what was asked."""
+
+
+class TrainingError(DeepSpeechError):
+    """Training cannot go on: too many steps that were not finite, or nothing left to train on."""
+
+
+class OutputError(DeepSpeechError):
+    """A result cannot be written: no permission, no space, or something in the way. Names the path."""
+
+
+class Interrupted(DeepSpeechError):
+    """A signal ended the work in good order. Says how to go on.
+
+    Args:
+        message: what was saved, and how to continue.
+        signal_number: the signal; the exit status is 128 more, as shells expect.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + signal_number
+
+
+def exit_on_error(main: Callable[[], Any]) -> Callable[[], None]:
+    """Decorate a verb: print a `DeepSpeechError` as one message and exit with its status, without a traceback."""
+
+    @functools.wraps(main)
+    def run() -> None:
+        try:
+            main()
+        except DeepSpeechError as error:
+            kind = "stopped" if isinstance(error, Interrupted) else "error"
+            print(f"{kind}: {error}", file=sys.stderr)
+            sys.exit(error.exit_status)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+
+    return run

@@ -1,0 +1,217 @@
+"""Scoring: every utterance of a manifest exactly once, errors as integers, the hypotheses beside their references."""
+
+import dataclasses
+import datetime
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
+from mindaudio_ds2.batching.plan import plan_evaluation
+from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
+from mindaudio_ds2.decoding.greedy import decode_greedy
+from mindaudio_ds2.decoding.metrics import AlignedWord, ErrorCounts, align_words, count_errors
+from mindaudio_ds2.files import write_text
+from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, feature_signature
+from mindaudio_ds2.runtime import describe_environment
+from mindaudio_ds2.text.alphabet import Alphabet
+
+
+@dataclass(frozen=True)
+class ScoredUtterance:
+    """An utterance, what was recognised, and how wrong that is."""
+
+    utterance: Utterance
+    reference: str
+    hypothesis: str
+    counts: ErrorCounts
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A scored manifest.
+
+    Attributes:
+        utterances: in the manifest's order.
+        audio_seconds: duration of all utterances.
+        wall_seconds: time to load, recognise and decode them, compiling included.
+    """
+
+    utterances: tuple[ScoredUtterance, ...]
+    audio_seconds: float
+    wall_seconds: float
+
+    @property
+    def counts(self) -> ErrorCounts:
+        """Errors of all utterances together."""
+        return sum((scored.counts for scored in self.utterances), ErrorCounts())
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of work for a second of audio."""
+        return self.wall_seconds / self.audio_seconds
+
+    def worst(self, count: int) -> list[ScoredUtterance]:
+        """The utterances with most word errors, then most character errors."""
+        ranked = sorted(self.utterances, key=lambda s: (s.counts.word_errors, s.counts.character_errors), reverse=True)
+        return ranked[:count]
+
+
+class Evaluator:
+    """A network and one manifest, ready to be scored again and again.
+
+    Args:
+        recognizer: the network with its log-softmax.
+        utterances: what is scored.
+        config: features, alphabet and network as the recognizer was trained with; batching as wished.
+    """
+
+    def __init__(self, recognizer: Recognizer, utterances: Sequence[Utterance], config: Config) -> None:
+        self.recognizer = recognizer
+        self.utterances = utterances
+        self.alphabet = Alphabet(config.text)
+        self.references = [self.alphabet.normalize(utterance.transcript) for utterance in utterances]
+        self.seconds_per_frame = config.features.hop_seconds * config.model.time_stride
+        self.plan = plan_evaluation(
+            [utterance.duration_seconds for utterance in utterances],
+            config.batching,
+            num_frames=config.features.num_frames,
+        )
+        no_labels = [np.zeros(0, dtype=np.int32)] * len(utterances)
+        self.loader = open_loader(utterances, no_labels, config)
+        if config.model.rnn_type == "lstm":
+            recognizer.set_inputs(*feature_signature(config.features.num_bins))
+
+    def run(self, watch: Iterable[TensorBatch] | None = None) -> Evaluation:
+        """Score every utterance.
+
+        Args:
+            watch: the batches to go through, where somebody wants to look on; else those of the plan.
+        """
+        self.recognizer.set_train(False)
+        started = time.monotonic()
+        scored: dict[int, ScoredUtterance] = {}
+        for batch in self.batches() if watch is None else watch:
+            log_probs, lengths = self.recognizer(batch.features, batch.feature_lengths)
+            hypotheses = decode_greedy(log_probs.asnumpy(), lengths.asnumpy(), self.alphabet, self.seconds_per_frame)
+            for index, hypothesis in zip(batch.indices, hypotheses, strict=True):
+                assert index not in scored, "an utterance is scored once"
+                scored[index] = self._score(index, hypothesis.text)
+        assert len(scored) == len(self.utterances), "every utterance is scored"
+        ordered = tuple(scored[index] for index in range(len(scored)))
+        audio_seconds = sum(utterance.duration_seconds for utterance in self.utterances)
+        return Evaluation(ordered, audio_seconds, time.monotonic() - started)
+
+    def batches(self) -> Iterable[TensorBatch]:
+        """The batches of the plan, from short to long."""
+        return self.loader.iterate(self.plan)
+
+    def _score(self, index: int, hypothesis: str) -> ScoredUtterance:
+        reference = self.references[index]
+        return ScoredUtterance(self.utterances[index], reference, hypothesis, count_errors(reference, hypothesis))
+
+
+def evaluate_checkpoint(
+    checkpoint_path: str | Path, config: Config | None, manifest_path: str | None, output_dir: str | None
+) -> tuple[Evaluation, Path]:
+    """Score a manifest with a checkpoint and write `eval_<manifest>.json` and `eval_<manifest>_utterances.jsonl`.
+
+    Features, alphabet and network come from the checkpoint; batching and the test manifest from `config`.
+
+    Args:
+        checkpoint_path: a checkpoint of ours.
+        config: None takes the checkpoint's own.
+        manifest_path: None takes `data.test_manifest`.
+        output_dir: None takes the checkpoint's folder.
+
+    Returns:
+        The scores, and the path of the summary.
+
+    Raises:
+        CheckpointError, ManifestError, AudioError, OutputError: see their places.
+    """
+    checkpoint = load_checkpoint(checkpoint_path)
+    network = restore_network(checkpoint, str(checkpoint_path))
+    run = config or checkpoint.config
+    own = checkpoint.config
+    config = dataclasses.replace(run, features=own.features, text=own.text, model=own.model)
+    manifest = manifest_path or config.data.test_manifest
+    evaluation = Evaluator(Recognizer(network), read_manifest(manifest), config).run()
+    split = Path(manifest).stem
+    folder = Path(output_dir) if output_dir else Path(checkpoint_path).parent
+    rows = [json.dumps(_to_row(scored), ensure_ascii=False) for scored in evaluation.utterances]
+    write_text(folder / f"eval_{split}_utterances.jsonl", "\n".join(rows) + "\n")
+    summary = {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+        **describe_environment(),
+        "checkpoint": str(checkpoint_path),
+        "manifest": str(manifest),
+        "num_parameters": count_parameters(network),
+        "train_state": checkpoint.state,
+        "decoder": "greedy",
+        "split": split,
+        **summarize(evaluation),
+    }
+    path = folder / f"eval_{split}.json"
+    write_text(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    return evaluation, path
+
+
+def summarize(evaluation: Evaluation) -> dict[str, Any]:
+    """Counts and rates of an evaluation as plain values; rates are fractions."""
+    counts = evaluation.counts
+    return {
+        **dataclasses.asdict(counts),
+        "word_errors": counts.word_errors,
+        "wer": counts.wer,
+        "cer": counts.cer,
+        "audio_seconds": evaluation.audio_seconds,
+        "wall_seconds": evaluation.wall_seconds,
+        "real_time_factor": evaluation.real_time_factor,
+    }
+
+
+def show(evaluation: Evaluation, num_worst: int) -> str:
+    """A table of the rates and the worst utterances, their words set below each other."""
+    counts = evaluation.counts
+    lines = [
+        f"{counts.num_utterances} utterances, {evaluation.audio_seconds / 60:.1f} min of audio, "
+        f"real-time factor {evaluation.real_time_factor:.3f}",
+        f"WER {100 * counts.wer:6.2f} %   {counts.word_errors} errors in {counts.num_words} words "
+        f"({counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted)",
+        f"CER {100 * counts.cer:6.2f} %   {counts.character_errors} errors in {counts.num_characters} characters",
+    ]
+    worst = [scored for scored in evaluation.worst(num_worst) if scored.counts.character_errors]
+    if worst:
+        lines.append("worst utterances:")
+    for scored in worst:
+        lines.append(f"  {scored.utterance.id}: {scored.counts.word_errors} of {scored.counts.num_words} words wrong")
+        lines += [f"    {line}" for line in _set_below(align_words(scored.reference, scored.hypothesis))]
+    return "\n".join(lines)
+
+
+def _set_below(alignment: list[AlignedWord]) -> tuple[str, str]:
+    pairs = [(word.reference or "*", word.hypothesis or "*") for word in alignment]
+    widths = [max(len(reference), len(hypothesis)) for reference, hypothesis in pairs]
+    reference = " ".join(left.ljust(width) for (left, _), width in zip(pairs, widths, strict=True))
+    hypothesis = " ".join(right.ljust(width) for (_, right), width in zip(pairs, widths, strict=True))
+    return f"ref {reference.rstrip()}", f"hyp {hypothesis.rstrip()}"
+
+
+def _to_row(scored: ScoredUtterance) -> dict[str, Any]:
+    return {
+        "id": scored.utterance.id,
+        "reference": scored.reference,
+        "hypothesis": scored.hypothesis,
+        "word_errors": scored.counts.word_errors,
+        "num_words": scored.counts.num_words,
+        "character_errors": scored.counts.character_errors,
+        "num_characters": scored.counts.num_characters,
+    }

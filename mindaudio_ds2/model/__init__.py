@@ -1,0 +1,1 @@
+"""The network: from features to logits."""

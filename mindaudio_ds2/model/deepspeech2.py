@@ -1,0 +1,134 @@
+"""DeepSpeech2 (Amodei et al. 2015, arXiv:1512.02595): convolutions, recurrent layers, one linear layer, CTC.
+
+Shapes: B batch, T input frames, S output frames, F frequency bins, C channels, H hidden units, V alphabet with blank.
+"""
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
+
+from mindaudio_ds2.config import ModelConfig
+from mindaudio_ds2.model.layers import Lookahead, MaskedBatchNorm, MaskedConv, Recurrent, make_mask
+
+
+class DeepSpeech2(nn.Cell):
+    """From features to logits.
+
+    Weights start as in PyTorch: uniform in +-1 / sqrt(fan in) for convolutions and the output layer, +-1 / sqrt(H) for
+    recurrent layers; batch norm starts at gamma 1, beta 0.
+
+    Has run on the CPU only.
+
+    Args:
+        config: sizes and switches.
+        num_bins: F of the features.
+        alphabet_size: V.
+    """
+
+    def __init__(self, config: ModelConfig, num_bins: int, alphabet_size: int) -> None:
+        super().__init__()
+        momentum, epsilon = config.batch_norm_momentum, config.batch_norm_epsilon
+        hidden = config.rnn_hidden_size
+        channels = [1, *config.conv_channels]
+        kernels = zip(config.conv_kernel_frequency, config.conv_kernel_time, strict=True)
+        strides = zip(config.conv_stride_frequency, config.conv_stride_time, strict=True)
+        self.convs = nn.CellList(
+            [
+                MaskedConv(
+                    channels[i], channels[i + 1], kernel, stride, config.conv_bias, config.activation, momentum, epsilon
+                )
+                for i, (kernel, stride) in enumerate(zip(kernels, strides, strict=True))
+            ]
+        )
+        self.rnn_input_size = config.conv_channels[-1] * config.num_output_bins(num_bins)
+        layers = range(config.rnn_num_layers)
+        self.rnns = nn.CellList(
+            [
+                Recurrent(config.rnn_type, hidden if i else self.rnn_input_size, hidden, config.bidirectional)
+                for i in layers
+            ]
+        )
+        self.rnn_batch_norms = (
+            nn.CellList([_sequence_batch_norm(hidden, momentum, epsilon) for _ in layers[1:]])
+            if config.rnn_batch_norm
+            else None
+        )
+        self.lookahead = None if config.bidirectional else Lookahead(hidden, config.lookahead_frames)
+        self.head_batch_norm = _sequence_batch_norm(hidden, momentum, epsilon) if config.head_batch_norm else None
+        self.head = nn.Dense(hidden, alphabet_size, has_bias=config.head_bias)
+
+    def construct(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Recognise.
+
+        Args:
+            features: (B, T, F) float32; anything may stand beyond the lengths.
+            lengths: (B,) int32, real frames of each utterance.
+
+        Returns:
+            Logits (S, B, V) float32, arbitrary finite values beyond the lengths; and the lengths (B,) int32 in output
+            frames, `ModelConfig.num_output_frames` of the input's.
+        """
+        x = features * make_mask(lengths, features.shape[1]).expand_dims(2)
+        x = ops.transpose(x, (0, 2, 1)).expand_dims(1)  # (B, T, F) -> (B, 1, F, T)
+        for conv in self.convs:
+            x, lengths = conv(x, lengths)
+        mask = ops.transpose(make_mask(lengths, x.shape[3]), (1, 0)).expand_dims(2)  # (S, B, 1)
+        num_valid = mask.sum()
+        x = ops.transpose(x, (3, 0, 1, 2))  # (B, C, F, S) -> (S, B, C, F)
+        x = x.reshape((x.shape[0], x.shape[1], self.rnn_input_size))  # -> (S, B, C * F)
+        for i, rnn in enumerate(self.rnns):
+            if self.rnn_batch_norms is not None and i > 0:
+                x = self.rnn_batch_norms[i - 1](x, mask, num_valid)
+            x = rnn(x, lengths)
+        if self.lookahead is not None:
+            x = self.lookahead(x, mask)
+        if self.head_batch_norm is not None:
+            x = self.head_batch_norm(x, mask, num_valid)
+        return self.head(x), lengths
+
+    def batch_norms(self) -> list[MaskedBatchNorm]:
+        """All batch norms, from input to output."""
+        return [cell for _, cell in self.cells_and_names() if isinstance(cell, MaskedBatchNorm)]
+
+    def weights(self) -> list[Parameter]:
+        """What a checkpoint holds: trainable weights and running statistics."""
+        running = [p for norm in self.batch_norms() for p in (norm.moving_mean, norm.moving_variance)]
+        return [*self.trainable_params(), *running]
+
+
+class Recognizer(nn.Cell):
+    """A network as evaluation, transcription and export see it: features in, log-probabilities out.
+
+    Args:
+        network: a trained `DeepSpeech2`.
+    """
+
+    def __init__(self, network: DeepSpeech2) -> None:
+        super().__init__()
+        self.network = network
+
+    def construct(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Recognise.
+
+        Args:
+            features: (B, T, F) float32.
+            lengths: (B,) int32.
+
+        Returns:
+            Log-probabilities (B, S, V) float32 and their lengths (B,) int32.
+        """
+        logits, lengths = self.network(features, lengths)
+        return ops.transpose(ops.log_softmax(logits, -1), (1, 0, 2)), lengths  # (S, B, V) -> (B, S, V)
+
+
+def count_parameters(network: nn.Cell) -> int:
+    """Trainable weights of a network."""
+    return sum(parameter.size for parameter in network.trainable_params())
+
+
+def _sequence_batch_norm(hidden: int, momentum: float, epsilon: float) -> MaskedBatchNorm:
+    return MaskedBatchNorm(hidden, (0, 1), (1, 1, hidden), momentum, epsilon)
+
+
+def feature_signature(num_bins: int) -> tuple[Tensor, Tensor]:
+    """Symbolic inputs (B, T, F) and (B,) with open batch and time, for `set_inputs` and export."""
+    return Tensor(shape=[None, None, num_bins], dtype=ms.float32), Tensor(shape=[None], dtype=ms.int32)

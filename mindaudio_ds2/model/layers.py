@@ -1,0 +1,233 @@
+"""The layers of DeepSpeech2, exact under padding.
+
+Shapes: B batch, T input frames, S output frames, F frequency bins, C channels, H hidden units.
+
+The promise of this file: what stands beyond an utterance's length never reaches a frame inside it, neither directly nor
+through the statistics of batch norm. So logits and training do not depend on how much a batch was padded.
+
+All layers have run on the CPU. GPU and Ascend have not been run; only operators documented for all three are used.
+"""
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import initializer
+
+CLIP = 20.0  # the paper's clipped ReLU, section 3.1
+
+
+def make_mask(lengths: Tensor, num_frames: int) -> Tensor:
+    """Which frames are real.
+
+    Args:
+        lengths: (B,) int32, in frames.
+        num_frames: S.
+
+    Returns:
+        (B, S) float32, 1 inside an utterance and 0 beyond it.
+    """
+    return (ops.arange(num_frames).expand_dims(0) < lengths.expand_dims(1)).astype(ms.float32)
+
+
+class MaskedBatchNorm(nn.Cell):
+    """Batch norm whose statistics come from real frames only.
+
+    In training the mean and the (biased) variance are taken over all real positions of the batch, "sequence-wise" as in
+    section 3.2 of the paper; running copies of both are kept for evaluation. PyTorch's and MindSpore's own batch norm
+    would count the padding.
+
+    In training the new running statistics are left in `next_mean` and `next_variance`; the step takes them over when it
+    has seen that loss and gradient are finite.
+
+    Args:
+        num_features: size of the normalised axis.
+        axes: the axes that are averaged over.
+        shape: how (num_features,) broadcasts against the input.
+        momentum: share of the running statistics kept at each step.
+        epsilon: added to the variance.
+    """
+
+    def __init__(
+        self, num_features: int, axes: tuple[int, ...], shape: tuple[int, ...], momentum: float, epsilon: float
+    ) -> None:
+        super().__init__()
+        self.gamma = Parameter(initializer("ones", (num_features,)), name="gamma")
+        self.beta = Parameter(initializer("zeros", (num_features,)), name="beta")
+        self.moving_mean = Parameter(initializer("zeros", (num_features,)), name="moving_mean", requires_grad=False)
+        self.moving_variance = Parameter(
+            initializer("ones", (num_features,)), name="moving_variance", requires_grad=False
+        )
+        self.next_mean = Parameter(initializer("zeros", (num_features,)), name="next_mean", requires_grad=False)
+        self.next_variance = Parameter(initializer("ones", (num_features,)), name="next_variance", requires_grad=False)
+        self.axes = axes
+        self.shape = shape
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def construct(self, x: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:
+        """Normalise `x`.
+
+        Args:
+            x: float32, of any layout that `axes` and `shape` fit.
+            mask: 1 at real positions, 0 elsewhere; broadcasts against `x`.
+            num_valid: how many real positions each feature has.
+
+        Returns:
+            Like `x`; padded positions hold arbitrary finite values.
+        """
+        if self.training:
+            mean = ops.reduce_sum(x * mask, self.axes) / num_valid
+            centred = (x - mean.reshape(self.shape)) * mask
+            variance = ops.reduce_sum(ops.square(centred), self.axes) / num_valid
+            next_mean = self._blend(self.moving_mean, mean)
+            next_variance = self._blend(self.moving_variance, variance)
+            x = ops.depend(x, ops.assign(self.next_mean, next_mean))
+            x = ops.depend(x, ops.assign(self.next_variance, next_variance))
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        scale = self.gamma * ops.rsqrt(variance + self.epsilon)
+        shift = self.beta - mean * scale
+        return x * scale.reshape(self.shape) + shift.reshape(self.shape)
+
+    def _blend(self, running: Tensor, statistic: Tensor) -> Tensor:
+        return running * self.momentum + ops.stop_gradient(statistic) * (1 - self.momentum)
+
+
+class MaskedConv(nn.Cell):
+    """Convolution over frequency and time, batch norm, activation, mask (paper, sections 3.1 and 3.5).
+
+    The kernel is padded by half its size on both sides, so that n frames become (n - 1) // stride + 1. Weights start
+    from U(-k, k), k = 1 / sqrt(fan in), as in PyTorch.
+
+    Args:
+        in_channels, out_channels: C before and after.
+        kernel: odd sizes over (frequency, time).
+        stride: over (frequency, time).
+        has_bias: whether the convolution adds a bias.
+        activation: "clipped_relu" or "tanh".
+        momentum, epsilon: of the batch norm.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        has_bias: bool,
+        activation: str,
+        momentum: float,
+        epsilon: float,
+    ) -> None:
+        super().__init__()
+        top, left = kernel[0] // 2, kernel[1] // 2
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            pad_mode="pad",
+            padding=(top, top, left, left),
+            has_bias=has_bias,
+        )
+        self.batch_norm = MaskedBatchNorm(out_channels, (0, 2, 3), (1, out_channels, 1, 1), momentum, epsilon)
+        self.is_tanh = activation == "tanh"
+        self.time_stride = stride[1]
+
+    def construct(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Convolve.
+
+        Args:
+            x: (B, C, F, T) float32, zero beyond the lengths.
+            lengths: (B,) int32, in frames.
+
+        Returns:
+            (B, C', F', S) float32, zero beyond the new lengths; and those lengths (B,) int32.
+        """
+        x = self.conv(x)
+        lengths = (lengths - 1) // self.time_stride + 1
+        mask = make_mask(lengths, x.shape[3])
+        num_valid = mask.sum() * x.shape[2]
+        mask = mask.expand_dims(1).expand_dims(1)  # (B, S) -> (B, 1, 1, S)
+        x = self.batch_norm(x, mask, num_valid)
+        x = ops.tanh(x) if self.is_tanh else ops.hardtanh(x, 0.0, CLIP)
+        return x * mask, lengths
+
+
+class Recurrent(nn.Cell):
+    """One recurrent layer; both directions are summed (paper, section 3.1), or there is only the forward one.
+
+    MindSpore's `seq_length` argument unrolls time into the graph on the CPU (one minute to compile at T = 200). So
+    each direction is a plain layer on its fused kernel, and the backward one reads every utterance reversed within its
+    own length. Weights start from U(-1 / sqrt(H), 1 / sqrt(H)), as in PyTorch.
+
+    `gru` has no fused kernel on the CPU: it is unrolled and needs static shapes there.
+
+    Args:
+        rnn_type: "lstm" or "gru".
+        input_size: features of a frame.
+        hidden_size: H.
+        bidirectional: whether there is a backward direction.
+    """
+
+    def __init__(self, rnn_type: str, input_size: int, hidden_size: int, bidirectional: bool) -> None:
+        super().__init__()
+        layer = nn.LSTM if rnn_type == "lstm" else nn.GRU
+        self.is_lstm = rnn_type == "lstm"
+        self.hidden_size = hidden_size
+        self.forward_rnn = layer(input_size, hidden_size)
+        self.backward_rnn = layer(input_size, hidden_size) if bidirectional else None
+        self.reverse = ops.ReverseSequence(seq_dim=0, batch_dim=1)
+
+    def construct(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Run over time.
+
+        Args:
+            x: (S, B, input_size) float32.
+            lengths: (B,) int32.
+
+        Returns:
+            (S, B, H) float32; arbitrary finite values beyond the lengths.
+        """
+        start = ops.zeros((1, x.shape[1], self.hidden_size), ms.float32)
+        state = (start, start) if self.is_lstm else start
+        output, _ = self.forward_rnn(x, state)
+        if self.backward_rnn is not None:
+            backward, _ = self.backward_rnn(self.reverse(x, lengths), state)
+            output = output + self.reverse(backward, lengths)
+        return output
+
+
+class Lookahead(nn.Cell):
+    """Row convolution: each feature looks a few frames ahead (paper, section 3.6), then a clipped ReLU.
+
+    The place of the ReLU follows deepspeech.pytorch. Weights start from U(-k, k), k = 1 / sqrt(num_frames).
+
+    Args:
+        num_features: H.
+        num_frames: frames seen from each frame, its own included.
+    """
+
+    def __init__(self, num_features: int, num_frames: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            num_features,
+            num_features,
+            (1, num_frames),
+            pad_mode="pad",
+            padding=(0, 0, 0, num_frames - 1),
+            group=num_features,
+        )
+
+    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Mix each frame with those that follow it.
+
+        Args:
+            x: (S, B, H) float32.
+            mask: (S, B, 1), 1 at real frames.
+
+        Returns:
+            (S, B, H) float32; arbitrary finite values beyond the lengths.
+        """
+        x = ops.transpose(x * mask, (1, 2, 0)).expand_dims(2)  # (S, B, H) -> (B, H, 1, S)
+        x = ops.hardtanh(self.conv(x), 0.0, CLIP)
+        return ops.transpose(x.squeeze(2), (2, 0, 1))  # (B, H, S) -> (S, B, H)

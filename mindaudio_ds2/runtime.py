@@ -1,0 +1,96 @@
+"""Device, graph mode, seeds, and what this machine is. The only file that names a device or reads the environment.
+
+`start` must run before anything imports MindSpore, because MindSpore reads its log level when it is loaded.
+"""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from mindaudio_ds2.errors import DeviceError
+
+PROCESS_COUNT_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS", "MS_WORKER_NUM")
+
+
+def start(device_target: str, seed: int) -> None:
+    """Prepare MindSpore: quiet log, graph mode, the device, the seed. Call once, before importing the network.
+
+    Args:
+        device_target: "CPU", "GPU" or "Ascend".
+        seed: of weight initialisation; everything else draws from generators of its own.
+
+    Raises:
+        DeviceError: the device is not there, or several processes were started.
+    """
+    _refuse_several_processes()
+    os.environ.setdefault("GLOG_v", "4")  # MindSpore's exceptions say it all; its log repeats them, and more
+    # MindSpore 2.10's oneDNN 3.10 runs float32 convolutions on a scalar reference kernel where the processor has
+    # AVX-512: 1 GFLOP/s instead of 100. The AVX2 kernels are there. tests/test_runtime.py tells when this has gone.
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+    import mindspore as ms
+
+    try:
+        ms.set_device(device_target)
+    except Exception as error:  # MindSpore raises ValueError, RuntimeError or its own, by platform
+        reason = str(error).strip().split("\n")[0]
+        raise DeviceError(
+            f"device_target {device_target} is not available on this machine ({reason}). Use --device_target CPU, "
+            f"or install a MindSpore build and driver for {device_target}."
+        ) from None
+    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_seed(seed)
+
+
+def _refuse_several_processes() -> None:
+    for name in PROCESS_COUNT_VARIABLES:
+        value = os.environ.get(name, "1")
+        if value.isdigit() and int(value) > 1:
+            raise DeviceError(
+                f"{value} processes were started ({name}), but training is done by one process so far: "
+                "they would train apart and overwrite each other. Start it without mpirun."
+            )
+
+
+def describe_environment() -> dict[str, Any]:
+    """What a result depends on besides data and configuration, for logs and result files.
+
+    Returns:
+        Commit and whether the tree had changes (empty and false outside a git checkout), versions, processor, cores.
+    """
+    import mindspore as ms
+    import numpy as np
+
+    from mindaudio_ds2 import __version__
+
+    return {
+        "commit": _git("rev-parse", "HEAD")[:12],
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "package_version": __version__,
+        "python_version": platform.python_version(),
+        "mindspore_version": ms.__version__,
+        "numpy_version": np.__version__,
+        "device_target": ms.get_context("device_target"),
+        "num_processes": 1,
+        "cpu": _name_processor(),
+        "num_cores": len(os.sched_getaffinity(0)),
+    }
+
+
+def _git(*arguments: str) -> str:
+    folder = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def _name_processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

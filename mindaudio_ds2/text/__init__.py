@@ -1,0 +1,1 @@
+"""From a transcript to label ids, and back."""

@@ -1,0 +1,1 @@
+"""Training: loss, schedule, optimiser, step, and the loop around them."""

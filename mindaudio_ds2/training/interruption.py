@@ -1,0 +1,49 @@
+"""SIGTERM and Ctrl-C as a wish that is granted between two steps."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+from mindaudio_ds2.errors import Interrupted
+
+
+class Interruption:
+    """While entered, remembers the first SIGTERM or SIGINT instead of dying of it; a second one ends at once.
+
+    Attributes:
+        signal_number: of the signal that came; 0 so far.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number = 0
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def end_if_asked(self, message: str) -> None:
+        """End the work, if a signal asked for it.
+
+        Args:
+            message: what was saved, and how to go on.
+
+        Raises:
+            Interrupted: a signal has come.
+        """
+        if self.signal_number:
+            raise Interrupted(message, self.signal_number)

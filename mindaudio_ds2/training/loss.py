@@ -1,0 +1,38 @@
+"""The connectionist temporal classification loss (Graves et al. 2006)."""
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+
+class CTCLoss(nn.Cell):
+    """Mean over utterances of the negative log-likelihood of their labels, in float32.
+
+    An utterance whose labels cannot be aligned gives an infinite loss; `batching.plan` leaves such utterances out.
+    Has run on the CPU only.
+
+    Args:
+        blank_id: label id of the blank.
+    """
+
+    def __init__(self, blank_id: int) -> None:
+        super().__init__()
+        self.blank_id = blank_id
+
+    def construct(self, logits: Tensor, logit_lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            logits: (S, B, V); anything may stand beyond the lengths.
+            logit_lengths: (B,) int32, in output frames.
+            labels: (B, L) int32; anything may stand beyond the lengths.
+            label_lengths: (B,) int32.
+
+        Returns:
+            () float32, in nats an utterance.
+        """
+        log_probs = ops.log_softmax(logits.astype(ms.float32), -1)
+        # MindSpore 2.10's CPU kernel stops the program on more labels than frames; here that is an infinite loss.
+        is_possible = label_lengths <= logit_lengths
+        label_lengths = ops.select(is_possible, label_lengths, ops.zeros_like(label_lengths))
+        losses, _ = ops.ctc_loss(log_probs, labels, logit_lengths, label_lengths, self.blank_id, "none", False)
+        return ops.select(is_possible, losses, ops.full_like(losses, float("inf"))).mean()

@@ -1,0 +1,78 @@
+"""How far a run has come, and whether a run may be taken up again."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindaudio_ds2.config import Config, to_mapping
+from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.errors import CheckpointError
+
+
+@dataclass
+class Progress:
+    """How far training has come: what `last.ckpt` remembers besides weights and moments.
+
+    Attributes:
+        epoch: epochs wholly done, their validation included.
+        batch: batches done in the epoch under way.
+        step: batches done in all, the bad ones included.
+        num_bad_steps: steps whose loss or gradient was not finite.
+        loss_sum, num_utterances: of the epoch under way, finite steps only.
+        best_wer, best_cer, best_epoch: of best.ckpt; WER and CER are fractions.
+        train_seconds: wall time spent in training so far, validation included.
+        train_hours: audio in the training utterances.
+        fingerprint: of the utterances trained on.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    num_bad_steps: int = 0
+    loss_sum: float = 0.0
+    num_utterances: int = 0
+    best_wer: float = math.inf
+    best_cer: float = math.inf
+    best_epoch: int = 0
+    train_seconds: float = 0.0
+    train_hours: float = 0.0
+    fingerprint: str = ""
+
+
+def fingerprint_of(utterances: Sequence[Utterance]) -> str:
+    """A short digest of what is trained on, to tell whether a resumed run still has the same utterances."""
+    digest = hashlib.sha256()
+    for utterance in utterances:
+        digest.update(f"{utterance.id}\t{utterance.duration_seconds!r}\t{utterance.transcript}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def check_same_run(old: Config, new: Config, path: Path) -> None:
+    """Make sure that nothing that decides the numbers has changed between the parts of a run.
+
+    Args:
+        old: of the checkpoint.
+        new: of the run that wants to go on.
+        path: of the checkpoint, for the error's text.
+
+    Raises:
+        CheckpointError: names the sections that differ.
+    """
+    before, now = to_mapping(old), to_mapping(new)
+    before["training"], now["training"] = before["training"]["epochs"], now["training"]["epochs"]
+    for free in ("run_dir", "device_target", "data"):
+        before.pop(free), now.pop(free)
+    differing = [key for key in before if before[key] != now[key]]
+    if differing:
+        raise CheckpointError(
+            f"{path} was trained with another {', '.join(differing)}; resume with the configuration in its folder "
+            "(config.yaml), or start a new run with --run_dir and --pre_trained_model_path"
+        )
+
+
+def clock_time(seconds: float) -> str:
+    """A duration as a person says it."""
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,78 @@
+"""One optimiser update as one graph: forward, loss, backward, clip, update. Owns clipping and the check for NaN."""
+
+import mindspore as ms
+from mindspore import ParameterTuple, Tensor, nn, ops
+
+from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, feature_signature
+from mindaudio_ds2.training.loss import CTCLoss
+from mindaudio_ds2.training.optimizer import Adam
+
+
+class TrainStep(nn.Cell):
+    """A training step, compiled once for all batch shapes.
+
+    A step whose loss or gradient is not finite changes no weight, no running statistic and no optimiser state.
+
+    Args:
+        network: the network that is trained.
+        loss: the loss.
+        optimizer: holds the network's trainable parameters.
+        max_gradient_norm: gradients are scaled down to this L2 norm where theirs is larger.
+    """
+
+    def __init__(self, network: DeepSpeech2, loss: CTCLoss, optimizer: Adam, max_gradient_norm: float) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.optimizer = optimizer
+        self.max_gradient_norm = max_gradient_norm
+        norms = network.batch_norms()
+        self.running = ParameterTuple([p for norm in norms for p in (norm.moving_mean, norm.moving_variance)])
+        self.next_running = ParameterTuple([p for norm in norms for p in (norm.next_mean, norm.next_variance)])
+        self.value_and_grad = ops.value_and_grad(self.forward, None, optimizer.weights)
+
+    def forward(self, features: Tensor, feature_lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
+        """The loss of a batch, () float32."""
+        logits, logit_lengths = self.network(features, feature_lengths)
+        return self.loss(logits, logit_lengths, labels, label_lengths)
+
+    def construct(
+        self, features: Tensor, feature_lengths: Tensor, labels: Tensor, label_lengths: Tensor, learning_rate: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Train on one batch.
+
+        Args:
+            features: (B, T, F) float32.
+            feature_lengths: (B,) int32.
+            labels: (B, L) int32.
+            label_lengths: (B,) int32.
+            learning_rate: () float32.
+
+        Returns:
+            The loss in nats an utterance, the L2 norm of the gradient before clipping, both () float32; and whether
+            the step was finite and was made, () bool.
+        """
+        loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths)
+        square = ops.zeros((), ms.float32)
+        for gradient in gradients:
+            square = square + ops.square(gradient).sum()
+        norm = ops.sqrt(square)
+        is_finite = ops.logical_and(ops.isfinite(loss), ops.isfinite(norm))
+        if is_finite:
+            scale = self.max_gradient_norm / ops.maximum(norm, self.max_gradient_norm)
+            clipped: tuple[Tensor, ...] = ()
+            for gradient in gradients:
+                clipped = clipped + (gradient * scale,)
+            loss = ops.depend(loss, self.optimizer(clipped, learning_rate))
+            for i, statistic in enumerate(self.next_running):
+                loss = ops.depend(loss, ops.assign(self.running[i], statistic))
+        return loss, norm, is_finite
+
+    def open_shapes(self, num_bins: int) -> None:
+        """Compile for any batch size, time and label length (else each new shape is compiled anew)."""
+        self.set_inputs(
+            *feature_signature(num_bins),
+            Tensor(shape=[None, None], dtype=ms.int32),
+            Tensor(shape=[None], dtype=ms.int32),
+            Tensor(shape=[], dtype=ms.float32),
+        )

@@ -1,0 +1,312 @@
+"""The training loop: a plain loop over one compiled step, that can be stopped and taken up again at any batch."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+from mindspore import Tensor
+from tqdm import tqdm
+
+from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
+from mindaudio_ds2.batching.plan import BatchSpec, plan_epoch, select_trainable, share_of_padding
+from mindaudio_ds2.checkpoint import build_network, fill, load_checkpoint, save_checkpoint
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
+from mindaudio_ds2.errors import CheckpointError, TrainingError
+from mindaudio_ds2.evaluate import Evaluation, Evaluator
+from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters
+from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.training.interruption import Interruption
+from mindaudio_ds2.training.loss import CTCLoss
+from mindaudio_ds2.training.optimizer import Adam
+from mindaudio_ds2.training.progress import Progress, check_same_run, clock_time, fingerprint_of
+from mindaudio_ds2.training.runlog import RunLog
+from mindaudio_ds2.training.schedule import learning_rate
+from mindaudio_ds2.training.step import TrainStep
+
+SECONDS_BETWEEN_LINES = 60.0
+
+
+@dataclass
+class _Clock:
+    """Wall time since the last save and the last line, and the audio gone through since the start of an epoch."""
+
+    saved: float = field(default_factory=time.monotonic)
+    shown: float = field(default_factory=time.monotonic)
+
+
+def train(config: Config, resume: bool, pre_trained_model_path: str | None) -> Progress:
+    """Train a network as `config` says; everything it leaves lies in `config.run_dir`.
+
+    Args:
+        config: the whole run.
+        resume: continue the run in that folder, if there is one; the numbers are those of a run never interrupted.
+        pre_trained_model_path: a checkpoint of the same network and alphabet whose weights are the start.
+
+    Returns:
+        The state at the end.
+
+    Raises:
+        Interrupted: SIGTERM or Ctrl-C; last.ckpt was saved first.
+        TrainingError: too many steps were not finite.
+        ConfigError, ManifestError, AudioError, CheckpointError, OutputError: see their places.
+    """
+    utterances, labels = _choose_utterances(config)
+    dev_utterances = read_manifest(config.data.dev_manifest)
+    run = RunLog(config, resume)
+    try:
+        trainer = Trainer(config, run, utterances, labels, dev_utterances)
+        if resume and run.last_checkpoint.exists():
+            trainer.resume()
+        elif pre_trained_model_path:
+            trainer.start_from(pre_trained_model_path)
+        return trainer.run()
+    finally:
+        run.close()
+
+
+class Trainer:
+    """One run. `run` is the loop; the rest is what it does at each place.
+
+    Args:
+        config: the whole run.
+        log: its folder.
+        utterances: all are trained on.
+        labels: (L,) int32 for each of them.
+        dev_utterances: scored after each epoch.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        log: RunLog,
+        utterances: Sequence[Utterance],
+        labels: Sequence[Any],
+        dev_utterances: Sequence[Utterance],
+    ) -> None:
+        self.config = config
+        self.log = log
+        self.utterances = utterances
+        self.durations = [utterance.duration_seconds for utterance in utterances]
+        self.loader = open_loader(utterances, labels, config)
+        self.network = build_network(config)
+        self.optimizer = Adam(self.network.trainable_params(), config.optimizer)
+        loss = CTCLoss(Alphabet(config.text).blank_id)
+        self.step = TrainStep(self.network, loss, self.optimizer, config.optimizer.max_gradient_norm)
+        if config.model.rnn_type == "lstm":
+            self.step.open_shapes(config.features.num_bins)
+        self.evaluator = Evaluator(Recognizer(self.network), dev_utterances, config)
+        self.progress = Progress(fingerprint=fingerprint_of(utterances), train_hours=sum(self.durations) / 3600)
+        self.clock = _Clock()
+
+    def resume(self) -> None:
+        """Take everything from last.ckpt.
+
+        Raises:
+            CheckpointError: it is damaged, or belongs to other data or to a configuration that gives other numbers.
+        """
+        path = self.log.last_checkpoint
+        checkpoint = load_checkpoint(path)
+        check_same_run(checkpoint.config, self.config, path)
+        if checkpoint.state["fingerprint"] != self.progress.fingerprint:
+            raise CheckpointError(
+                f"{path} was trained on other utterances than {self.config.data.train_manifest} holds now; "
+                "restore the manifest, or start a new run with --run_dir and --pre_trained_model_path"
+            )
+        fill(self.network.weights(), checkpoint.weights, str(path))
+        fill(self.optimizer.state(), checkpoint.optimizer, str(path))
+        self.progress = Progress(**checkpoint.state)
+        self.log.forget_after(self.progress.step)
+        self.log.say(f"going on after step {self.progress.step}, epoch {self.progress.epoch + 1}")
+
+    def start_from(self, path: str) -> None:
+        """Take only the weights of another run's checkpoint.
+
+        Raises:
+            CheckpointError: another network or alphabet, or a damaged file.
+        """
+        checkpoint = load_checkpoint(path)
+        if checkpoint.config.text != self.config.text:
+            raise CheckpointError(
+                f"{path} has another alphabet; use the same text section as it: {checkpoint.config.text}"
+            )
+        fill(self.network.weights(), checkpoint.weights, path)
+        self.log.say(f"starting from the weights of {path}")
+
+    def run(self) -> Progress:
+        """Train until the last epoch, or until the dev WER stops falling."""
+        self._introduce()
+        with Interruption() as interruption:
+            while self.progress.epoch < self.config.training.epochs and not self._is_stalled():
+                self._train_epoch(interruption)
+                self._finish_epoch(self._validate(interruption))
+        best = self.progress
+        self.log.say(
+            f"done: best dev WER {100 * best.best_wer:.2f} % in epoch {best.best_epoch}, "
+            f"{clock_time(best.train_seconds)} of training; {self.log.best_checkpoint}"
+        )
+        return self.progress
+
+    def _introduce(self) -> None:
+        model = self.config.model
+        self.log.say(
+            f"{len(self.utterances)} utterances, {self.progress.train_hours:.2f} hours of audio; "
+            f"{count_parameters(self.network):,} parameters, {model.rnn_num_layers} x {model.rnn_hidden_size} "
+            f"{model.rnn_type}; run folder {self.log.folder}"
+        )
+
+    def _train_epoch(self, interruption: Interruption) -> None:
+        progress = self.progress
+        plan = plan_epoch(
+            self.durations,
+            self.config.batching,
+            epoch=progress.epoch,
+            seed=self.config.seed,
+            num_frames=self.config.features.num_frames,
+        ).batches
+        if progress.batch == 0:
+            progress.loss_sum, progress.num_utterances = 0.0, 0
+            frames = [self.config.features.num_frames(duration) for duration in self.durations]
+            self.log.say(f"epoch {progress.epoch + 1}: {len(plan)} steps, {share_of_padding(plan, frames):.1%} padding")
+        self.step.set_train(True)
+        bar = tqdm(
+            total=len(plan), initial=progress.batch, desc=f"epoch {progress.epoch + 1}", unit="step", disable=None
+        )
+        with bar:
+            started, audio_seconds, self.clock.shown = time.monotonic(), 0.0, time.monotonic()
+            ticked = started
+            for batch in self.loader.iterate(plan, skip_batches=progress.batch):
+                self._take_step(batch, len(plan))
+                now = time.monotonic()
+                progress.train_seconds += now - ticked
+                ticked = now
+                audio_seconds += sum(self.durations[index] for index in batch.indices)
+                self._show_progress(bar, plan, audio_seconds / (now - started), now)
+                self._save_if_due(interruption)
+
+    def _take_step(self, batch: TensorBatch, num_batches: int) -> None:
+        progress, training = self.progress, self.config.training
+        rate = learning_rate(self.config.schedule, progress.epoch + (progress.batch + 1) / num_batches, training.epochs)
+        outputs = self.step(
+            batch.features, batch.feature_lengths, batch.labels, batch.label_lengths, Tensor(rate, ms.float32)
+        )
+        loss, norm, is_finite = (output.asnumpy().item() for output in outputs)
+        progress.batch += 1
+        progress.step += 1
+        if is_finite:
+            progress.loss_sum += loss * len(batch.indices)
+            progress.num_utterances += len(batch.indices)
+            self.log.record(
+                "step", step=progress.step, epoch=progress.epoch + 1, loss=loss, gradient_norm=norm, learning_rate=rate
+            )
+        else:
+            self._report_bad_step(batch)
+
+    def _report_bad_step(self, batch: TensorBatch) -> None:
+        progress = self.progress
+        progress.num_bad_steps += 1
+        ids = [self.utterances[index].id for index in batch.indices]
+        self.log.record("bad_step", step=progress.step, epoch=progress.epoch + 1, utterances=ids)
+        self.log.say(f"step {progress.step} skipped: loss or gradient not finite; utterances {', '.join(ids)}")
+        if progress.num_bad_steps > self.config.training.max_bad_steps:
+            raise TrainingError(
+                f"{progress.num_bad_steps} steps had a loss or gradient that was not finite, more than "
+                f"training.max_bad_steps allows; lower schedule.peak_learning_rate, or look at the last batch: "
+                f"{', '.join(ids)}"
+            )
+
+    def _show_progress(self, bar: Any, plan: Sequence[BatchSpec], speed: float, now: float) -> None:
+        progress = self.progress
+        loss = progress.loss_sum / max(1, progress.num_utterances)
+        bar.set_postfix_str(f"loss {loss:.2f}, {speed:.0f} hours of audio an hour", refresh=False)
+        bar.update()
+        if bar.disable and now - self.clock.shown > SECONDS_BETWEEN_LINES:
+            self.clock.shown = now
+            self.log.say(
+                f"epoch {progress.epoch + 1} step {progress.batch}/{len(plan)}: loss {loss:.2f}, "
+                f"{speed:.0f} hours of audio an hour, {self._time_left(progress.batch / len(plan))} left"
+            )
+
+    def _time_left(self, share_of_epoch: float) -> str:
+        done = self.progress.epoch + share_of_epoch
+        return clock_time(self.progress.train_seconds * (self.config.training.epochs - done) / done)
+
+    def _save_if_due(self, interruption: Interruption) -> None:
+        minutes = (time.monotonic() - self.clock.saved) / 60
+        if interruption.signal_number or minutes >= self.config.training.checkpoint_every_minutes:
+            self._save(self.log.last_checkpoint, with_optimizer=True)
+        interruption.end_if_asked(f"saved {self.log.last_checkpoint}; go on with --resume")
+
+    def _validate(self, interruption: Interruption) -> Evaluation:
+        started = time.monotonic()
+        evaluation = self.evaluator.run(self._watched(interruption))
+        self.progress.train_seconds += time.monotonic() - started
+        return evaluation
+
+    def _watched(self, interruption: Interruption) -> Iterator[TensorBatch]:
+        for batch in self.evaluator.batches():
+            if interruption.signal_number:
+                self._save_if_due(interruption)
+            yield batch
+
+    def _finish_epoch(self, evaluation: Evaluation) -> None:
+        progress, counts = self.progress, evaluation.counts
+        loss = progress.loss_sum / max(1, progress.num_utterances)
+        progress.epoch += 1
+        progress.batch = 0
+        is_best = (counts.wer, counts.cer) < (progress.best_wer, progress.best_cer)
+        if is_best:
+            progress.best_wer, progress.best_cer, progress.best_epoch = counts.wer, counts.cer, progress.epoch
+        self.log.record(
+            "epoch",
+            step=progress.step,
+            epoch=progress.epoch,
+            loss=loss,
+            dev_wer=counts.wer,
+            dev_cer=counts.cer,
+            num_bad_steps=progress.num_bad_steps,
+            train_seconds=progress.train_seconds,
+        )
+        example = evaluation.utterances[progress.epoch % len(evaluation.utterances)]
+        self.log.say(
+            f"epoch {progress.epoch}/{self.config.training.epochs}: loss {loss:.2f}, dev WER {100 * counts.wer:.2f} % "
+            f"CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}, {clock_time(progress.train_seconds)} done, "
+            f"{self._time_left(0.0)} left\n  said       {example.reference}\n  recognised {example.hypothesis}"
+        )
+        if is_best:
+            self._save(self.log.best_checkpoint, with_optimizer=False)
+        every = self.config.training.keep_every_epochs
+        if every and progress.epoch % every == 0:
+            self._save(self.log.folder / f"epoch_{progress.epoch}.ckpt", with_optimizer=False)
+        self._save(self.log.last_checkpoint, with_optimizer=True)
+
+    def _is_stalled(self) -> bool:
+        patience = self.config.training.early_stopping_epochs
+        stalled = bool(patience) and self.progress.epoch - self.progress.best_epoch >= patience
+        if stalled:
+            self.log.say(f"stopping early: the dev WER has not fallen for {patience} epochs")
+        return stalled
+
+    def _save(self, path: Path, with_optimizer: bool) -> None:
+        optimizer = self.optimizer.state() if with_optimizer else []
+        save_checkpoint(path, self.config, self.network.weights(), optimizer, asdict(self.progress))
+        if with_optimizer:
+            self.clock.saved = time.monotonic()
+
+
+def _choose_utterances(config: Config) -> tuple[list[Utterance], list[Any]]:
+    """Read, encode and select the training utterances, and say on the way what is left out."""
+    utterances = read_manifest(config.data.train_manifest)
+    alphabet = Alphabet(config.text)
+    encoded = [alphabet.encode_transcript(utterance.id, utterance.transcript) for utterance in utterances]
+    num_dropped = sum(transcript.num_dropped for transcript in encoded)
+    if num_dropped:
+        tqdm.write(f"{num_dropped} characters outside the alphabet were dropped from the training transcripts")
+    labels = [transcript.labels for transcript in encoded]
+    selection = select_trainable(utterances, labels, config)
+    if selection.excluded:
+        tqdm.write(f"left out of training: {selection.describe_excluded()}")
+    return [utterances[i] for i in selection.kept], [labels[i] for i in selection.kept]

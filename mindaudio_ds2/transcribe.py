@@ -1,0 +1,155 @@
+"""Recordings to text: any format and rate, files and folders, with the time of every word."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from mindspore import Tensor
+from tqdm import tqdm
+
+from mindaudio_ds2.audio.features import compute_features
+from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio
+from mindaudio_ds2.batching.collate import collate
+from mindaudio_ds2.batching.plan import plan_evaluation
+from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
+from mindaudio_ds2.decoding.greedy import Hypothesis, decode_greedy
+from mindaudio_ds2.errors import AudioError
+from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
+from mindaudio_ds2.text.alphabet import Alphabet
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """A recording and what was recognised in it.
+
+    Attributes:
+        path: as it was given, or as it was found in a folder.
+        duration_seconds: of the recording; 0 where it could not be read.
+        hypothesis: None where the recording could not be read.
+        problem: why it could not; empty otherwise.
+    """
+
+    path: Path
+    duration_seconds: float
+    hypothesis: Hypothesis | None
+    problem: str
+
+
+@dataclass(frozen=True)
+class TranscriptionRun:
+    """All recordings of one call, in the order given, and what they took."""
+
+    transcriptions: tuple[Transcription, ...]
+    wall_seconds: float
+
+    @property
+    def problems(self) -> list[str]:
+        """One line for each recording that could not be read."""
+        return [t.problem for t in self.transcriptions if t.problem]
+
+    @property
+    def audio_seconds(self) -> float:
+        """Duration of all recordings that were read."""
+        return sum(t.duration_seconds for t in self.transcriptions)
+
+
+def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
+    """Files as they are, and every sound file below a folder, by name.
+
+    Raises:
+        AudioError: a path does not exist, or a folder holds no sound file.
+    """
+    endings = {f".{kind.lower()}" for kind in soundfile.available_formats()} | {".opus", ".oga", ".aif", ".sph"}
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings and file.is_file())
+            if not inside:
+                raise AudioError(f"folder {path} holds no sound files ({', '.join(sorted(endings))})")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise AudioError(f"audio file {path} does not exist; correct the path")
+    return found
+
+
+class Transcriber:
+    """A checkpoint's network, features and alphabet, ready for recordings.
+
+    Args:
+        checkpoint_path: a checkpoint of ours.
+
+    Raises:
+        CheckpointError: it cannot be used.
+    """
+
+    def __init__(self, checkpoint_path: str | Path) -> None:
+        checkpoint = load_checkpoint(checkpoint_path)
+        self.config = checkpoint.config
+        self.alphabet = Alphabet(self.config.text)
+        self.recognizer = Recognizer(restore_network(checkpoint, str(checkpoint_path)))
+        self.recognizer.set_train(False)
+        if self.config.model.rnn_type == "lstm":
+            self.recognizer.set_inputs(*feature_signature(self.config.features.num_bins))
+
+    def run(self, paths: Sequence[Path]) -> TranscriptionRun:
+        """Transcribe recordings. One that cannot be read is reported in its place; the others go on."""
+        started = time.monotonic()
+        results: dict[int, Transcription] = {}
+        readable, durations = [], []
+        for index, path in enumerate(paths):
+            try:
+                durations.append(measure_duration_seconds(path))
+                readable.append(index)
+            except AudioError as error:
+                results[index] = Transcription(path, 0.0, None, str(error))
+        plan = plan_evaluation(durations, self.config.batching, num_frames=self.config.features.num_frames)
+        with tqdm(total=sum(durations), desc="transcribing", unit="s of audio", disable=None, delay=2) as bar:
+            for batch in plan:
+                files = {readable[i]: paths[readable[i]] for i in batch.indices}
+                seconds = {readable[i]: durations[i] for i in batch.indices}
+                results.update(self._transcribe_batch(files, seconds))
+                bar.update(round(sum(seconds.values()), 1))
+        ordered = tuple(results[index] for index in range(len(paths)))
+        return TranscriptionRun(ordered, time.monotonic() - started)
+
+    def _transcribe_batch(self, files: dict[int, Path], seconds: dict[int, float]) -> dict[int, Transcription]:
+        results: dict[int, Transcription] = {}
+        examples = []
+        for index, path in files.items():
+            try:
+                waveform = read_audio(path, self.config.features.sample_rate_hz)
+                examples.append((index, compute_features(waveform, self.config.features), self.alphabet.encode("")))
+            except AudioError as error:
+                results[index] = Transcription(path, 0.0, None, str(error))
+        if examples:
+            batch = collate(examples, self.alphabet.blank_id)
+            log_probs, lengths = self.recognizer(Tensor(batch.features), Tensor(batch.feature_lengths))
+            seconds_per_frame = self.config.features.hop_seconds * self.config.model.time_stride
+            hypotheses = decode_greedy(log_probs.asnumpy(), lengths.asnumpy(), self.alphabet, seconds_per_frame)
+            for index, hypothesis in zip(batch.indices.tolist(), hypotheses, strict=True):
+                results[index] = Transcription(files[index], seconds[index], hypothesis, "")
+        return results
+
+
+def as_text(run: TranscriptionRun) -> str:
+    """One line a recording: path, tab, text."""
+    return "\n".join(f"{t.path}\t{t.hypothesis.text}" for t in run.transcriptions if t.hypothesis is not None)
+
+
+def as_json(run: TranscriptionRun) -> str:
+    """A JSON list: path, duration in seconds, text, score, words with times; or path and problem."""
+    rows: list[dict[str, Any]] = []
+    for t in run.transcriptions:
+        if t.hypothesis is None:
+            rows.append({"path": str(t.path), "problem": t.problem})
+        else:
+            spoken = dataclasses.asdict(t.hypothesis)
+            rows.append({"path": str(t.path), "duration_seconds": t.duration_seconds, **spoken})
+    return json.dumps(rows, indent=2, ensure_ascii=False)

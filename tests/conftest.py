@@ -1,0 +1,23 @@
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real speech, for the tests that want some: DS2_TEST_DATA, or ../shared/data beside the repository."""
+    folder = Path(os.environ.get("DS2_TEST_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real speech in {folder}; set DS2_TEST_DATA to a folder that holds an4/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mindspore_cpu() -> None:
+    """MindSpore in graph mode on the CPU. Ask for it before importing anything that imports MindSpore."""
+    from mindaudio_ds2 import runtime
+
+    runtime.start("CPU", seed=1)

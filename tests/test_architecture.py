@@ -1,0 +1,225 @@
+"""The shape of the house, read from its source: which file may import which, and what stands where."""
+
+import ast
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mindaudio_ds2 import config
+from mindaudio_ds2.config import Config, read_config
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "mindaudio_ds2"
+VERBS = ("train.py", "eval.py", "transcribe.py", "export.py")
+
+# A module imports modules of lower rank, and those of its own rank within its own room. The longest matching prefix
+# counts. From FIRST_MINDSPORE_RANK on, MindSpore may be imported.
+RANKS = {
+    "": 0,  # mindaudio_ds2/__init__.py
+    "errors": 0,
+    "files": 1,
+    "config": 2,
+    "corpus": 3,
+    "text": 3,
+    "audio": 4,
+    "decoding": 4,
+    "batching": 5,  # plan, collate, feature_cache
+    "runtime": 6,
+    "ops": 7,
+    "batching.dataset": 7,
+    "model": 8,
+    "checkpoint": 9,
+    "evaluate": 10,
+    "importers": 10,
+    "training": 11,
+    "transcribe": 11,
+    "export": 11,
+}
+FIRST_MINDSPORE_RANK = RANKS["runtime"]
+RECIPE_IMPORTS = ("errors", "files", "corpus", "text", "audio.io")
+
+FORBIDDEN_NAMES = ("utils", "util", "common", "base", "manager", "helper", "helpers", "misc")
+MAX_MODULE_LINES = 350
+MAX_VERB_LINES = 50
+LONG_MODULES = {"config": 550}  # a list of keys, each with its text; it grows with the knobs, not with the logic
+
+
+def find_modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name inside it; the package's own __init__ is ''."""
+    modules = {}
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return modules
+
+
+MODULES = find_modules()
+RECIPES = sorted((ROOT / "recipes").glob("*/*.py"))
+SOURCES = [*MODULES.values(), *RECIPES, *(ROOT / verb for verb in VERBS if (ROOT / verb).exists())]
+
+
+def name_source(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def find_imports(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports, anywhere in it; `from x import y` gives x.y."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_source(path)}:{node.lineno} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def find_module_imports(path: Path) -> Iterator[str]:
+    """Modules of the package that a file imports, by their dotted names inside it."""
+    for name in find_imports(path):
+        if name == PACKAGE or name.startswith(f"{PACKAGE}."):
+            inside = name[len(PACKAGE) + 1 :]
+            while inside not in MODULES:  # a class or function: the module that defines it
+                inside = inside.rpartition(".")[0]
+            yield inside
+
+
+def find_rank(module: str) -> int:
+    prefix = module
+    while prefix not in RANKS:
+        prefix = prefix.rpartition(".")[0]
+        assert prefix, f"{module} has no rank; decide where it stands and add it to RANKS"
+    return RANKS[prefix]
+
+
+def is_mindspore(name: str) -> bool:
+    return name.split(".")[0] == "mindspore"
+
+
+def may_import(importer: str, imported: str) -> bool:
+    importer_rank, imported_rank = find_rank(importer), find_rank(imported)
+    same_room = importer.split(".")[0] == imported.split(".")[0]
+    return imported_rank < importer_rank or (same_room and imported_rank == importer_rank)
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    folders = {path.parent for path in (ROOT / PACKAGE).rglob("*.py")}
+    assert not [name_source(folder) for folder in folders if not (folder / "__init__.py").exists()]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    backwards = [name for name in find_module_imports(MODULES[module]) if name and not may_import(module, name)]
+    assert not backwards, f"{module} (rank {find_rank(module)}) must not import {backwards}"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    remaining = {module: set(find_module_imports(path)) - {module, ""} for module, path in MODULES.items()}
+    while free := [module for module, imports in remaining.items() if not imports & remaining.keys()]:
+        for module in free:
+            del remaining[module]
+    assert not remaining, f"these import each other: {sorted(remaining)}"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if find_rank(module) < FIRST_MINDSPORE_RANK])
+def test_mindspore_is_not_imported_before_the_line(module: str) -> None:
+    assert not [name for name in find_imports(MODULES[module]) if is_mindspore(name)]
+
+
+def test_importing_what_stands_before_the_line_loads_no_heavy_library() -> None:
+    names = [f"{PACKAGE}.{module}" for module in MODULES if module and find_rank(module) <= FIRST_MINDSPORE_RANK]
+    script = f"""
+import importlib, sys
+for name in {names!r}:
+    importlib.import_module(name)
+print(sorted({{"mindspore", "librosa", "soxr", "matplotlib", "torch"}} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_source)
+def test_recipes_know_only_the_rooms_they_may(path: Path) -> None:
+    strangers = [
+        name
+        for name in find_module_imports(path)
+        if name and not any(name == allowed or name.startswith(f"{allowed}.") for allowed in RECIPE_IMPORTS)
+    ]
+    assert not strangers
+    assert not [name for name in find_imports(path) if is_mindspore(name)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_source)
+def test_environment_variables_are_read_in_runtime_only(path: Path) -> None:
+    words = {"environ", "environb", "getenv", "putenv", "unsetenv"}
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)} & words
+    used |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names} & words
+    assert not used or path == MODULES["runtime"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_source)
+def test_no_file_has_a_name_that_says_nothing(path: Path) -> None:
+    words = {word for part in path.relative_to(ROOT).with_suffix("").parts for word in part.lower().split("_")}
+    assert not words & set(FORBIDDEN_NAMES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_fit_into_a_head(module: str) -> None:
+    num_lines = len(MODULES[module].read_text(encoding="utf-8").splitlines())
+    assert num_lines <= LONG_MODULES.get(module, MAX_MODULE_LINES)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_are_indexes_of_the_program(verb: str) -> None:
+    tree = ast.parse((ROOT / verb).read_text(encoding="utf-8"))
+    assert len((ROOT / verb).read_text(encoding="utf-8").splitlines()) < MAX_VERB_LINES
+    assert not [node for node in tree.body if isinstance(node, ast.ClassDef)]
+
+
+SECTIONS = [cls for cls in vars(config).values() if dataclasses.is_dataclass(cls) and isinstance(cls, type)]
+FIELDS = [(cls, field.name) for cls in SECTIONS for field in dataclasses.fields(cls)]
+KEYS = {Config: "config"} | {field.type: field.name for field in dataclasses.fields(Config)}
+
+
+def find_read_attributes(node: ast.AST) -> set[str]:
+    attributes = (inner for inner in ast.walk(node) if isinstance(inner, ast.Attribute))
+    return {inner.attr for inner in attributes if isinstance(inner.ctx, ast.Load)}
+
+
+def find_method_reads(cls: type) -> set[str]:
+    """Attributes read in the methods of a config class; its validation does not count as use."""
+    tree = ast.parse(MODULES["config"].read_text(encoding="utf-8"))
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == cls.__name__)
+    methods = [node for node in body if isinstance(node, ast.FunctionDef) and node.name != "__post_init__"]
+    return {name for method in methods for name in find_read_attributes(method)}
+
+
+@pytest.mark.parametrize(("cls", "field"), FIELDS, ids=[f"{cls.__name__}.{field}" for cls, field in FIELDS])
+def test_every_config_field_is_read_somewhere(cls: type, field: str) -> None:
+    """A file reads a section's field where it names the section, its class or its key, and has the attribute."""
+    if field in find_method_reads(cls):
+        return
+    for path in SOURCES:
+        if path == MODULES["config"]:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        attributes = find_read_attributes(tree)
+        names = attributes | {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        if field in attributes and names & {cls.__name__, KEYS.get(cls)}:
+            return
+    pytest.fail(f"nothing reads {cls.__name__}.{field}; use it or remove it")
+
+
+HPARAMS = sorted((ROOT / "hparams").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", HPARAMS, ids=name_source)
+def test_every_yaml_loads(path: Path) -> None:
+    assert isinstance(read_config(path), Config)
+
+
+def test_yaml_for_librispeech_is_among_those_checked() -> None:
+    assert ROOT / "hparams" / "deepspeech2.yaml" in HPARAMS

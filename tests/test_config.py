@@ -1,0 +1,416 @@
+import ast
+import copy
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonargparse import ArgumentParser
+
+from mindaudio_ds2 import config
+from mindaudio_ds2.config import Config, FeatureConfig, ModelConfig, from_mapping, parse_command_line, to_mapping
+from mindaudio_ds2.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+YAML_PATH = ROOT / "hparams" / "deepspeech2.yaml"
+COMPLETE = to_mapping(config.read_config(YAML_PATH))
+
+
+def change(key: str, value: object) -> dict[str, Any]:
+    """The complete mapping with one key, given by its dotted path, set to another value."""
+    changed = copy.deepcopy(COMPLETE)
+    *sections, name = key.split(".")
+    section = changed
+    for each in sections:
+        section = section[each]
+    section[name] = value
+    return changed
+
+
+def remove(key: str) -> dict[str, Any]:
+    changed = change(key, None)
+    section, _, name = key.rpartition(".")
+    del (changed[section] if section else changed)[name]
+    return changed
+
+
+def write_yaml(folder: Path, text: str) -> Path:
+    path = folder / "some.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def flatten(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in mapping.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def parse(*arguments: str, default_path: Path | None = YAML_PATH) -> tuple[Config | None, Any]:
+    def add_options(parser: ArgumentParser) -> None:
+        parser.add_argument("--resume", action="store_true", help="go on")
+
+    return parse_command_line("Train.", arguments, add_options, default_path)
+
+
+def parse_config(*arguments: str) -> Config:
+    parsed, _ = parse(*arguments)
+    assert parsed is not None
+    return parsed
+
+
+# The four errors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["colour", "model.num_layers", "features.extra"])
+def test_an_unknown_key_is_named_with_its_path_and_file(key: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        from_mapping(change(key, 1), "some.yaml")
+    assert "some.yaml" in str(raised.value)
+    assert f"unknown key {key};" in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["seed", "features", "model.rnn_type", "data.feature_cache_dir"])
+def test_a_missing_key_is_named_with_its_path_and_file(key: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        from_mapping(remove(key), "some.yaml")
+    assert "some.yaml" in str(raised.value)
+    assert f"missing key {key};" in str(raised.value)
+
+
+def test_all_missing_keys_are_named_at_once() -> None:
+    incomplete = remove("model.rnn_type")
+    del incomplete["training"]["epochs"]
+    with pytest.raises(ConfigError, match=r"model\.rnn_type, training\.epochs"):
+        from_mapping(incomplete, "some.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("run_dir", 5),
+        ("seed", "one"),
+        ("seed", 1.5),
+        ("seed", True),
+        ("seed", None),
+        ("device_target", "TPU"),
+        ("data.feature_cache_dir", 5),
+        ("data.min_duration_seconds", "short"),
+        ("text.characters", 123),
+        ("text.blank", "middle"),
+        ("features.fft_size", 320.5),
+        ("features.kind", "mel"),
+        ("features.window_seconds", None),
+        ("batching.bucket_edges_seconds", 5.0),
+        ("batching.bucket_edges_seconds", ["long"]),
+        ("batching.sortagrad", 1),
+        ("model.conv_channels", 32),
+        ("model.conv_channels", [32.5, 32]),
+        ("model.conv_bias", "perhaps"),
+        ("optimizer.betas", [0.9]),
+        ("optimizer.betas", 0.9),
+        ("schedule.name", "step"),
+        ("training.epochs", 1.5),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named_with_its_path_and_file(key: str, value: object) -> None:
+    with pytest.raises(ConfigError) as raised:
+        from_mapping(change(key, value), "some.yaml")
+    assert key in str(raised.value)
+    assert "some.yaml" in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [None, 3, "features.yaml", ["fft_size"]])
+def test_a_section_that_is_no_mapping_is_named_with_its_value(value: object) -> None:
+    with pytest.raises(ConfigError) as raised:
+        from_mapping(change("features", value), "some.yaml")
+    assert f"some.yaml: features is {value!r}, but must be a mapping" in str(raised.value)
+
+
+IMPOSSIBLE = [
+    ("seed", -1),
+    ("data.min_duration_seconds", -0.1),
+    ("data.min_duration_seconds", 30.0),
+    ("data.max_excluded_share", 1.5),
+    ("data.max_excluded_share", -0.5),
+    ("text.characters", ""),
+    ("text.characters", "ABCA"),
+    ("features.sample_rate_hz", 0),
+    ("features.hop_seconds", 0.0),
+    ("features.window_seconds", 0.00001),
+    ("features.fft_size", 319),
+    ("features.num_mel_bands", 0),
+    ("features.num_mel_bands", 161),
+    ("batching.bucket_edges_seconds", []),
+    ("batching.bucket_edges_seconds", [0.0, 40.0]),
+    ("batching.bucket_edges_seconds", [20.0, 10.0, 40.0]),
+    ("batching.bucket_edges_seconds", [10.0, 10.0, 40.0]),
+    ("batching.bucket_edges_seconds", [10.0, 29.9]),
+    ("batching.max_batch_utterances", 0),
+    ("batching.max_batch_padded_seconds", 0.0),
+    ("batching.max_batch_padded_seconds", 29.9),
+    ("batching.prefetch_batches", 0),
+    ("model.conv_channels", []),
+    ("model.conv_channels", [32, 0]),
+    ("model.conv_kernel_frequency", [41]),
+    ("model.conv_kernel_time", [11, 10]),
+    ("model.conv_stride_frequency", [2, 2, 2]),
+    ("model.conv_stride_time", [2, 0]),
+    ("model.rnn_num_layers", 0),
+    ("model.rnn_hidden_size", 0),
+    ("model.lookahead_frames", 0),
+    ("model.batch_norm_momentum", 1.0),
+    ("model.batch_norm_momentum", -0.1),
+    ("model.batch_norm_epsilon", 0.0),
+    ("optimizer.betas", [0.9, 1.0]),
+    ("optimizer.betas", [-0.1, 0.9]),
+    ("optimizer.epsilon", 0.0),
+    ("optimizer.weight_decay", -1e-3),
+    ("optimizer.max_gradient_norm", 0.0),
+    ("schedule.peak_learning_rate", 0.0),
+    ("schedule.final_learning_rate", -1e-9),
+    ("schedule.final_learning_rate", 1.0),
+    ("schedule.warmup_epochs", -1.0),
+    ("schedule.decay_per_epoch", 0.0),
+    ("schedule.decay_per_epoch", 1.1),
+    ("training.epochs", 0),
+    ("training.early_stopping_epochs", -1),
+    ("training.max_bad_steps", -1),
+    ("training.checkpoint_every_minutes", 0.0),
+    ("training.keep_every_epochs", -1),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), IMPOSSIBLE)
+def test_an_impossible_value_is_named_with_its_path_and_a_remedy(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=r"which is impossible: .+") as raised:
+        from_mapping(change(key, value), "some.yaml")
+    if key != "model.conv_channels":  # without channels, which of the lists is wrong is anybody's guess
+        assert str(raised.value).startswith(f"{key} is ")
+
+
+@pytest.mark.parametrize("key", [key for key, value in flatten(COMPLETE).items() if isinstance(value, float)])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_named_with_its_path(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=key):
+        from_mapping(change(key, value), "some.yaml")
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
+    text = yaml.safe_dump(change("optimizer.epsilon", "EPSILON")).replace("EPSILON", "1e-3")
+    assert "epsilon: 1e-3" in text
+    assert yaml.safe_load(text)["optimizer"]["epsilon"] == "1e-3"  # the trap: PyYAML alone reads text
+    assert config.read_config(write_yaml(tmp_path, text)).optimizer.epsilon == 0.001
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml does not exist"):
+        config.read_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "3", "- seed", "seed: [1", "\tseed: 1", "a: b: c"])
+def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"some\.yaml"):
+        config.read_config(write_yaml(tmp_path, text))
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "some.yaml").write_bytes(b"seed: \xff\xfe")
+    with pytest.raises(ConfigError, match=r"some\.yaml is not readable YAML"):
+        config.read_config(tmp_path / "some.yaml")
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not readable YAML"):
+        config.read_config(tmp_path)
+
+
+def test_config_survives_the_way_to_yaml_and_back() -> None:
+    read = config.read_config(YAML_PATH)
+    assert from_mapping(yaml.safe_load(yaml.safe_dump(to_mapping(read))), "memory") == read
+
+
+def test_a_section_survives_the_way_to_plain_values_and_back() -> None:
+    features = config.read_config(YAML_PATH).features
+    assert from_mapping(to_mapping(features), "checkpoint", FeatureConfig) == features
+
+
+def test_config_cannot_be_written_to() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.read_config(YAML_PATH).seed = 2  # type: ignore[misc]
+
+
+# The command line -----------------------------------------------------------------------------------------------------
+
+
+def test_without_overrides_the_file_is_what_runs() -> None:
+    assert parse_config() == config.read_config(YAML_PATH)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("seed", "7", 7),
+        ("device_target", "GPU", "GPU"),
+        ("data.feature_cache_dir", "cache", "cache"),
+        ("data.feature_cache_dir", "null", None),
+        ("text.characters", "ab ", "ab "),
+        ("features.window", "hann", "hann"),
+        ("batching.bucket_edges_seconds", "[10, 40]", [10.0, 40.0]),
+        ("model.bidirectional", "false", False),
+        ("model.conv_channels", "[16, 24]", [16, 24]),
+        ("optimizer.betas", "[0.8, 0.95]", (0.8, 0.95)),
+        ("schedule.peak_learning_rate", "1e-3", 0.001),
+    ],
+)
+def test_any_key_can_be_overridden(key: str, text: str, value: object) -> None:
+    expected = flatten(COMPLETE) | {key: list(value) if isinstance(value, tuple) else value}
+    assert flatten(to_mapping(parse_config(f"--{key}", text))) == expected
+
+
+def test_the_last_override_wins_over_the_file_named_after_it() -> None:
+    assert parse_config("--seed", "3", "-c", str(YAML_PATH), "--seed", "4").seed == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "text"), [("model.rnn_type", "rnn"), ("seed", "x"), ("features.fft_size", "100"), ("training.epochs", "0")]
+)
+def test_a_bad_override_is_named_with_its_path(key: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        parse(f"--{key}", text)
+
+
+@pytest.mark.parametrize("option", ["--colour", "--model.num_layers", "--see", "--model.rnn"])
+def test_an_unknown_option_is_named_and_never_taken_for_a_longer_one(option: str) -> None:
+    with pytest.raises(ConfigError, match=option):
+        parse(option, "3")
+
+
+def test_the_file_must_be_right_before_anything_overrides_it(tmp_path: Path) -> None:
+    path = write_yaml(tmp_path, yaml.safe_dump(remove("seed")))
+    with pytest.raises(ConfigError, match="missing key seed"):
+        parse("-c", str(path), "--seed", "1")
+
+
+def test_the_verbs_own_options_stand_beside_the_config() -> None:
+    parsed, options = parse("--resume", "--seed", "2")
+    assert parsed is not None
+    assert (options.resume, parsed.seed) == (True, 2)
+
+
+def test_a_verb_that_needs_no_file_gets_no_config() -> None:
+    parsed, options = parse("--resume", default_path=None)
+    assert parsed is None
+    assert options.resume
+
+
+def find_field_texts() -> dict[str, str]:
+    """The text below every field of config.py by the field's dotted key, read from the source."""
+    tree = ast.parse((ROOT / "mindaudio_ds2" / "config.py").read_text(encoding="utf-8"))
+    sections = {field.type: field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)}
+    prefixes = {cls.__name__: f"{name}." for cls, name in sections.items() if isinstance(cls, type)} | {"Config": ""}
+    texts = {}
+    for node in tree.body:
+        if not (isinstance(node, ast.ClassDef) and node.name in prefixes):
+            continue
+        for field, below in zip(node.body, node.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(field.target, ast.Name):
+                assert isinstance(below.value, ast.Constant)
+                texts[prefixes[node.name] + field.target.id] = str(below.value.value)
+    return texts
+
+
+def test_help_lists_every_key_with_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        parse("--help")
+    words = " ".join(capsys.readouterr().out.split())
+    assert raised.value.code == 0
+    texts = find_field_texts()
+    assert texts.keys() == flatten(COMPLETE).keys()
+    for key, text in texts.items():
+        assert f"--{key} " in words, key
+        assert " ".join(text.split()) in words, key
+
+
+def test_the_text_of_every_key_with_a_unit_in_its_name_says_the_unit() -> None:
+    for key, text in find_field_texts().items():
+        unit = key.rpartition("_")[2]
+        if unit in ("seconds", "minutes", "epochs", "frames", "hz"):
+            assert f"({unit})" in text.lower() or f"{unit})" in text.lower(), key
+
+
+# The formulas ---------------------------------------------------------------------------------------------------------
+
+
+def count_positions(length: int, kernel: int, stride: int) -> int:
+    """How often a kernel fits onto a padded line, by walking along it."""
+    padding = kernel // 2
+    return len(range(-padding, length + padding - kernel + 1, stride))
+
+
+@pytest.mark.parametrize("strides", [[1, 1], [2, 1], [2, 2], [3, 2], [1, 3]])
+@pytest.mark.parametrize("kernels", [[11, 11], [5, 3], [1, 21]])
+def test_output_lengths_are_those_of_the_convolutions(kernels: list[int], strides: list[int]) -> None:
+    model = dataclasses.replace(
+        config.read_config(YAML_PATH).model,
+        conv_kernel_time=kernels,
+        conv_stride_time=strides,
+        conv_kernel_frequency=kernels,
+        conv_stride_frequency=strides,
+    )
+    for length in range(1, 201):
+        expected = length
+        for kernel, stride in zip(kernels, strides, strict=True):
+            expected = count_positions(expected, kernel, stride)
+        assert model.num_output_frames(length) == expected
+        assert model.num_output_bins(length) == expected
+    assert model.time_stride == strides[0] * strides[1]
+
+
+def test_the_paper_sized_network_has_the_published_sizes() -> None:
+    """161 bins become 81 and 41, as in deepspeech.pytorch and MindAudio: 32 x 41 = 1312 inputs to the first LSTM."""
+    read = config.read_config(YAML_PATH)
+    assert read.features.num_bins == 161
+    assert read.model.conv_channels[-1] * read.model.num_output_bins(161) == 1312
+    assert read.model.num_output_frames(1500) == 750
+
+
+def make_features(**changes: Any) -> FeatureConfig:
+    return dataclasses.replace(config.read_config(YAML_PATH).features, **changes)
+
+
+def test_mel_features_have_one_bin_a_band() -> None:
+    assert make_features(kind="log_mel", num_mel_bands=64).num_bins == 64
+
+
+def test_there_is_a_frame_around_every_hop_inside_the_audio() -> None:
+    features = make_features()
+    for num_samples in range(1, 2000):
+        centres = range(0, num_samples + 1, features.hop_samples)
+        assert features.num_frames(num_samples / 16000) == len(centres)
+
+
+@given(
+    num_samples=st.integers(1, 3 * 3600 * 48000),
+    recorded_hz=st.sampled_from([8000, 11025, 16000, 22050, 32000, 44100, 48000]),
+)
+def test_frames_are_counted_exactly_for_audio_of_any_rate_and_length(num_samples: int, recorded_hz: int) -> None:
+    num_resampled = -(-num_samples * 16000 // recorded_hz)
+    assert FEATURES.num_frames(num_samples / recorded_hz) == 1 + num_resampled // 160
+
+
+FEATURES = make_features()
+
+
+def test_model_config_is_complete_without_a_file() -> None:
+    """What a checkpoint holds is enough to build the network's configuration."""
+    model = from_mapping(COMPLETE["model"], "checkpoint", ModelConfig)
+    assert isinstance(model, ModelConfig)

@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""Train DeepSpeech2.
+
+python train.py -c hparams/an4.yaml
+python train.py -c hparams/an4.yaml --resume
+python train.py -c hparams/an4.yaml --run_dir runs/wide --model.rnn_hidden_size 512
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from mindaudio_ds2 import runtime
+from mindaudio_ds2.config import parse_command_line
+from mindaudio_ds2.errors import exit_on_error
+
+
+def add_options(parser: Any) -> None:
+    """The verb's own options."""
+    parser.add_argument("--resume", action="store_true", help="go on with the run in run_dir, if there is one")
+    parser.add_argument(
+        "--pre_trained_model_path", metavar="X.ckpt", help="start from the weights of this checkpoint (path)"
+    )
+
+
+@exit_on_error
+def main() -> None:
+    """Parse the command line, prepare the device, train."""
+    default = Path(__file__).parent / "hparams" / "deepspeech2.yaml"
+    config, options = parse_command_line(__doc__, sys.argv[1:], add_options, default)
+    assert config is not None
+    runtime.start(config.device_target, config.seed)
+    from mindaudio_ds2.training.trainer import train
+
+    train(config, options.resume, options.pre_trained_model_path)
+
+
+if __name__ == "__main__":
+    main()
