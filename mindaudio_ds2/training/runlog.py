@@ -50,7 +50,7 @@ class RunLog:
                 "or delete the folder"
             )
         write_text(self.folder / "config.yaml", yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True))
-        environment = {**describe_environment(), "command": " ".join(sys.argv)}
+        environment = {**describe_environment(), "arguments": sys.argv[1:]}
         write_text(self.folder / "environment.json", json.dumps(environment, indent=2) + "\n")
         try:
             if not resume:

@@ -184,7 +184,7 @@ def build_corpus(
         SynthesisError: eSpeak NG is not installed, or fails.
         OutputError: the folder holds something else, or cannot be written.
     """
-    output = Path(output).absolute()
+    output = Path(output).resolve()
     num_utterances = {"test": num_test_utterances, "dev": num_dev_utterances, "train": num_train_utterances}
     stamp = {"format": FORMAT, "synthesizer": _find_synthesizer(), "seed": seed, "num_utterances": num_utterances}
     if _read_stamp(output) == stamp | {"sha256": _digest(output)}:

@@ -1,0 +1,252 @@
+import io
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from mindaudio_ds2.audio.io import read_audio
+from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
+from mindaudio_ds2.errors import ManifestError
+from recipes.an4 import prepare as recipe
+
+RATE_HZ = 16000
+
+
+def make_tone(seed: int) -> NDArray[np.int16]:
+    """A smooth int16 sound of 400 to 499 samples that is another for every seed."""
+    times = np.arange(400 + seed % 100) / RATE_HZ
+    return np.asarray(9000 * np.sin(2 * np.pi * (150 + seed) * times), dtype=np.int16)
+
+
+NUM_UTTERANCES = {"train": 130, "test": 26}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a corpus of 130 + 26 utterances count as whole; only the numbers differ from AN4's."""
+    monkeypatch.setattr(recipe, "NUM_UTTERANCES", NUM_UTTERANCES)
+
+
+def write_corpus(root: Path, suffix: str = ".wav") -> Path:
+    """A small corpus of AN4's shape: 13 utterances to a speaker, smooth tones as audio."""
+    for part, count in NUM_UTTERANCES.items():
+        names = [f"an{number}-{'fm'[number // 13 % 2]}sp{part[1]}{number // 13}x-b" for number in range(count)]
+        file_ids = [f"an4{part}/{name.split('-')[1]}/{name}" for name in names]
+        sentences = [f"GO {'ONE ' * (number % 3)}STOP" for number in range(count)]
+        marked = [f"<s> {sentence} </s>" if part == "train" else sentence for sentence in sentences]
+        lines = [f"{sentence} ({name})" for sentence, name in zip(marked, names, strict=True)]
+        (root / "etc").mkdir(parents=True, exist_ok=True)
+        (root / f"etc/an4_{part}.fileids").write_text("\n".join(file_ids) + "\n")
+        (root / f"etc/an4_{part}.transcription").write_text("\n".join(lines) + "\n")
+        for number, file_id in enumerate(file_ids):
+            write_audio(root / f"wav/{file_id}{suffix}", make_tone(number))
+    return root
+
+
+def write_audio(path: Path, samples: NDArray[np.int16]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".raw":
+        path.write_bytes(samples.astype(">i2").tobytes())
+    else:
+        soundfile.write(path, samples, RATE_HZ, format="NIST" if path.suffix == ".sph" else None, subtype="PCM_16")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, small: None) -> Path:
+    return write_corpus(tmp_path / "an4")
+
+
+def read_splits(folder: Path) -> dict[str, list[Utterance]]:
+    return {split: read_manifest(folder / f"{split}.jsonl") for split in ("train", "dev", "test")}
+
+
+def test_the_real_corpus_gives_the_official_test_and_disjoint_speakers(shared_data: Path, tmp_path: Path) -> None:
+    recipe.prepare(shared_data / "an4", tmp_path)
+    splits = read_splits(tmp_path)
+    assert [len(members) for members in splits.values()] == [844, 104, 130]
+    speakers = [{utterance.speaker for utterance in members} for members in splits.values()]
+    assert [len(names) for names in speakers] == [66, 8, 10]
+    assert len(set.union(*speakers)) == 84
+    assert {name[0] for name in speakers[1]} == {"f", "m"}
+    first = splits["test"][0]
+    assert (first.id, first.speaker, first.transcript) == ("an406-fcaw-b", "fcaw", "RUBOUT G M E F THREE NINE")
+    assert first.duration_seconds == len(read_audio(first.audio_path, RATE_HZ)) / RATE_HZ
+    characters = set("".join(utterance.transcript for members in splits.values() for utterance in members))
+    assert characters == set("ABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+
+
+def test_ids_speakers_transcripts_and_durations_come_from_the_tree(corpus: Path, tmp_path: Path) -> None:
+    recipe.prepare(corpus, tmp_path / "out")
+    splits = read_splits(tmp_path / "out")
+    utterance = splits["test"][17]
+    assert utterance.id == "an17-mspe1x-b"
+    assert utterance.speaker == "mspe1x"
+    assert utterance.transcript == "GO ONE ONE STOP"
+    assert utterance.audio_path == f"{corpus}/wav/an4test/mspe1x/an17-mspe1x-b.wav"
+    assert utterance.duration_seconds == 417 / RATE_HZ
+    together = splits["train"] + splits["dev"]
+    assert sorted(int(u.id.split("-")[0][2:]) for u in together) == list(range(130))
+    assert {u.id: u.transcript for u in together}["an1-fspr0x-b"] == "GO ONE STOP"
+
+
+def test_dev_holds_all_of_every_ninth_speaker_and_is_always_the_same(corpus: Path, tmp_path: Path) -> None:
+    recipe.prepare(corpus, tmp_path / "a")
+    recipe.prepare(corpus, tmp_path / "b")
+    first, second = read_splits(tmp_path / "a"), read_splits(tmp_path / "b")
+    assert first == second
+    train, dev = ({u.speaker for u in first[split]} for split in ("train", "dev"))
+    assert not train & dev
+    assert len(dev) == len(train | dev) // 9 == 1
+
+
+def test_names_that_differ_in_a_digit_stay_together() -> None:
+    names = [f"m{letter}" for letter in "abcdefghi"] + ["mi2", "mi3"]
+    utterances = [Utterance(name, "a.wav", 1.0, "GO", name) for name in names]
+    train, dev = recipe.split_by_speaker(utterances)
+    assert [u.speaker for u in dev] == ["mi", "mi2", "mi3"]
+    assert [u.speaker for u in train] == names[:8]
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".sph", ".raw"])
+def test_every_form_of_the_archive_gives_the_same_samples(small: None, tmp_path: Path, suffix: str) -> None:
+    recipe.prepare(write_corpus(tmp_path / "source", suffix), tmp_path / "out")
+    for utterance in read_splits(tmp_path / "out")["test"][:20]:
+        number = int(utterance.id.split("-")[0][2:])
+        expected = make_tone(number) / 32768
+        np.testing.assert_array_equal(read_audio(utterance.audio_path, RATE_HZ), expected.astype(np.float32))
+        assert utterance.duration_seconds == len(expected) / RATE_HZ
+
+
+def test_raw_audio_is_converted_below_the_output_folder(small: None, tmp_path: Path) -> None:
+    source = write_corpus(tmp_path / "source", ".raw")
+    recipe.prepare(source, tmp_path / "out")
+    assert '"audio/an4test/fspe0x/an0-fspe0x-b.flac"' in (tmp_path / "out/test.jsonl").read_text()
+    assert len(list((tmp_path / "out/audio").rglob("*.flac"))) == 156
+    assert not list(source.rglob("*.flac"))
+
+
+def test_little_endian_raw_audio_is_refused(small: None, tmp_path: Path) -> None:
+    source = write_corpus(tmp_path / "source", ".raw")
+    raw = source / "wav/an4test/fspe0x/an0-fspe0x-b.raw"
+    raw.write_bytes(make_tone(0).astype("<i2").tobytes())
+    with pytest.raises(ManifestError, match="little-endian"):
+        recipe.prepare(source, tmp_path / "out")
+
+
+def test_all_that_is_missing_or_does_not_match_is_listed_at_once(corpus: Path, tmp_path: Path) -> None:
+    wav = corpus / "wav/an4test/fspe0x"
+    (wav / "an0-fspe0x-b.wav").unlink()
+    (wav / "an1-fspe0x-b.wav").write_bytes(b"")
+    (wav / "an2-fspe0x-b.wav").write_text("no sound")
+    path = corpus / "etc/an4_test.transcription"
+    lines = path.read_text().splitlines()
+    lines[3] = lines[3].replace("an3-", "an3000-")
+    lines[4] = "no id"
+    lines[5] = "(an5-fspe0x-b)"
+    lines[7] = lines[6]
+    path.write_text("\n".join(lines))
+    with pytest.raises(ManifestError) as caught:
+        recipe.prepare(corpus, tmp_path / "out")
+    message = f"{caught.value}"
+    for part in (
+        "an4test/fspe0x/an0-fspe0x-b: no audio",
+        "an4test/fspe0x/an1-fspe0x-b: ",
+        "an4test/fspe0x/an2-fspe0x-b: ",
+        "an4test/fspe0x/an3-fspe0x-b: it has no transcript",
+        "an3000-fspe0x-b has a transcript, but",
+        "line 5 is not `TRANSCRIPT (id)`: 'no id'",
+        "an4test/fspe0x/an4-fspe0x-b: it has no transcript",
+        "the transcript is empty",
+        "line 8 repeats an6-fspe0x-b",
+        "an4test/fspe0x/an7-fspe0x-b: it has no transcript",
+        "mend these 10",
+    ):
+        assert part in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_number_of_utterances_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError) as caught:
+        recipe.prepare(write_corpus(tmp_path / "source"), tmp_path / "out")
+    assert "an4_train.fileids has 130 lines instead of 948" in f"{caught.value}"
+    assert "an4_test.fileids has 26 lines instead of 130" in f"{caught.value}"
+
+
+def test_a_folder_that_is_no_corpus_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main("--source", f"{tmp_path / 'none'}", "--output", f"{tmp_path / 'out'}") == 2
+    error = capsys.readouterr().err
+    assert f"error: {tmp_path / 'none'} is not the whole of AN4" in error
+    assert "an4_train.fileids cannot be read" in error
+
+
+def run_main(*arguments: str) -> int:
+    """The command line in this process; gives its exit status."""
+    before, sys.argv = sys.argv, ["prepare.py", *arguments]
+    try:
+        recipe.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output quiet."""
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the loopback that stands in for CMU's server."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=f"{folder}")) as httpd:
+        monkeypatch.setattr(recipe, "URL", f"http://127.0.0.1:{httpd.server_address[1]}/an4_sphere.tar.gz")
+        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield folder
+        httpd.shutdown()
+        thread.join()
+
+
+def test_the_archive_is_downloaded_unpacked_and_read(small: None, tmp_path: Path, mirror: Path) -> None:
+    write_corpus(tmp_path / "built/an4", ".sph")
+    with tarfile.open(mirror / "an4_sphere.tar.gz", "w:gz", compresslevel=1) as tar:
+        tar.add(tmp_path / "built/an4", "an4")
+    output = tmp_path / "out"
+    assert run_main("--download", "--output", f"{output}") == 0
+    assert [len(members) for members in read_splits(output).values()] == [117, 13, 26]
+    assert '"audio_path": "original/an4/wav/an4test/' in (output / "test.jsonl").read_text()
+    (mirror / "an4_sphere.tar.gz").unlink()
+    assert run_main("--download", "--output", f"{output}") == 0
+
+
+def test_an_archive_of_something_else_is_refused(
+    tmp_path: Path, mirror: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tarfile.open(mirror / "an4_sphere.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("readme"), io.BytesIO())
+    assert run_main("--download", "--output", f"{tmp_path / 'out'}") == 2
+    assert "is not the whole of AN4" in capsys.readouterr().err
+    assert not (tmp_path / "out/train.jsonl").exists()
+
+
+def test_the_origin_must_be_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main() == 2
+    assert "--source" in capsys.readouterr().err
+
+
+def test_help_says_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main("--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "64 MB" in text
+    assert "default: data/an4" in text
