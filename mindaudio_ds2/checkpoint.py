@@ -6,7 +6,7 @@ the training. `last.ckpt` also holds the optimiser's moments, under `optimizer.`
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,8 @@ class Checkpoint:
 def save_checkpoint(
     path: str | Path,
     config: Config,
-    weights: Iterable[Parameter],
-    optimizer: Iterable[Parameter],
+    weights: Mapping[str, Parameter],
+    optimizer: Mapping[str, Parameter],
     state: dict[str, Any],
 ) -> None:
     """Write a checkpoint aside and rename it; whatever stood at `path` stays whole if that fails.
@@ -57,7 +57,7 @@ def save_checkpoint(
         path: ends with `.ckpt`.
         config: what the network is trained with.
         weights: `DeepSpeech2.weights()`.
-        optimizer: the optimiser's state; empty to leave it out.
+        optimizer: `Adam.state()`; empty to leave it out.
         state: plain values that JSON can hold.
 
     Raises:
@@ -65,8 +65,8 @@ def save_checkpoint(
     """
     entry = {"format_version": FORMAT_VERSION, "config": to_mapping(config), "state": state}
     # copies: MindSpore frees or overwrites a parameter's memory while graphs run
-    rows = [{"name": p.name, "data": Tensor(p.asnumpy().copy())} for p in weights]
-    rows += [{"name": OPTIMIZER_PREFIX + p.name, "data": Tensor(p.asnumpy().copy())} for p in optimizer]
+    named = {**weights, **{OPTIMIZER_PREFIX + name: parameter for name, parameter in optimizer.items()}}
+    rows = [{"name": name, "data": Tensor(parameter.asnumpy().copy())} for name, parameter in named.items()]
 
     def write(partial: Path) -> None:
         try:
@@ -122,18 +122,22 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(config, weights, optimizer, entry["state"])
 
 
-def fill(parameters: Iterable[Parameter], arrays: dict[str, NDArray[np.float32]], source: str) -> None:
+def fill(parameters: Mapping[str, Parameter], arrays: Mapping[str, NDArray[np.float32]], source: str) -> None:
     """Set every parameter from `arrays`, strictly; nothing is changed unless all fit.
+
+    Args:
+        parameters: `DeepSpeech2.weights()` or `Adam.state()`.
+        arrays: by the same names.
+        source: where the arrays come from, for the error's text.
 
     Raises:
         CheckpointError: lists every missing, unknown and wrongly shaped entry.
     """
-    by_name = {parameter.name: parameter for parameter in parameters}
-    problems = [f"missing {name}" for name in by_name if name not in arrays]
-    problems += [f"unknown {name}" for name in arrays if name not in by_name]
+    problems = [f"missing {name}" for name in parameters if name not in arrays]
+    problems += [f"unknown {name}" for name in arrays if name not in parameters]
     problems += [
         f"{name} has shape {arrays[name].shape}, the network's has {tuple(parameter.shape)}"
-        for name, parameter in by_name.items()
+        for name, parameter in parameters.items()
         if name in arrays and arrays[name].shape != tuple(parameter.shape)
     ]
     if problems:
@@ -141,7 +145,7 @@ def fill(parameters: Iterable[Parameter], arrays: dict[str, NDArray[np.float32]]
         raise CheckpointError(
             f"{source} does not fit this network; use the configuration it was trained with:\n  {shown}"
         )
-    for name, parameter in by_name.items():
+    for name, parameter in parameters.items():
         parameter.set_data(Tensor(arrays[name]))
 
 

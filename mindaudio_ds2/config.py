@@ -135,7 +135,7 @@ class BatchingConfig:
     max_batch_padded_seconds: float
     """Most audio in a batch of one process, its padding included: utterances times the longest (seconds)."""
     sortagrad: bool
-    """Go through the first epoch from short to long (paper, section 3.2)."""
+    """Go through the first epoch from short to long (paper, section 3.3)."""
     prefetch_batches: int
     """Batches prepared ahead of the step (count)."""
 

@@ -134,8 +134,16 @@ class Transcriber:
             seconds_per_frame = self.config.features.hop_seconds * self.config.model.time_stride
             hypotheses = decode_greedy(log_probs.asnumpy(), lengths.asnumpy(), self.alphabet, seconds_per_frame)
             for index, hypothesis in zip(batch.indices.tolist(), hypotheses, strict=True):
-                results[index] = Transcription(files[index], seconds[index], hypothesis, "")
+                results[index] = Transcription(files[index], seconds[index], _end_with(hypothesis, seconds[index]), "")
         return results
+
+
+def _end_with(hypothesis: Hypothesis, duration_seconds: float) -> Hypothesis:
+    """Let no word outlast the recording: its last output frame may stand for a little more than is there."""
+    words = tuple(
+        dataclasses.replace(word, end_seconds=min(word.end_seconds, duration_seconds)) for word in hypothesis.words
+    )
+    return dataclasses.replace(hypothesis, words=words)
 
 
 def as_text(run: TranscriptionRun) -> str:

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # From nothing to a speech recogniser: bash scripts/demo.sh [--short]
 #
-# Makes the environment and a small corpus of synthetic speech, trains DeepSpeech2 on it, scores it on voices that it has
-# never heard, transcribes three recordings, exports a MINDIR, and ends with a table. Interrupted, it goes on where it
-# stopped. --short does all that with hardly any data, to see that everything works; it learns to recognise nothing.
+# Makes the environment and a small corpus of synthetic speech, trains DeepSpeech2 on it, scores it on voices that it
+# has never heard, transcribes three recordings, exports a MINDIR, and ends with a table. Interrupted, it goes on where
+# it stopped. --short does all that with hardly any data, to see that everything works; it learns nothing of use.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,7 +15,7 @@ case "$*" in
     ;;
 --short)
     corpus=data/synthetic_short run=runs/synthetic_short
-    corpus_options=(--train_minutes 2 --dev_minutes 0.5 --test_minutes 0.5)
+    corpus_options=(--num_train_utterances 64 --num_dev_utterances 12 --num_test_utterances 12)
     train_options=(--training.epochs 2 --model.rnn_num_layers 2 --model.rnn_hidden_size 128)
     ;;
 *)

@@ -15,7 +15,8 @@ find_python() {
             return
         fi
     done
-    echo "error: MindSpore needs Python 3.10, 3.11 or 3.12; python3 is $(python3 --version 2>/dev/null || echo missing)." \
+    echo "error: MindSpore needs Python 3.10, 3.11 or 3.12;" \
+        "python3 is $(python3 --version 2>/dev/null || echo missing)." \
         "On Debian 12: apt-get install python3 python3-venv" >&2
     return 1
 }

@@ -2,6 +2,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from tests.tiny_corpus import configure, corpus, finished_run  # noqa: F401 (fixtures)
+
+# The same examples on every run, and no time limit for one of them: machines are slow at times.
+settings.register_profile("mindaudio_ds2", deadline=None, derandomize=True)
+settings.load_profile("mindaudio_ds2")
 
 ROOT = Path(__file__).resolve().parent.parent
 

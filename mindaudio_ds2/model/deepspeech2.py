@@ -89,10 +89,13 @@ class DeepSpeech2(nn.Cell):
         """All batch norms, from input to output."""
         return [cell for _, cell in self.cells_and_names() if isinstance(cell, MaskedBatchNorm)]
 
-    def weights(self) -> list[Parameter]:
-        """What a checkpoint holds: trainable weights and running statistics."""
-        running = [p for norm in self.batch_norms() for p in (norm.moving_mean, norm.moving_variance)]
-        return [*self.trainable_params(), *running]
+    def weights(self) -> dict[str, Parameter]:
+        """What a checkpoint holds: trainable weights and running statistics, by their place in the network.
+
+        `Parameter.name` is no use for that: MindSpore 2.10 changes it when the network becomes part of another Cell.
+        """
+        passing = {id(p) for norm in self.batch_norms() for p in (norm.next_mean, norm.next_variance)}
+        return {name: p for name, p in self.parameters_and_names() if id(p) not in passing}
 
 
 class Recognizer(nn.Cell):
@@ -126,7 +129,7 @@ def count_parameters(network: nn.Cell) -> int:
 
 
 def _sequence_batch_norm(hidden: int, momentum: float, epsilon: float) -> MaskedBatchNorm:
-    return MaskedBatchNorm(hidden, (0, 1), (1, 1, hidden), momentum, epsilon)
+    return MaskedBatchNorm(hidden, True, momentum, epsilon)
 
 
 def feature_signature(num_bins: int) -> tuple[Tensor, Tensor]:

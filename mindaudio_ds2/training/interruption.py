@@ -2,7 +2,7 @@
 
 import signal
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from mindaudio_ds2.errors import Interrupted
 
@@ -36,14 +36,14 @@ class Interruption:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def end_if_asked(self, message: str) -> None:
-        """End the work, if a signal asked for it.
+    def end(self, message: str) -> NoReturn:
+        """End the work, as the signal asked.
 
         Args:
             message: what was saved, and how to go on.
 
         Raises:
-            Interrupted: a signal has come.
+            Interrupted: always.
         """
-        if self.signal_number:
-            raise Interrupted(message, self.signal_number)
+        assert self.signal_number, "no signal has come"
+        raise Interrupted(message, self.signal_number)

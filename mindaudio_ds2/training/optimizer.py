@@ -14,7 +14,7 @@ class Adam(nn.Cell):
     biases. Has run on the CPU only.
 
     Args:
-        parameters: what is optimised; their names name the optimiser's state.
+        parameters: what is optimised; the state is numbered in their order.
         config: betas, epsilon, weight decay, and which of the two.
     """
 
@@ -64,6 +64,8 @@ class Adam(nn.Cell):
             )
         return learning_rate
 
-    def state(self) -> list[Parameter]:
-        """What must be saved beside the weights for an exact resume."""
-        return [*self.moment1, *self.moment2, self.beta1_power, self.beta2_power]
+    def state(self) -> dict[str, Parameter]:
+        """What must be saved beside the weights for an exact resume, by name."""
+        moments = {f"moment1.{i}": moment for i, moment in enumerate(self.moment1)}
+        moments |= {f"moment2.{i}": moment for i, moment in enumerate(self.moment2)}
+        return {**moments, "beta1_power": self.beta1_power, "beta2_power": self.beta2_power}

@@ -2,13 +2,17 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import CheckpointError
+
+FREE_KEYS = ("run_dir", "device_target", "data.", "training.", "batching.prefetch_batches")
+"""What may change between the parts of a run: the numbers do not depend on it, except on training.epochs."""
 
 
 @dataclass
@@ -49,6 +53,25 @@ def fingerprint_of(utterances: Sequence[Utterance]) -> str:
     return digest.hexdigest()[:16]
 
 
+def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
+    """Make sure that weights mean the same in another run: with the same features, alphabet and network.
+
+    Args:
+        old: of the checkpoint.
+        new: of the run that wants to start from its weights.
+        path: of the checkpoint, for the error's text.
+
+    Raises:
+        CheckpointError: names the keys that differ, with both values.
+    """
+    differing = _compare(old, new, lambda key: key.startswith(("features.", "text.", "model.")))
+    if differing:
+        raise CheckpointError(
+            f"{path} was trained with another {differing}; its weights mean nothing here. Give these keys the "
+            "checkpoint's values, or start without it"
+        )
+
+
 def check_same_run(old: Config, new: Config, path: Path) -> None:
     """Make sure that nothing that decides the numbers has changed between the parts of a run.
 
@@ -58,18 +81,28 @@ def check_same_run(old: Config, new: Config, path: Path) -> None:
         path: of the checkpoint, for the error's text.
 
     Raises:
-        CheckpointError: names the sections that differ.
+        CheckpointError: names the keys that differ, with both values.
     """
-    before, now = to_mapping(old), to_mapping(new)
-    before["training"], now["training"] = before["training"]["epochs"], now["training"]["epochs"]
-    for free in ("run_dir", "device_target", "data"):
-        before.pop(free), now.pop(free)
-    differing = [key for key in before if before[key] != now[key]]
+    differing = _compare(old, new, lambda key: key == "training.epochs" or not key.startswith(FREE_KEYS))
     if differing:
         raise CheckpointError(
-            f"{path} was trained with another {', '.join(differing)}; resume with the configuration in its folder "
+            f"{path} was trained with another {differing}; resume with the configuration in its folder "
             "(config.yaml), or start a new run with --run_dir and --pre_trained_model_path"
         )
+
+
+def _compare(old: Config, new: Config, counts: Callable[[str], bool]) -> str:
+    """The keys that differ, among those that count, with both values; empty if none does."""
+    before, now = _flatten(to_mapping(old)), _flatten(to_mapping(new))
+    differing = [key for key in before if before[key] != now[key] and counts(key)]
+    return ", ".join(f"{key} ({before[key]!r}, now {now[key]!r})" for key in differing)
+
+
+def _flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def clock_time(seconds: float) -> str:

@@ -4,12 +4,15 @@ config.yaml       the configuration, complete
 environment.json  versions, commit, processor, command line
 train.log         what the console showed, with times
 metrics.jsonl     one JSON object a line: kind "step", "bad_step" or "epoch"
+excluded.jsonl    the utterances that are not trained on, with reasons, if there are any
 last.ckpt         to resume from; best.ckpt the best dev WER so far; epoch_N.ckpt if asked for
 """
 
+import contextlib
 import json
 import logging
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.errors import ConfigError, OutputError
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.runtime import describe_environment
+from mindaudio_ds2.training.training_set import TrainingSet
 
 
 class _ConsoleHandler(logging.Handler):
@@ -29,12 +33,23 @@ class _ConsoleHandler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _FileHandler(logging.FileHandler):
+    """Ends the run where the log cannot be written; logging's own way is to print a traceback and go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        raise OutputError(f"cannot write {self.baseFilename}: {error}; free space and go on with --resume") from error
+
+
 class RunLog:
     """The files of one run, but for its checkpoints.
 
     Args:
         config: of the run; its `run_dir` is made if need be.
-        resume: whether an earlier run in that folder is to go on.
+        resume: whether an earlier run in that folder may go on.
+
+    Attributes:
+        is_resumed: whether there is one that got as far as a checkpoint.
 
     Raises:
         ConfigError: the folder holds a run and `resume` is false.
@@ -44,21 +59,42 @@ class RunLog:
     def __init__(self, config: Config, resume: bool) -> None:
         self.folder = Path(config.run_dir)
         self.metrics_path = self.folder / "metrics.jsonl"
-        if self.last_checkpoint.exists() and not resume:
+        if any(self.folder.glob("[!.]*.ckpt")) and not resume:
             raise ConfigError(
                 f"run_dir {self.folder} already holds a run; continue it with --resume, choose another with --run_dir, "
                 "or delete the folder"
             )
-        write_text(self.folder / "config.yaml", yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True))
-        environment = {**describe_environment(), "arguments": sys.argv[1:]}
-        write_text(self.folder / "environment.json", json.dumps(environment, indent=2) + "\n")
+        self.is_resumed = self.last_checkpoint.exists()
         try:
-            if not resume:
-                self.metrics_path.unlink(missing_ok=True)
-            self._metrics = open(self.metrics_path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
-            self._logger = self._open_logger(append=resume)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for partial in self.folder.glob(".partial-*"):  # of a run that was killed while it saved
+                if partial.suffix in (".ckpt", ".tmp"):  # the latter is how MindSpore names what it is writing
+                    partial.unlink()
+            mode = "a" if self.is_resumed else "w"  # a run that died before its first checkpoint is begun anew
+            self._metrics = open(self.metrics_path, mode, encoding="utf-8")  # noqa: SIM115 (closed by close)
+            self._logger = self._open_logger(mode)
         except OSError as error:
             raise OutputError(f"cannot write into run_dir {self.folder}: {error}; choose another --run_dir") from error
+
+    def remember(self, config: Config, training_set: TrainingSet) -> None:
+        """Write config.yaml; say what is not trained on, and list it; for a new run, also write environment.json.
+
+        Args:
+            config: of the run.
+            training_set: of the run.
+
+        Raises:
+            OutputError: no space, no permission.
+        """
+        write_text(self.folder / "config.yaml", yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True))
+        if not self.is_resumed:
+            environment = {**describe_environment(), "arguments": sys.argv[1:]}
+            write_text(self.folder / "environment.json", json.dumps(environment, indent=2) + "\n")
+        for note in training_set.notes:
+            self.say(note)
+        if training_set.excluded:
+            rows = [json.dumps(asdict(exclusion), ensure_ascii=False) for exclusion in training_set.excluded]
+            write_text(self.folder / "excluded.jsonl", "\n".join(rows) + "\n")
 
     @property
     def last_checkpoint(self) -> Path:
@@ -70,21 +106,25 @@ class RunLog:
         """The weights with the lowest dev WER."""
         return self.folder / "best.ckpt"
 
-    def _open_logger(self, append: bool) -> logging.Logger:
+    def _open_logger(self, mode: str) -> logging.Logger:
         logger = logging.getLogger("mindaudio_ds2")
         logger.setLevel(logging.INFO)
         logger.propagate = False
         logger.handlers.clear()
         console = _ConsoleHandler()
         console.setFormatter(logging.Formatter("%(message)s"))
-        file = logging.FileHandler(self.folder / "train.log", mode="a" if append else "w", encoding="utf-8")
+        file = _FileHandler(self.folder / "train.log", mode=mode, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         logger.addHandler(console)
         logger.addHandler(file)
         return logger
 
     def say(self, message: str) -> None:
-        """Show a message on the console and keep it in train.log."""
+        """Show a message on the console and keep it in train.log.
+
+        Raises:
+            OutputError: the disk is full, say.
+        """
         self._logger.info(message)
 
     def record(self, kind: str, **values: Any) -> None:
@@ -94,29 +134,37 @@ class RunLog:
             OutputError: the disk is full, say.
         """
         try:
-            self._metrics.write(json.dumps({"kind": kind, **values}) + "\n")
+            self._metrics.write(json.dumps({"kind": kind, **values}, allow_nan=False) + "\n")
             self._metrics.flush()
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.metrics_path}: {error}; free space and go on with --resume"
             ) from error
 
-    def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that a resumed run will do again."""
+    def forget_after(self, step: int, epoch: int) -> None:
+        """Drop the metrics of what a resumed run will do again, and the half line that a killed run may leave.
+
+        Args:
+            step: the last step that is done.
+            epoch: the last epoch that is done, its validation included; counts from 1.
+        """
         self._metrics.close()
         kept = []
         for line in self.metrics_path.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except json.JSONDecodeError:  # half a line, from a killed run
+                row = json.loads(line)
+            except json.JSONDecodeError:
                 continue
+            if row["epoch"] <= epoch if row["kind"] == "epoch" else row["step"] <= step:
+                kept.append(line)
         write_text(self.metrics_path, "".join(f"{line}\n" for line in kept))
         self._metrics = open(self.metrics_path, "a", encoding="utf-8")  # noqa: SIM115
 
     def close(self) -> None:
-        """Close the files."""
-        self._metrics.close()
+        """Close the files. That a full disk takes no more has been said before."""
+        with contextlib.suppress(OSError):
+            self._metrics.close()
         for handler in list(self._logger.handlers):
-            handler.close()
+            with contextlib.suppress(OSError):
+                handler.close()
             self._logger.removeHandler(handler)

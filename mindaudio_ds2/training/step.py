@@ -55,7 +55,7 @@ class TrainStep(nn.Cell):
         loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths)
         square = ops.zeros((), ms.float32)
         for gradient in gradients:
-            square = square + ops.square(gradient).sum()
+            square = square + ops.reduce_sum(ops.square(gradient.reshape((gradient.shape[0], -1))), 1).sum()
         norm = ops.sqrt(square)
         is_finite = ops.logical_and(ops.isfinite(loss), ops.isfinite(norm))
         if is_finite:

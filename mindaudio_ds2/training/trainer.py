@@ -11,7 +11,7 @@ from mindspore import Tensor
 from tqdm import tqdm
 
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
-from mindaudio_ds2.batching.plan import BatchSpec, plan_epoch, select_trainable, share_of_padding
+from mindaudio_ds2.batching.plan import BatchSpec, plan_epoch, share_of_padding
 from mindaudio_ds2.checkpoint import build_network, fill, load_checkpoint, save_checkpoint
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
@@ -22,10 +22,11 @@ from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.training.loss import CTCLoss
 from mindaudio_ds2.training.optimizer import Adam
-from mindaudio_ds2.training.progress import Progress, check_same_run, clock_time, fingerprint_of
+from mindaudio_ds2.training.progress import Progress, check_same_meaning, check_same_run, clock_time, fingerprint_of
 from mindaudio_ds2.training.runlog import RunLog
 from mindaudio_ds2.training.schedule import learning_rate
 from mindaudio_ds2.training.step import TrainStep
+from mindaudio_ds2.training.training_set import TrainingSet, read_training_set, require_audio
 
 SECONDS_BETWEEN_LINES = 60.0
 
@@ -54,15 +55,17 @@ def train(config: Config, resume: bool, pre_trained_model_path: str | None) -> P
         TrainingError: too many steps were not finite.
         ConfigError, ManifestError, AudioError, CheckpointError, OutputError: see their places.
     """
-    utterances, labels = _choose_utterances(config)
+    training_set = read_training_set(config)
     dev_utterances = read_manifest(config.data.dev_manifest)
+    require_audio(dev_utterances, config.data.dev_manifest)
     run = RunLog(config, resume)
     try:
-        trainer = Trainer(config, run, utterances, labels, dev_utterances)
-        if resume and run.last_checkpoint.exists():
+        trainer = Trainer(config, run, training_set, dev_utterances)
+        if run.is_resumed:
             trainer.resume()
         elif pre_trained_model_path:
             trainer.start_from(pre_trained_model_path)
+        run.remember(config, training_set)
         return trainer.run()
     finally:
         run.close()
@@ -74,24 +77,18 @@ class Trainer:
     Args:
         config: the whole run.
         log: its folder.
-        utterances: all are trained on.
-        labels: (L,) int32 for each of them.
+        training_set: what is trained on.
         dev_utterances: scored after each epoch.
     """
 
     def __init__(
-        self,
-        config: Config,
-        log: RunLog,
-        utterances: Sequence[Utterance],
-        labels: Sequence[Any],
-        dev_utterances: Sequence[Utterance],
+        self, config: Config, log: RunLog, training_set: TrainingSet, dev_utterances: Sequence[Utterance]
     ) -> None:
         self.config = config
         self.log = log
-        self.utterances = utterances
+        self.utterances = utterances = training_set.utterances
         self.durations = [utterance.duration_seconds for utterance in utterances]
-        self.loader = open_loader(utterances, labels, config)
+        self.loader = open_loader(utterances, training_set.labels, config)
         self.network = build_network(config)
         self.optimizer = Adam(self.network.trainable_params(), config.optimizer)
         loss = CTCLoss(Alphabet(config.text).blank_id)
@@ -119,20 +116,17 @@ class Trainer:
         fill(self.network.weights(), checkpoint.weights, str(path))
         fill(self.optimizer.state(), checkpoint.optimizer, str(path))
         self.progress = Progress(**checkpoint.state)
-        self.log.forget_after(self.progress.step)
+        self.log.forget_after(self.progress.step, self.progress.epoch)
         self.log.say(f"going on after step {self.progress.step}, epoch {self.progress.epoch + 1}")
 
     def start_from(self, path: str) -> None:
         """Take only the weights of another run's checkpoint.
 
         Raises:
-            CheckpointError: another network or alphabet, or a damaged file.
+            CheckpointError: other features, another alphabet or network, or a damaged file.
         """
         checkpoint = load_checkpoint(path)
-        if checkpoint.config.text != self.config.text:
-            raise CheckpointError(
-                f"{path} has another alphabet; use the same text section as it: {checkpoint.config.text}"
-            )
+        check_same_meaning(checkpoint.config, self.config, path)
         fill(self.network.weights(), checkpoint.weights, path)
         self.log.say(f"starting from the weights of {path}")
 
@@ -236,9 +230,11 @@ class Trainer:
 
     def _save_if_due(self, interruption: Interruption) -> None:
         minutes = (time.monotonic() - self.clock.saved) / 60
-        if interruption.signal_number or minutes >= self.config.training.checkpoint_every_minutes:
+        is_asked = bool(interruption.signal_number)  # read once: a signal may come at any moment
+        if is_asked or minutes >= self.config.training.checkpoint_every_minutes:
             self._save(self.log.last_checkpoint, with_optimizer=True)
-        interruption.end_if_asked(f"saved {self.log.last_checkpoint}; go on with --resume")
+        if is_asked:
+            interruption.end(f"saved {self.log.last_checkpoint}; go on with --resume")
 
     def _validate(self, interruption: Interruption) -> Evaluation:
         started = time.monotonic()
@@ -291,22 +287,7 @@ class Trainer:
         return stalled
 
     def _save(self, path: Path, with_optimizer: bool) -> None:
-        optimizer = self.optimizer.state() if with_optimizer else []
+        optimizer = self.optimizer.state() if with_optimizer else {}
         save_checkpoint(path, self.config, self.network.weights(), optimizer, asdict(self.progress))
         if with_optimizer:
             self.clock.saved = time.monotonic()
-
-
-def _choose_utterances(config: Config) -> tuple[list[Utterance], list[Any]]:
-    """Read, encode and select the training utterances, and say on the way what is left out."""
-    utterances = read_manifest(config.data.train_manifest)
-    alphabet = Alphabet(config.text)
-    encoded = [alphabet.encode_transcript(utterance.id, utterance.transcript) for utterance in utterances]
-    num_dropped = sum(transcript.num_dropped for transcript in encoded)
-    if num_dropped:
-        tqdm.write(f"{num_dropped} characters outside the alphabet were dropped from the training transcripts")
-    labels = [transcript.labels for transcript in encoded]
-    selection = select_trainable(utterances, labels, config)
-    if selection.excluded:
-        tqdm.write(f"left out of training: {selection.describe_excluded()}")
-    return [utterances[i] for i in selection.kept], [labels[i] for i in selection.kept]

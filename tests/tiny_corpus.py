@@ -1,0 +1,196 @@
+"""A corpus that a network of a few hundred weights can learn: every character is a tone of its own."""
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from numpy.typing import NDArray
+
+from mindaudio_ds2.config import Config, from_mapping
+from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
+
+RATE_HZ = 8000
+CHARACTERS = "ABCD "
+TONES_HZ = {"A": 500, "B": 1100, "C": 1900, "D": 2900}
+CHARACTER_SECONDS = 0.1
+TRANSCRIPTS = {
+    "train": ("AB", "BA C", "CAD", "DAB", "B D", "ABCD", "A B C D", "DC BA", "CAB AD", "BAD CAB", "D", "ACBD B"),
+    "dev": ("BAC", "AD BC", "DCBA", "C A B", "AB DC"),
+    "test": ("CA", "DB AC", "B AD C", "ADB", "C", "BCD A", "DAD CAB"),
+}
+YAML: dict[str, Any] = {
+    "run_dir": "run",
+    "device_target": "CPU",
+    "seed": 3,
+    "data": {
+        "train_manifest": "train.jsonl",
+        "dev_manifest": "dev.jsonl",
+        "test_manifest": "test.jsonl",
+        "min_duration_seconds": 0.1,
+        "max_duration_seconds": 2.0,
+        "max_excluded_share": 0.0,
+        "feature_cache_dir": None,
+    },
+    "text": {"characters": CHARACTERS, "blank": "first", "letter_case": "upper", "unknown_character": "error"},
+    "features": {
+        "sample_rate_hz": RATE_HZ,
+        "kind": "log_spectrogram",
+        "window": "hann",
+        "window_seconds": 0.016,
+        "hop_seconds": 0.01,
+        "fft_size": 128,
+        "num_mel_bands": 8,
+    },
+    "batching": {
+        "bucket_edges_seconds": [0.4, 2.0],
+        "max_batch_utterances": 3,
+        "max_batch_padded_seconds": 2.0,
+        "sortagrad": True,
+        "prefetch_batches": 2,
+    },
+    "model": {
+        "conv_channels": [4],
+        "conv_kernel_frequency": [5],
+        "conv_kernel_time": [3],
+        "conv_stride_frequency": [4],
+        "conv_stride_time": [2],
+        "conv_bias": False,
+        "activation": "clipped_relu",
+        "rnn_type": "lstm",
+        "rnn_num_layers": 1,
+        "rnn_hidden_size": 12,
+        "bidirectional": True,
+        "lookahead_frames": 1,
+        "rnn_batch_norm": True,
+        "head_batch_norm": True,
+        "head_bias": False,
+        "batch_norm_momentum": 0.5,
+        "batch_norm_epsilon": 1e-5,
+    },
+    "optimizer": {
+        "name": "adamw",
+        "betas": [0.9, 0.999],
+        "epsilon": 1e-8,
+        "weight_decay": 1e-3,
+        "max_gradient_norm": 5.0,
+    },
+    "schedule": {
+        "name": "cosine",
+        "peak_learning_rate": 0.03,
+        "final_learning_rate": 0.001,
+        "warmup_epochs": 0.5,
+        "decay_per_epoch": 1.0,
+    },
+    "training": {
+        "epochs": 3,
+        "early_stopping_epochs": 0,
+        "max_bad_steps": 2,
+        "checkpoint_every_minutes": 60.0,
+        "keep_every_epochs": 0,
+    },
+}
+
+
+def speak(transcript: str, seed: int, rate_hz: int = RATE_HZ) -> NDArray[np.float64]:
+    """(num_samples,) float64: a tone for each letter, silence for a space, a little noise over all."""
+    generator = np.random.default_rng(seed)
+    num_samples = round(CHARACTER_SECONDS * rate_hz)
+    times = np.arange(num_samples) / rate_hz
+    fade = np.sin(np.pi * np.arange(num_samples) / num_samples) ** 0.5
+    silence = np.zeros(num_samples)
+    tones = [
+        silence if character == " " else 0.3 * fade * np.sin(2 * np.pi * TONES_HZ[character] * times)
+        for character in transcript
+    ]
+    whole: NDArray[np.float64] = np.concatenate([silence, *tones, silence])
+    whole += 0.003 * generator.standard_normal(len(whole))
+    return whole
+
+
+def make_corpus(folder: Path) -> Path:
+    """Write audio, train.jsonl, dev.jsonl and test.jsonl; returns the folder."""
+    (folder / "wav").mkdir(parents=True)
+    for number, (split, transcripts) in enumerate(TRANSCRIPTS.items()):
+        utterances = []
+        for place, transcript in enumerate(transcripts):
+            path = folder / "wav" / f"{split}_{place}.{('wav', 'flac')[place % 2]}"
+            samples = speak(transcript, seed=100 * number + place)
+            soundfile.write(path, samples, RATE_HZ)
+            utterances.append(Utterance(f"{split}_{place}", str(path), len(samples) / RATE_HZ, transcript, "tones"))
+        write_manifest(folder / f"{split}.jsonl", utterances)
+    return folder
+
+
+def change(mapping: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested settings with other values at dotted paths."""
+    changed = copy.deepcopy(dict(mapping))
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        section = changed
+        for each in sections:
+            section = section[each]
+        section[name] = value
+    return changed
+
+
+def make_settings(corpus: Path, run_dir: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete settings of a run on the corpus, as in a YAML; `changes` by dotted path."""
+    manifests = {f"data.{split}_manifest": str(corpus / f"{split}.jsonl") for split in TRANSCRIPTS}
+    return change(YAML, {"run_dir": str(run_dir), **manifests, **changes})
+
+
+def make_config(corpus: Path, run_dir: Path, changes: Mapping[str, Any]) -> Config:
+    """`make_settings` as a `Config`."""
+    config: Config = from_mapping(make_settings(corpus, run_dir, changes), "tiny_corpus")
+    return config
+
+
+def write_yaml(path: Path, settings: Mapping[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
+    return path
+
+
+def train_here(config: Config, resume: bool = False, pre_trained_model_path: str | None = None) -> Any:
+    """Start as train.py does, and train in this process; returns the `Progress`."""
+    from mindaudio_ds2 import runtime
+
+    runtime.start(config.device_target, config.seed)
+    from mindaudio_ds2.training.trainer import train
+
+    return train(config, resume, pre_trained_model_path)
+
+
+def read_metrics(run_dir: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl of one kind."""
+    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["kind"] == kind]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the corpus. Nobody changes it."""
+    return make_corpus(tmp_path_factory.mktemp("tiny") / "corpus")
+
+
+@pytest.fixture(scope="session")
+def finished_run(corpus: Path, mindspore_cpu: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole run of three epochs that nothing interrupted. Nobody changes it."""
+    run_dir = tmp_path_factory.mktemp("tiny_run") / "finished"
+    train_here(make_config(corpus, run_dir, {}))
+    return run_dir
+
+
+@pytest.fixture
+def configure(corpus: Path, tmp_path: Path) -> Callable[..., Config]:
+    """Makes a `Config` whose run folder lies in tmp_path: configure({"training.epochs": 1}, "run")."""
+
+    def make(changes: Mapping[str, Any] | None = None, run: str = "run") -> Config:
+        return make_config(corpus, tmp_path / run, changes or {})
+
+    return make
