@@ -25,6 +25,7 @@ from mindaudio_ds2.text.alphabet import Alphabet
 ENTRY = "mindaudio_ds2"
 FORMAT_VERSION = 1
 OPTIMIZER_PREFIX = "optimizer."
+CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 17  # how MindSpore ends a file with a checksum
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def save_checkpoint(
             ms.save_checkpoint(rows, str(partial), append_dict={ENTRY: json.dumps(entry)}, crc_check=True)
         except (RuntimeError, ValueError) as error:  # MindSpore hides the OSError behind these
             raise OSError(str(error).strip().split("\n")[0]) from error
+        finally:
+            partial.with_suffix(".tmp").unlink(missing_ok=True)  # what MindSpore writes first, and leaves if it fails
         partial.chmod(0o644)
 
     write_atomically(Path(path), write)
@@ -87,13 +90,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
-    try:
-        entries = ms.load_checkpoint(str(path.resolve()), crc_check=True)
-    except Exception as error:  # MindSpore raises many kinds for damaged files
-        raise CheckpointError(
-            f"checkpoint {path} is damaged or not a MindSpore checkpoint; use another one, such as best.ckpt or "
-            f"last.ckpt of its run folder ({str(error).strip().split(chr(10))[0]})"
-        ) from None
+    entries = _read_entries(path)
     text = entries.pop(ENTRY, None)
     if not isinstance(text, str):
         raise CheckpointError(
@@ -120,6 +117,23 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         if name.startswith(OPTIMIZER_PREFIX)
     }
     return Checkpoint(config, weights, optimizer, entry["state"])
+
+
+def _read_entries(path: Path) -> dict[str, Any]:
+    """Everything in a checkpoint, by name, after a comparison with the checksum at its end."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - CHECKSUM_BYTES))
+            if not file.read().startswith(CHECKSUM_MARK):
+                # MindSpore 2.10 only warns, and reads what there is of a file cut between two of its entries
+                raise ValueError("it does not end with a checksum")
+        entries: dict[str, Any] = ms.load_checkpoint(str(path.resolve()), crc_check=True)
+    except Exception as error:  # MindSpore raises many kinds for damaged files
+        raise CheckpointError(
+            f"checkpoint {path} is damaged, or was not written by this package; use another one, such as best.ckpt or "
+            f"last.ckpt of its run folder ({str(error).strip().split(chr(10))[0]})"
+        ) from None
+    return entries
 
 
 def fill(parameters: Mapping[str, Parameter], arrays: Mapping[str, NDArray[np.float32]], source: str) -> None:

@@ -125,6 +125,26 @@ class FeatureConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AugmentationConfig:
+    """Masks over the features of training utterances, new in every epoch (SpecAugment). Dev and test have none."""
+
+    num_frequency_masks: int
+    """Bands of frequency set to the mean; 0 for none (count)."""
+    max_frequency_mask_share: float
+    """Widest band, as a share of all bins (0 to 1)."""
+    num_time_masks: int
+    """Stretches of time set to the mean; 0 for none (count)."""
+    max_time_mask_share: float
+    """Longest stretch, as a share of the utterance (0 to 1)."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_frequency_masks", "num_time_masks"):
+            _require(getattr(self, name) >= 0, f"augmentation.{name}", getattr(self, name), "0 or more")
+        for name in ("max_frequency_mask_share", "max_time_mask_share"):
+            _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", getattr(self, name), "0 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class BatchingConfig:
     """How utterances are put together."""
 
@@ -314,6 +334,7 @@ class Config:
     data: DataConfig
     text: TextConfig
     features: FeatureConfig
+    augmentation: AugmentationConfig
     batching: BatchingConfig
     model: ModelConfig
     optimizer: OptimizerConfig

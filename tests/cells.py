@@ -1,6 +1,7 @@
 """Networks that compile in seconds, and Cells that only tests need. Import it after `runtime.start`."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import mindspore as ms
@@ -65,14 +66,18 @@ def read(network: nn.Cell) -> dict[str, NDArray[np.float32]]:
     return {name: parameter.asnumpy().copy() for name, parameter in network.parameters_and_names()}
 
 
-def write(network: nn.Cell, arrays: dict[str, NDArray[np.float32]]) -> None:
-    """Set all parameters from what `read` gave."""
-    for name, parameter in network.parameters_and_names():
-        parameter.set_data(Tensor(arrays[name]))
+def write(network: nn.Cell, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Set the parameters that `arrays` names, by their place in the network.
+
+    MindSpore 2.10's `set_data` is lost on the optimiser's state once the step is compiled.
+    """
+    places = dict(network.parameters_and_names())
+    for name, array in arrays.items():
+        ops.assign(places[name], Tensor(array.astype(np.float32)))
 
 
-def signature(*shapes: tuple[int | None, ...]) -> list[Tensor]:
-    """Symbolic inputs for `set_inputs`: float32, where None is an open dimension."""
+def floats(*shapes: tuple[int | None, ...]) -> list[Tensor]:
+    """Symbolic float32 inputs for `set_inputs`; None is an open dimension."""
     return [Tensor(shape=list(shape), dtype=ms.float32) for shape in shapes]
 
 

@@ -47,6 +47,12 @@ YAML: dict[str, Any] = {
         "fft_size": 128,
         "num_mel_bands": 8,
     },
+    "augmentation": {
+        "num_frequency_masks": 1,
+        "max_frequency_mask_share": 0.1,
+        "num_time_masks": 1,
+        "max_time_mask_share": 0.05,
+    },
     "batching": {
         "bucket_edges_seconds": [0.4, 2.0],
         "max_batch_utterances": 3,
@@ -183,6 +189,14 @@ def finished_run(corpus: Path, mindspore_cpu: None, tmp_path_factory: pytest.Tem
     """The folder of a whole run of three epochs that nothing interrupted. Nobody changes it."""
     run_dir = tmp_path_factory.mktemp("tiny_run") / "finished"
     train_here(make_config(corpus, run_dir, {}))
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def learned_run(corpus: Path, mindspore_cpu: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of twenty epochs, whose best.ckpt hears every character. Nobody changes it."""
+    run_dir = tmp_path_factory.mktemp("tiny_run") / "learned"
+    train_here(make_config(corpus, run_dir, {"training.epochs": 20}))
     return run_dir
 
 

@@ -1,6 +1,6 @@
 """The joint between NumPy and MindSpore: batches are loaded ahead of the step and handed over as tensors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,9 @@ from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.text.alphabet import Alphabet
 
 COLUMNS = ["features", "feature_lengths", "labels", "label_lengths"]
+
+FeatureChange = Callable[[Utterance, NDArray[np.float32]], NDArray[np.float32]]
+"""From the features (T, F) of an utterance to others of the same shape."""
 
 Row = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
@@ -71,7 +74,9 @@ class BatchLoader:
         self.cache_dir = cache_dir
         self.prefetch_batches = prefetch_batches
 
-    def iterate(self, batches: Sequence[BatchSpec], skip_batches: int = 0) -> Iterator[TensorBatch]:
+    def iterate(
+        self, batches: Sequence[BatchSpec], skip_batches: int = 0, change: FeatureChange | None = None
+    ) -> Iterator[TensorBatch]:
         """Go through planned batches in their order.
 
         A loop that is left early (break, an exception, Ctrl-C) stops the thread, once the batch in the making is done.
@@ -79,6 +84,7 @@ class BatchLoader:
         Args:
             batches: of this rank, from `plan_epoch` or `plan_evaluation`.
             skip_batches: so many are passed over without being loaded, for a run that goes on within an epoch.
+            change: what is done to the features of each utterance, for training.
 
         Raises:
             AudioError: an utterance cannot be used; raised when its batch is due, after all batches before it.
@@ -88,7 +94,7 @@ class BatchLoader:
         batches = batches[skip_batches:]
         if not batches:  # MindSpore refuses an empty data set
             return
-        source = _BatchSource(self, batches)
+        source = _BatchSource(self, batches, change)
         dataset = ds.GeneratorDataset(
             source, COLUMNS, shuffle=False, num_parallel_workers=1, python_multiprocessing=False
         )
@@ -103,16 +109,17 @@ class BatchLoader:
         finally:
             rows.stop()
 
-    def load(self, batch: BatchSpec) -> Batch:
+    def load(self, batch: BatchSpec, change: FeatureChange | None = None) -> Batch:
         """Load one batch here and now, as NumPy arrays.
 
         Raises:
             AudioError, ManifestError, OutputError: see `iterate`.
         """
-        examples = [
-            (index, load_features(self.utterances[index], self.config, self.cache_dir), self.labels[index])
-            for index in batch.indices
-        ]
+        examples = []
+        for index in batch.indices:
+            utterance = self.utterances[index]
+            features = load_features(utterance, self.config, self.cache_dir)
+            examples.append((index, change(utterance, features) if change else features, self.labels[index]))
         return collate(examples, self.blank_id)
 
 
@@ -137,9 +144,10 @@ class _BatchSource:
     reads takes the batch's place.
     """
 
-    def __init__(self, loader: BatchLoader, batches: Sequence[BatchSpec]) -> None:
+    def __init__(self, loader: BatchLoader, batches: Sequence[BatchSpec], change: FeatureChange | None) -> None:
         self.loader = loader
         self.batches = batches
+        self.change = change
         self.failures: dict[int, Exception] = {}
 
     def __len__(self) -> int:
@@ -147,7 +155,7 @@ class _BatchSource:
 
     def __getitem__(self, position: int) -> Row:
         try:
-            batch = self.loader.load(self.batches[position])
+            batch = self.loader.load(self.batches[position], self.change)
         except Exception as error:  # also a defect of ours belongs to the caller
             self.failures[position] = error
             lengths = np.zeros(1, dtype=np.int32)

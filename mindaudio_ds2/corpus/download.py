@@ -14,7 +14,8 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -160,7 +161,7 @@ def _request(url: str, start: int) -> http.client.HTTPResponse:
     return response
 
 
-def _settle_beyond_end(part: Path, headers: Mapping[str, str]) -> bool:
+def _settle_beyond_end(part: Path, headers: Message) -> bool:
     """The server has nothing from the end of `part` on: it is whole, or it belongs to another file."""
     if headers.get("Content-Range", "").strip() == f"bytes */{_measure_bytes(part)}":
         return True
@@ -168,7 +169,7 @@ def _settle_beyond_end(part: Path, headers: Mapping[str, str]) -> bool:
     raise _PassingError("what an earlier try had left is longer than the file, and was removed")
 
 
-def _read_total_bytes(status: int, headers: Mapping[str, str], start: int) -> int | None:
+def _read_total_bytes(status: int, headers: Message, start: int) -> int | None:
     """The length of the whole file, where the server states it."""
     if status != 206:
         length = headers.get("Content-Length", "")
@@ -225,12 +226,10 @@ def extract(archive: Path, folder: Path) -> None:
 
 
 def _extract_members(archive: Path, folder: Path) -> None:
-    try:
-        file = open(archive, "rb")
-    except OSError as error:
-        raise DownloadError(f"cannot open the archive {archive}: {error.strerror}; download it again") from error
+    if not archive.is_file():
+        raise DownloadError(f"there is no archive {archive}; download it again")
     bar = tqdm(desc=f"unpacking {archive.name}", total=_measure_bytes(archive), unit="B", unit_scale=True, disable=None)
-    with file, bar:
+    with open(archive, "rb") as file, bar:
         try:
             with gzip.open(file) as unzipped, tarfile.open(fileobj=unzipped, mode="r:") as tar:
                 for member in tar:

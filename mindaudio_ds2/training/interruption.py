@@ -10,6 +10,9 @@ from mindaudio_ds2.errors import Interrupted
 class Interruption:
     """While entered, remembers the first SIGTERM or SIGINT instead of dying of it; a second one ends at once.
 
+    While MindSpore 2.10 runs a graph, and from then on, it answers SIGINT with a handler of its own that sends SIGTERM
+    to the process: Ctrl-C then arrives here as SIGTERM. tests/training/test_interruption.py tells when this has gone.
+
     Attributes:
         signal_number: of the signal that came; 0 so far.
     """

@@ -44,6 +44,15 @@ class Progress:
     train_hours: float = 0.0
     fingerprint: str = ""
 
+    @property
+    def mean_loss(self) -> float | None:
+        """Mean over the utterances of the epoch under way, in nats an utterance; None where no step was finite."""
+        return self.loss_sum / self.num_utterances if self.num_utterances else None
+
+    def describe_loss(self) -> str:
+        """The mean loss as a person reads it."""
+        return "no finite loss" if self.mean_loss is None else f"loss {self.mean_loss:.2f}"
+
 
 def fingerprint_of(utterances: Sequence[Utterance]) -> str:
     """A short digest of what is trained on, to tell whether a resumed run still has the same utterances."""

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from mindaudio_ds2.audio.augment import make_generator, mask_features
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import BatchSpec, plan_epoch, share_of_padding
 from mindaudio_ds2.checkpoint import build_network, fill, load_checkpoint, save_checkpoint
@@ -172,7 +175,7 @@ class Trainer:
         with bar:
             started, audio_seconds, self.clock.shown = time.monotonic(), 0.0, time.monotonic()
             ticked = started
-            for batch in self.loader.iterate(plan, skip_batches=progress.batch):
+            for batch in self.loader.iterate(plan, progress.batch, self._augment):
                 self._take_step(batch, len(plan))
                 now = time.monotonic()
                 progress.train_seconds += now - ticked
@@ -180,6 +183,10 @@ class Trainer:
                 audio_seconds += sum(self.durations[index] for index in batch.indices)
                 self._show_progress(bar, plan, audio_seconds / (now - started), now)
                 self._save_if_due(interruption)
+
+    def _augment(self, utterance: Utterance, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        generator = make_generator(self.config.seed, self.progress.epoch, utterance.id)
+        return mask_features(features, self.config.augmentation, generator)
 
     def _take_step(self, batch: TensorBatch, num_batches: int) -> None:
         progress, training = self.progress, self.config.training
@@ -214,13 +221,12 @@ class Trainer:
 
     def _show_progress(self, bar: Any, plan: Sequence[BatchSpec], speed: float, now: float) -> None:
         progress = self.progress
-        loss = progress.loss_sum / max(1, progress.num_utterances)
-        bar.set_postfix_str(f"loss {loss:.2f}, {speed:.0f} hours of audio an hour", refresh=False)
+        bar.set_postfix_str(f"{progress.describe_loss()}, {speed:.0f} hours of audio an hour", refresh=False)
         bar.update()
         if bar.disable and now - self.clock.shown > SECONDS_BETWEEN_LINES:
             self.clock.shown = now
             self.log.say(
-                f"epoch {progress.epoch + 1} step {progress.batch}/{len(plan)}: loss {loss:.2f}, "
+                f"epoch {progress.epoch + 1} step {progress.batch}/{len(plan)}: {progress.describe_loss()}, "
                 f"{speed:.0f} hours of audio an hour, {self._time_left(progress.batch / len(plan))} left"
             )
 
@@ -250,7 +256,6 @@ class Trainer:
 
     def _finish_epoch(self, evaluation: Evaluation) -> None:
         progress, counts = self.progress, evaluation.counts
-        loss = progress.loss_sum / max(1, progress.num_utterances)
         progress.epoch += 1
         progress.batch = 0
         is_best = (counts.wer, counts.cer) < (progress.best_wer, progress.best_cer)
@@ -260,7 +265,7 @@ class Trainer:
             "epoch",
             step=progress.step,
             epoch=progress.epoch,
-            loss=loss,
+            loss=progress.mean_loss,
             dev_wer=counts.wer,
             dev_cer=counts.cer,
             num_bad_steps=progress.num_bad_steps,
@@ -268,8 +273,9 @@ class Trainer:
         )
         example = evaluation.utterances[progress.epoch % len(evaluation.utterances)]
         self.log.say(
-            f"epoch {progress.epoch}/{self.config.training.epochs}: loss {loss:.2f}, dev WER {100 * counts.wer:.2f} % "
-            f"CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}, {clock_time(progress.train_seconds)} done, "
+            f"epoch {progress.epoch}/{self.config.training.epochs}: {progress.describe_loss()}, "
+            f"dev WER {100 * counts.wer:.2f} % CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}, "
+            f"{clock_time(progress.train_seconds)} done, "
             f"{self._time_left(0.0)} left\n  said       {example.reference}\n  recognised {example.hypothesis}"
         )
         if is_best:

@@ -49,7 +49,7 @@ def prepare(source: Path, output: Path) -> None:
     if problems:
         listed = "\n  ".join(problems)
         raise ManifestError(
-            f"{source} is not the whole of AN4; get it again with --download, or mend these {len(problems)}:\n  {listed}"
+            f"{source} is not the whole of AN4; get it with --download, or mend these {len(problems)}:\n  {listed}"
         )
     train, dev = split_by_speaker(utterances["train"])
     for split, members in {"train": train, "dev": dev, "test": utterances["test"]}.items():
@@ -153,7 +153,9 @@ def main() -> None:
     """The command line of this recipe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     origin = parser.add_mutually_exclusive_group(required=True)
-    origin.add_argument("--source", type=Path, metavar="DIR", help="a copy of the corpus: the folder with etc/ and wav/")
+    origin.add_argument(
+        "--source", type=Path, metavar="DIR", help="a copy of the corpus: the folder with etc/ and wav/"
+    )
     origin.add_argument("--download", action="store_true", help=f"fetch {URL} (64 MB) into the output folder")
     parser.add_argument("--output", type=Path, default=Path("data/an4"), help="folder of the manifests to make")
     arguments = parser.parse_args()

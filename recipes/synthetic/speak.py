@@ -1,8 +1,9 @@
 """The speaking half of the built-in corpus: a worker process that turns requests into FLAC files.
 
-eSpeak NG carries a hidden state from one utterance to the next, so the same text sounds a little different every time.
-A fresh process that is given the same requests in the same order, however, repeats every sample. That is why
-`prepare.py` starts this file once for every block of utterances. It reads a JSON list of requests from standard input.
+eSpeak NG seeds its noise by the clock and carries a hidden state from one utterance to the next, so the same text
+sounds a little different every time. A fresh process that seeds the noise itself and speaks the same requests in the
+same order, however, repeats every sample. That is why `prepare.py` starts this file once for every block of utterances.
+It reads a JSON list of requests from standard input.
 """
 
 import ctypes
@@ -41,7 +42,7 @@ class Request:
         tail_seconds: pause after the speech.
         peak: largest sample of the speech; full scale is 1.
         signal_to_noise_db: level of the speech above the white noise that is laid under all of it.
-        noise_seed: where the noise comes from.
+        seed: where the breath of the voice and the noise come from; 1 to 2**31 - 2.
     """
 
     path: str
@@ -54,7 +55,7 @@ class Request:
     tail_seconds: float
     peak: float
     signal_to_noise_db: float
-    noise_seed: list[int]
+    seed: int
 
 
 class Synthesizer:
@@ -86,6 +87,7 @@ class Synthesizer:
             (_WORD_GAP, request.word_gap_10ms),
         ):
             self._library.espeak_SetParameter(parameter, value, 0)
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(request.seed))
         text = request.text.encode() + b"\0"
         flags = _TEXT_IS_UTF8 | _TEXT_HOLDS_PHONEMES
         if self._library.espeak_Synth(text, len(text), 0, 0, 0, flags, None, None) != 0 or not self._chunks:
@@ -100,7 +102,7 @@ def render(request: Request, speech: NDArray[np.float32], rate_hz: int) -> NDArr
     noise_level = np.sqrt(np.mean(speech**2)) * 10 ** (-request.signal_to_noise_db / 20)
     pauses = (round(request.lead_seconds * SAMPLE_RATE_HZ), round(request.tail_seconds * SAMPLE_RATE_HZ))
     recording = np.pad(speech, pauses)
-    recording = recording + noise_level * np.random.default_rng(request.noise_seed).standard_normal(len(recording))
+    recording = recording + noise_level * np.random.default_rng(request.seed).standard_normal(len(recording))
     samples: NDArray[np.int16] = np.clip(np.rint(recording * 32767), -32767, 32767).astype(np.int16)
     return samples
 

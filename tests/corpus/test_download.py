@@ -136,9 +136,7 @@ def test_a_later_run_goes_on_where_the_first_stopped(server: Server, tmp_path: P
     assert server.ranges == ["bytes=1000-"]
 
 
-def test_tries_that_bring_something_new_are_not_counted(
-    server: Server, tmp_path: Path, pauses: list[float]
-) -> None:
+def test_tries_that_bring_something_new_are_not_counted(server: Server, tmp_path: Path, pauses: list[float]) -> None:
     download(server.play(*[cut_after(1000)] * 20, whole), tmp_path / "a", MD5)
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert set(pauses) == {download_module.RETRY_PAUSES_SECONDS[0]}

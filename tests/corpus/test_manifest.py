@@ -71,7 +71,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lamb
         st.builds(
             Utterance,
             id=TEXT,
-            audio_path=st.from_regex(r"/[a-zA-Z0-9 ._-]+/[a-z]+\.wav", fullmatch=True),
+            audio_path=st.from_regex(r"/[a-zA-Z0-9 _-]+/[a-z.]+\.wav", fullmatch=True),
             duration_seconds=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
             transcript=TEXT,
             speaker=st.text(st.characters(exclude_categories=["Cs"])),

@@ -159,39 +159,47 @@ def test_a_run_killed_between_validation_and_checkpoint_records_the_epoch_once(
     assert_same_run(Path(config.run_dir), finished_run)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_validation_saves_and_ends_with_its_status(
-    configure: Callable[..., Config],
-    corpus: Path,
-    finished_run: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    number: signal.Signals,
+def test_ctrl_c_in_validation_saves_and_validation_is_done_again(
+    configure: Callable[..., Config], finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import train
     from mindaudio_ds2.evaluate import Evaluator
 
-    original = Evaluator._score
+    config = configure()
+    score = Evaluator._score
 
-    def score_and_be_signalled(self: Evaluator, *arguments: Any) -> Any:
-        os.kill(os.getpid(), number)
-        monkeypatch.setattr(Evaluator, "_score", original)
-        return original(self, *arguments)
+    def score_and_be_interrupted(self: Evaluator, *arguments: Any) -> Any:
+        monkeypatch.setattr(Evaluator, "_score", score)
+        os.kill(os.getpid(), signal.SIGINT)
+        return score(self, *arguments)
 
-    monkeypatch.setattr(Evaluator, "_score", score_and_be_signalled)
-    # one utterance a batch in validation would not be the same training; several batches there are anyway
+    monkeypatch.setattr(Evaluator, "_score", score_and_be_interrupted)
+    with pytest.raises(Interrupted, match="saved .*last.ckpt; go on with --resume") as raised:
+        train_here(config)
+    # MindSpore 2.10's graphs turn SIGINT into SIGTERM. When this is 130, the note in `Interruption` can go.
+    assert raised.value.exit_status == 128 + signal.SIGTERM
+    assert read_metrics(Path(config.run_dir), "epoch") == [], "the epoch is not done without its validation"
+    train_here(config, resume=True)
+    assert_same_run(Path(config.run_dir), finished_run)
+
+
+def test_ctrl_c_saves_ends_with_130_and_says_how_to_go_on(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import train
+    from mindaudio_ds2.training.trainer import Trainer
+
+    def interrupt(self: Trainer, *_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        self.progress.batch += 1
+
+    monkeypatch.setattr(Trainer, "_take_step", interrupt)
     yaml = write_yaml(tmp_path / "tiny.yaml", make_settings(corpus, tmp_path / "run", {}))
     monkeypatch.setattr(sys, "argv", ["train.py", "-c", str(yaml)])
     with pytest.raises(SystemExit) as raised:
         train.main()
-    assert raised.value.code == 128 + number
+    assert raised.value.code == 130
     last_line = capsys.readouterr().err.splitlines()[-1]
     assert last_line == f"stopped: saved {tmp_path / 'run' / 'last.ckpt'}; go on with --resume"
-    assert read_metrics(tmp_path / "run", "epoch") == [], "the epoch is not done without its validation"
-    if number == signal.SIGINT:  # once is enough
-        train_here(configure(), resume=True)
-        assert_same_run(tmp_path / "run", finished_run)
 
 
 def test_a_signal_is_remembered_and_the_next_one_ends_at_once() -> None:

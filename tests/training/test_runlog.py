@@ -152,7 +152,7 @@ def test_a_damaged_cache_entry_is_reported_in_the_log(configure: Configure, corp
     utterance = read_manifest(corpus / "train.jsonl")[0]
     features = load_features(utterance, config.features, cache)
     (entry,) = cache.rglob("*.npz")
-    entry.write_bytes(entry.read_bytes()[:100])
+    entry.write_bytes(b"not an archive")
     with opened(config) as log:
         np.testing.assert_array_equal(load_features(utterance, config.features, cache), features)
     assert f"cached features {entry} are unusable" in (log.folder / "train.log").read_text(encoding="utf-8")

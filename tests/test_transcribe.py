@@ -1,0 +1,189 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.corpus.manifest import read_manifest
+from mindaudio_ds2.errors import AudioError, CheckpointError
+from tests.tiny_corpus import TRANSCRIPTS, speak
+
+pytestmark = pytest.mark.usefixtures("mindspore_cpu")
+
+TEXT = "BAD CAB"
+
+
+@pytest.fixture(scope="module")
+def transcriber(learned_run: Path) -> Any:
+    from mindaudio_ds2.transcribe import Transcriber
+
+    return Transcriber(learned_run / "last.ckpt")
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Callable[..., Path]:
+    """Writes speech to a file and returns its path; the ending of the name says the format."""
+
+    def write(name: str, transcript: str = TEXT, rate_hz: int = 8000, channels: int = 1, **options: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = np.repeat(speak(transcript, seed=5, rate_hz=rate_hz)[:, None], channels, axis=1)
+        soundfile.write(path, samples, rate_hz, **options)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("name", "rate_hz", "channels", "options"),
+    [
+        ("a.wav", 8000, 1, {}),
+        ("a.wav", 8000, 1, {"subtype": "FLOAT"}),
+        ("a.WAV", 44100, 2, {"subtype": "PCM_24"}),
+        ("a.flac", 16000, 1, {}),
+        ("a.flac", 22050, 3, {}),
+        ("a.ogg", 16000, 1, {}),
+        ("a.mp3", 16000, 1, {}),
+        ("a.aiff", 48000, 2, {}),
+        ("a.au", 11025, 1, {}),
+    ],
+)
+def test_any_format_rate_and_channel_count_gives_the_same_words(
+    transcriber: Any, record: Callable[..., Path], name: str, rate_hz: int, channels: int, options: dict[str, Any]
+) -> None:
+    run = transcriber.run([record(name, rate_hz=rate_hz, channels=channels, **options)])
+    assert run.problems == []
+    assert run.transcriptions[0].hypothesis.text == TEXT
+
+
+def test_recordings_come_in_the_order_given_whatever_their_length(transcriber: Any, corpus: Path) -> None:
+    utterances = read_manifest(corpus / "test.jsonl")
+    run = transcriber.run([Path(utterance.audio_path) for utterance in utterances])
+    assert [str(t.path) for t in run.transcriptions] == [utterance.audio_path for utterance in utterances]
+    assert [t.hypothesis.text for t in run.transcriptions] == list(TRANSCRIPTS["test"])
+    assert run.audio_seconds == pytest.approx(sum(utterance.duration_seconds for utterance in utterances))
+
+
+def test_the_same_recording_may_be_given_twice(transcriber: Any, record: Callable[..., Path]) -> None:
+    path = record("a.wav")
+    run = transcriber.run([path, path])
+    assert [t.hypothesis.text for t in run.transcriptions] == [TEXT, TEXT]
+
+
+def test_words_come_when_they_are_said(transcriber: Any, record: Callable[..., Path]) -> None:
+    """Each character lasts 0.1 s, after 0.1 s of silence."""
+    (transcription,) = transcriber.run([record("a.wav", "BAD CAB")]).transcriptions
+    first, second = transcription.hypothesis.words
+    assert (first.text, second.text) == ("BAD", "CAB")
+    assert (first.start_seconds, first.end_seconds) == pytest.approx((0.1, 0.4), abs=0.08)
+    assert (second.start_seconds, second.end_seconds) == pytest.approx((0.5, 0.8), abs=0.08)
+
+
+@pytest.mark.parametrize("num_samples", range(1840, 1920, 13))
+def test_no_word_outlasts_its_recording(transcriber: Any, tmp_path: Path, num_samples: int) -> None:
+    """The last letter is cut off, so that its word goes on until the end."""
+    samples = speak("A", seed=1, rate_hz=8000)[:800].tolist() + speak("DDDD", seed=1)[800:num_samples].tolist()
+    soundfile.write(tmp_path / "cut.wav", np.array(samples), 8000)
+    (transcription,) = transcriber.run([tmp_path / "cut.wav"]).transcriptions
+    assert transcription.duration_seconds == len(samples) / 8000
+    times = [t for word in transcription.hypothesis.words for t in (word.start_seconds, word.end_seconds)]
+    assert times == sorted(times)
+    assert len(times) >= 2
+    assert times[0] >= 0
+    assert times[-1] <= transcription.duration_seconds
+
+
+def test_a_recording_that_cannot_be_read_is_reported_in_its_place_and_the_others_go_on(
+    transcriber: Any, record: Callable[..., Path], tmp_path: Path
+) -> None:
+    from mindaudio_ds2.transcribe import as_json, as_text
+
+    good, last = record("good.wav"), record("last.flac", "DAD")
+    cut = record("cut.flac", "A" * 40)
+    cut.write_bytes(cut.read_bytes()[:-2000])  # its header is whole, so this is seen only when it is read
+    text = tmp_path / "text.wav"
+    text.write_text("not audio")
+    run = transcriber.run([text, good, cut, last])
+    assert [t.hypothesis.text if t.hypothesis else None for t in run.transcriptions] == [None, TEXT, None, "DAD"]
+    assert len(run.problems) == 2
+    assert str(text) in run.problems[0]
+    assert str(cut) in run.problems[1]
+    assert as_text(run) == f"{good}\t{TEXT}\n{last}\tDAD"
+    rows = json.loads(as_json(run))
+    assert [row["path"] for row in rows] == [str(path) for path in (text, good, cut, last)]
+    assert rows[0] == {"path": str(text), "problem": run.problems[0]}
+    assert rows[1]["text"] == TEXT
+    assert math.isfinite(rows[1]["score"])
+    assert [word["text"] for word in rows[1]["words"]] == ["BAD", "CAB"]
+    assert rows[1]["words"][1]["end_seconds"] <= rows[1]["duration_seconds"] == 0.9
+    assert run.audio_seconds == pytest.approx(0.9 + 0.5), "only what was read counts"
+
+
+def test_nothing_but_unreadable_recordings_is_no_crash(transcriber: Any, tmp_path: Path) -> None:
+    from mindaudio_ds2.transcribe import as_text
+
+    (tmp_path / "empty.wav").touch()
+    run = transcriber.run([tmp_path / "empty.wav"])
+    assert (as_text(run), len(run.problems), run.audio_seconds) == ("", 1, 0)
+
+
+def test_silence_is_transcribed_as_something(transcriber: Any, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(4000), 8000)
+    (transcription,) = transcriber.run([tmp_path / "silence.wav"]).transcriptions
+    assert isinstance(transcription.hypothesis.text, str)
+    assert math.isfinite(transcription.hypothesis.score)
+
+
+def test_one_sample_is_enough(transcriber: Any, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "click.wav", np.array([0.5]), 8000)
+    run = transcriber.run([tmp_path / "click.wav"])
+    assert run.problems == []
+
+
+def test_a_folder_means_all_sound_files_below_it_by_name(record: Callable[..., Path], tmp_path: Path) -> None:
+    from mindaudio_ds2.transcribe import find_recordings
+
+    inside = [record(f"talks/{name}") for name in ("b.wav", "deep/er/a.flac", "a.mp3")]
+    (tmp_path / "talks" / "notes.txt").write_text("no sound")
+    (tmp_path / "talks" / "folder.wav").mkdir()
+    single = record("z.ogg")
+    found = find_recordings([str(single), tmp_path / "talks"])
+    assert found == [single, inside[2], inside[0], inside[1]]
+
+
+def test_a_file_with_another_ending_is_taken_where_it_is_named(record: Callable[..., Path], tmp_path: Path) -> None:
+    from mindaudio_ds2.transcribe import find_recordings
+
+    path = record("a.wav").rename(tmp_path / "recording.dat")
+    assert find_recordings([path]) == [path]
+
+
+def test_a_folder_without_sound_is_an_error_that_names_it(tmp_path: Path) -> None:
+    from mindaudio_ds2.transcribe import find_recordings
+
+    (tmp_path / "notes.txt").write_text("no sound")
+    with pytest.raises(AudioError, match=f"folder {tmp_path} holds no sound files .*flac"):
+        find_recordings([tmp_path])
+
+
+def test_a_missing_path_is_an_error_that_names_it(record: Callable[..., Path], tmp_path: Path) -> None:
+    from mindaudio_ds2.transcribe import find_recordings
+
+    with pytest.raises(AudioError, match="gone.wav does not exist"):
+        find_recordings([record("a.wav"), tmp_path / "gone.wav"])
+
+
+def test_a_missing_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
+    from mindaudio_ds2.transcribe import Transcriber
+
+    with pytest.raises(CheckpointError, match="gone.ckpt does not exist"):
+        Transcriber(tmp_path / "gone.ckpt")
+
+
+def test_features_come_from_the_checkpoint(transcriber: Any, configure: Callable[..., Config]) -> None:
+    assert transcriber.config.features == configure().features
