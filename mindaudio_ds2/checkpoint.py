@@ -139,6 +139,8 @@ def _read_entries(path: Path) -> dict[str, Any]:
 def fill(parameters: Mapping[str, Parameter], arrays: Mapping[str, NDArray[np.float32]], source: str) -> None:
     """Set every parameter from `arrays`, strictly; nothing is changed unless all fit.
 
+    Call it before the first step: MindSpore 2.10 loses what is set on an optimiser's state once the step is compiled.
+
     Args:
         parameters: `DeepSpeech2.weights()` or `Adam.state()`.
         arrays: by the same names.

@@ -50,6 +50,7 @@ def export(checkpoint_path: str | Path, output_dir: str | Path) -> dict[str, Any
     def write(partial: Path) -> None:
         nonlocal difference
         ms.export(recognizer, *feature_signature(num_bins), file_name=str(partial), file_format="MINDIR")
+        partial.chmod(0o644)  # MindSpore writes it for its owner alone
         difference = _compare(recognizer, partial, num_bins)
 
     write_atomically(mindir, write)

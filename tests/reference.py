@@ -6,6 +6,7 @@ They take utterances one by one and know no padding: nothing can leak through wh
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from mindaudio_ds2.config import ModelConfig
 
 Array = NDArray[np.float64]
-Weights = Mapping[str, NDArray[np.float32]]
+Weight = NDArray[Any]  # float32 or float64
+Weights = Mapping[str, Weight]
 Statistics = list[tuple[Array, Array]]
 
 
@@ -56,16 +58,16 @@ def find_slopes(score: Callable[[], float], array: Array, distance: float = 1e-5
     return slopes
 
 
-def convolve(x: Array, kernels: Array, bias: Array | float, stride: tuple[int, int]) -> Array:
+def convolve(x: Array, kernels: Weight, bias: Weight | float, stride: tuple[int, int]) -> Array:
     """(C, F, T) -> (C', F', S) with zeros around: half a kernel on each side."""
     height, width = kernels.shape[2:]
     x = np.pad(x, ((0, 0), (height // 2, height // 2), (width // 2, width // 2)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (height, width), axis=(1, 2))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (height, width), (1, 2))  # type: ignore[call-overload]
     windows = windows[:, :: stride[0], :: stride[1]]  # (C, F', S, height, width)
-    return np.asarray(np.einsum("cfshw,dchw->dfs", windows, kernels)) + np.reshape(bias, (-1, 1, 1))
+    return np.asarray(np.einsum("cfshw,dchw->dfs", windows, kernels) + np.reshape(bias, (-1, 1, 1)))
 
 
-def run_lstm(x: Array, weight_ih: Array, weight_hh: Array, bias: Array) -> Array:
+def run_lstm(x: Array, weight_ih: Weight, weight_hh: Weight, bias: Weight) -> Array:
     """(S, I) -> (S, H); the gates are input, forget, cell, output."""
     hidden = cell = np.zeros(weight_hh.shape[1])
     outputs = []
@@ -77,7 +79,7 @@ def run_lstm(x: Array, weight_ih: Array, weight_hh: Array, bias: Array) -> Array
     return np.stack(outputs)
 
 
-def run_gru(x: Array, weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_hh: Array) -> Array:
+def run_gru(x: Array, weight_ih: Weight, weight_hh: Weight, bias_ih: Weight, bias_hh: Weight) -> Array:
     """(S, I) -> (S, H); the gates are reset, update, new, and the reset gate acts after the product."""
     hidden = np.zeros(weight_hh.shape[1])
     outputs = []
@@ -91,12 +93,12 @@ def run_gru(x: Array, weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_h
     return np.stack(outputs)
 
 
-def look_ahead(x: Array, kernels: Array) -> Array:
-    """(S, H) -> (S, H): frame s sees frames s to s + kernels.shape[1] - 1, zeros after the last, then a clipped ReLU."""
+def look_ahead(x: Array, kernels: Weight) -> Array:
+    """(S, H) -> (S, H): each frame sees itself and those that follow, zeros after the last; then a clipped ReLU."""
     num_ahead = kernels.shape[1]
     padded = np.concatenate([x, np.zeros((num_ahead - 1, x.shape[1]))])
     mixed = np.stack([(padded[s : s + num_ahead] * kernels.T).sum(0) for s in range(len(x))])
-    return np.clip(mixed, 0, 20)
+    return np.asarray(np.clip(mixed, 0, 20))
 
 
 class Normaliser:

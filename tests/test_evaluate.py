@@ -251,7 +251,7 @@ def test_results_lie_beside_the_checkpoint_unless_a_folder_is_given(
 ) -> None:
     from mindaudio_ds2.evaluate import evaluate_checkpoint
 
-    checkpoint = shutil.copy(learned_run / "best.ckpt", tmp_path)
+    checkpoint = shutil.copy(learned_run / "last.ckpt", tmp_path)
     evaluation, path = evaluate_checkpoint(checkpoint, None, str(corpus / "dev.jsonl"), None)
     assert path == tmp_path / "eval_dev.json"
     assert evaluation.counts.word_errors == evaluation.counts.character_errors == 0

@@ -1,7 +1,10 @@
 """A corpus that a network of a few hundred weights can learn: every character is a tone of its own."""
 
 import copy
+import importlib
 import json
+import random
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ from numpy.typing import NDArray
 from mindaudio_ds2.config import Config, from_mapping
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 
+RunVerb = Callable[..., int]
+
 RATE_HZ = 8000
 CHARACTERS = "ABCD "
 TONES_HZ = {"A": 500, "B": 1100, "C": 1900, "D": 2900}
@@ -24,6 +29,7 @@ TRANSCRIPTS = {
     "dev": ("BAC", "AD BC", "DCBA", "C A B", "AB DC"),
     "test": ("CA", "DB AC", "B AD C", "ADB", "C", "BCD A", "DAD CAB"),
 }
+NUM_UTTERANCES_TO_LEARN = 100
 YAML: dict[str, Any] = {
     "run_dir": "run",
     "device_target": "CPU",
@@ -119,14 +125,23 @@ def speak(transcript: str, seed: int, rate_hz: int = RATE_HZ) -> NDArray[np.floa
     return whole
 
 
+def draw_transcript(seed: int) -> str:
+    """One to three words of one to four letters."""
+    generator = random.Random(seed)
+    return " ".join(
+        "".join(generator.choices(tuple(TONES_HZ), k=generator.randint(1, 4))) for _ in range(generator.randint(1, 3))
+    )
+
+
 def make_corpus(folder: Path) -> Path:
-    """Write audio, train.jsonl, dev.jsonl and test.jsonl; returns the folder."""
+    """Write audio, train.jsonl, dev.jsonl, test.jsonl, and learn.jsonl, which is large enough; returns the folder."""
     (folder / "wav").mkdir(parents=True)
-    for number, (split, transcripts) in enumerate(TRANSCRIPTS.items()):
+    splits = {**TRANSCRIPTS, "learn": [draw_transcript(seed) for seed in range(NUM_UTTERANCES_TO_LEARN)]}
+    for number, (split, transcripts) in enumerate(splits.items()):
         utterances = []
         for place, transcript in enumerate(transcripts):
             path = folder / "wav" / f"{split}_{place}.{('wav', 'flac')[place % 2]}"
-            samples = speak(transcript, seed=100 * number + place)
+            samples = speak(transcript, seed=1000 * number + place)
             soundfile.write(path, samples, RATE_HZ)
             utterances.append(Utterance(f"{split}_{place}", str(path), len(samples) / RATE_HZ, transcript, "tones"))
         write_manifest(folder / f"{split}.jsonl", utterances)
@@ -194,10 +209,35 @@ def finished_run(corpus: Path, mindspore_cpu: None, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="session")
 def learned_run(corpus: Path, mindspore_cpu: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of twenty epochs, whose best.ckpt hears every character. Nobody changes it."""
+    """The folder of a run on more utterances, whose last.ckpt hears every character. Nobody changes it."""
     run_dir = tmp_path_factory.mktemp("tiny_run") / "learned"
-    train_here(make_config(corpus, run_dir, {"training.epochs": 20}))
+    changes = {
+        "data.train_manifest": str(corpus / "learn.jsonl"),
+        "augmentation.num_frequency_masks": 0,
+        "augmentation.num_time_masks": 0,
+        "batching.max_batch_utterances": 6,
+        "batching.max_batch_padded_seconds": 8.0,
+        "training.epochs": 10,
+    }
+    train_here(make_config(corpus, run_dir, changes))
     return run_dir
+
+
+@pytest.fixture
+def run_verb(monkeypatch: pytest.MonkeyPatch, mindspore_cpu: None) -> RunVerb:
+    """Runs a verb in this process and returns its exit status: run_verb("eval", "--manifest", path)."""
+
+    def run(verb: str, *arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", [f"{verb}.py", *map(str, arguments)])
+        status: Any = 0
+        try:
+            importlib.import_module(verb).main()
+        except SystemExit as ended:
+            status = ended.code
+        assert isinstance(status, int), f"{status!r} is no exit status"
+        return status
+
+    return run
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ class DeepSpeech2(nn.Cell):
         """Recognise.
 
         Args:
-            features: (B, T, F) float32; anything may stand beyond the lengths.
+            features: (B, T, F) float32; anything finite may stand beyond the lengths.
             lengths: (B,) int32, real frames of each utterance.
 
         Returns:

@@ -31,8 +31,8 @@ def make_mask(lengths: Tensor, num_frames: int) -> Tensor:
 class _NormalizeMasked(nn.Cell):
     """Batch statistics over real positions, and the normalised input, with a gradient written by hand.
 
-    Left to itself, MindSpore reduces each broadcast gradient over several axes at once, which its CPU kernel does on one
-    core and slowly; the sums here go over one axis of a matrix at a time, which it does ten times faster.
+    Left to itself, MindSpore reduces each broadcast gradient over several axes at once, which its CPU kernel does on
+    one core and slowly; the sums here go over one axis of a matrix at a time, which it does ten times faster.
 
     Args:
         num_features: C or H.
@@ -95,7 +95,7 @@ class MaskedBatchNorm(nn.Cell):
     would count the padding.
 
     In training the new running statistics are left in `next_mean` and `next_variance`; the step takes them over when it
-    has seen that loss and gradient are finite.
+    has seen that they, the loss and the gradient are finite.
 
     Args:
         num_features: C or H.

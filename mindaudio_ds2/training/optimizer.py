@@ -11,7 +11,8 @@ class Adam(nn.Cell):
 
     MindSpore's own optimisers keep a learning rate of their own, and its AdamWeightDecay has no bias correction. Here
     the schedule hands the rate in, so that there is one owner. Only matrices and kernels are decayed, never norms and
-    biases. Has run on the CPU only.
+    biases. Epsilon is added before the bias correction, as at the end of section 2 of the paper; PyTorch adds it after,
+    which is the same for an epsilon as small as 1e-8. Has run on the CPU only.
 
     Args:
         parameters: what is optimised; the state is numbered in their order.

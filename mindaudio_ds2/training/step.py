@@ -11,7 +11,8 @@ from mindaudio_ds2.training.optimizer import Adam
 class TrainStep(nn.Cell):
     """A training step, compiled once for all batch shapes.
 
-    A step whose loss or gradient is not finite changes no weight, no running statistic and no optimiser state.
+    A step whose loss, gradient or batch statistics are not finite changes no weight, no running statistic and no
+    optimiser state.
 
     Args:
         network: the network that is trained.
@@ -58,6 +59,8 @@ class TrainStep(nn.Cell):
             square = square + ops.reduce_sum(ops.square(gradient.reshape((gradient.shape[0], -1))), 1).sum()
         norm = ops.sqrt(square)
         is_finite = ops.logical_and(ops.isfinite(loss), ops.isfinite(norm))
+        for statistic in self.next_running:  # a variance may overflow while loss and gradient stay finite
+            is_finite = ops.logical_and(is_finite, ops.isfinite(statistic.sum()))
         if is_finite:
             scale = self.max_gradient_norm / ops.maximum(norm, self.max_gradient_norm)
             clipped: tuple[Tensor, ...] = ()

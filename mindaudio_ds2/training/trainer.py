@@ -64,6 +64,8 @@ def train(config: Config, resume: bool, pre_trained_model_path: str | None) -> P
     run = RunLog(config, resume)
     try:
         trainer = Trainer(config, run, training_set, dev_utterances)
+        if resume and not run.is_resumed:
+            run.say(f"nothing to resume: {run.last_checkpoint} does not exist")
         if run.is_resumed:
             trainer.resume()
         elif pre_trained_model_path:

@@ -16,7 +16,7 @@ from mindaudio_ds2.batching.plan import (
     select_trainable,
     share_of_padding,
 )
-from mindaudio_ds2.config import BatchingConfig, Config, FeatureConfig, from_mapping
+from mindaudio_ds2.config import AugmentationConfig, BatchingConfig, Config, FeatureConfig, from_mapping
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import ManifestError, TrainingError
 
@@ -241,6 +241,7 @@ def make_config(**data: float) -> Config:
         },
         "text": {"characters": "AB ", "blank": "first", "letter_case": "upper", "unknown_character": "error"},
         "features": dataclasses.asdict(features),
+        "augmentation": dataclasses.asdict(AugmentationConfig(0, 0.0, 0, 0.0)),
         "batching": dataclasses.asdict(BATCHING),
         "model": {
             "conv_channels": [32, 32],

@@ -3,7 +3,6 @@
 import dataclasses
 import gc
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +95,9 @@ class Case:
         return [name for name, parameter in self.network.parameters_and_names() if parameter.requires_grad]
 
 
-@pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS)
-def case(request: pytest.FixtureRequest, mindspore_cpu: None) -> Iterator[Case]:
-    yield Case(request.param)
+@pytest.fixture(scope="module", params=VARIANTS.values(), ids=list(VARIANTS))
+def case(request: pytest.FixtureRequest, mindspore_cpu: None) -> Case:
+    return Case(request.param)
 
 
 def test_logits_are_those_of_the_second_implementation(case: Case) -> None:
@@ -160,7 +159,9 @@ def test_gradients_are_slopes_of_the_loss(case: Case) -> None:
     outputs, _ = case.differentiate(case.longest)
     generator = np.random.default_rng(2)
     gradients = dict(zip(case.gradient_names(), outputs[1:], strict=True))
-    steps = {name: np.sign(gradient) * generator.uniform(0.5, 1.5, gradient.shape) for name, gradient in gradients.items()}
+    steps = {
+        name: np.sign(gradient) * generator.uniform(0.5, 1.5, gradient.shape) for name, gradient in gradients.items()
+    }
     distance = 1e-4
     losses = []
     for side in (distance, -distance):

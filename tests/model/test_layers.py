@@ -79,7 +79,7 @@ class NormCase:
         self.lengths = [6, 1, 4]
         self.x = 2 + 3 * make_rows(generator, (6, 3, 4) if features_last else (3, 4, 2, 6))
         self.mask = np.zeros((6, 3, 1) if features_last else (3, 1, 1, 6), np.float32)
-        for row, length in enumerate(self.lengths):
+        for row in range(3):
             self.utterance(self.mask, row)[...] = 1
         self.num_valid = np.float32(sum(self.lengths) * (1 if features_last else 2))
         self.weights = {

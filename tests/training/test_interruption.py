@@ -145,6 +145,8 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(
     monkeypatch.undo()
     train_here(config, resume=True)
     assert_same_run(Path(config.run_dir), finished_run)
+    log = (Path(config.run_dir) / "train.log").read_text(encoding="utf-8")
+    assert f"nothing to resume: {Path(config.run_dir) / 'last.ckpt'} does not exist" in log
 
 
 def test_a_run_killed_between_validation_and_checkpoint_records_the_epoch_once(

@@ -50,7 +50,8 @@ class Losses:
         from tests import cells
 
         loss = cells.run(self.plain[blank_id], logits, *others)[0]
-        assert (loss.shape, loss.dtype) == ((), np.float32)
+        assert loss.shape == ()
+        assert loss.dtype == np.float32
         return float(loss)
 
     def differentiate(self, blank_id: int, logits: NDArray[Any], *others: NDArray[Any]) -> NDArray[np.float32]:

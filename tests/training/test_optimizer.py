@@ -44,7 +44,7 @@ class Run:
         return {name: parameter.asnumpy().copy() for name, parameter in self.optimizer.state().items()}
 
 
-def make_config(name: str, **changes: Any) -> OptimizerConfig:
+def make_config(name: Any, **changes: Any) -> OptimizerConfig:
     return dataclasses.replace(CONFIG, name=name, **changes)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ BASE = ScheduleConfig(
 )
 
 
-def make(name: str, warmup_epochs: float = 2.0) -> ScheduleConfig:
+def make(name: Any, warmup_epochs: float = 2.0) -> ScheduleConfig:
     return dataclasses.replace(BASE, name=name, warmup_epochs=warmup_epochs)
 
 

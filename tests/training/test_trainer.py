@@ -290,7 +290,8 @@ def test_an_interrupted_epoch_goes_on_with_the_batch_after_the_last(
     config = configure({"training.epochs": 2, "training.checkpoint_every_minutes": 1e-9})
     stub_step(monkeypatch)
     stub_evaluation(monkeypatch, [0.5, 0.4])
-    save, seen = Trainer._save_if_due, []
+    save = Trainer._save_if_due
+    seen: list[tuple[int, str]] = []
 
     def save_then_stop(self: Trainer, *arguments: Any) -> None:
         save(self, *arguments)

@@ -1,0 +1,361 @@
+"""What is wrong with the input is said in one message that names it and the remedy; no traceback, no hang."""
+
+import dataclasses
+import json
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
+from tests.tiny_corpus import RATE_HZ, RunVerb, change, make_settings, speak, write_yaml
+
+LONGEST_SECONDS = 60
+
+Make = Callable[[Path], object]
+Fail = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def _no_hang() -> Iterator[None]:
+    def give_up(*_: Any) -> None:
+        raise TimeoutError(f"no answer within {LONGEST_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(LONGEST_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def fail(run_verb: RunVerb, capsys: pytest.CaptureFixture[str]) -> Fail:
+    """Runs a verb that must end with status 2 and one message in which all patterns are found."""
+
+    def run(patterns: tuple[str, ...], verb: str, *arguments: object) -> None:
+        assert run_verb(verb, *arguments) == 2
+        shown = capsys.readouterr().err
+        assert "Traceback" not in shown
+        assert "error: " in shown
+        message = shown[shown.rindex("error: ") :]
+        for pattern in patterns:
+            assert re.search(pattern, message), f"{pattern!r} is not in {message!r}"
+
+    return run
+
+
+@pytest.fixture
+def train_with(fail: Fail, corpus: Path, tmp_path: Path) -> Fail:
+    """Trains with changed settings, which must fail: train_with(patterns, {"seed": -1}, "--resume")."""
+
+    def run(patterns: tuple[str, ...], changes: Mapping[str, Any], *arguments: object) -> None:
+        yaml = write_yaml(tmp_path / "tiny.yaml", make_settings(corpus, tmp_path / "run", changes))
+        fail(patterns, "train", "-c", yaml, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def checkpoint(finished_run: Path, tmp_path: Path) -> Path:
+    (tmp_path / "model").mkdir()
+    return Path(shutil.copy(finished_run / "best.ckpt", tmp_path / "model"))
+
+
+# Manifests ------------------------------------------------------------------------------------------------------------
+
+LINE = {"id": "u0", "audio_path": "a.wav", "duration_seconds": 0.5, "transcript": "A"}
+
+
+def write_lines(*rows: object) -> Make:
+    text = "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows)
+    return lambda path: path.write_text(text, encoding="utf-8")
+
+
+MANIFESTS: dict[str, tuple[Make, tuple[str, ...]]] = {
+    "missing": (lambda path: None, ("does not exist", r"prepare\.py")),
+    "empty": (lambda path: path.touch(), ("is empty", r"prepare\.py")),
+    "blank": (lambda path: path.write_text("\n \n"), ("is empty", r"prepare\.py")),
+    "folder": (lambda path: path.mkdir(), ("cannot be read",)),
+    "binary": (lambda path: path.write_bytes(b"\xff\xfe\x00RIFF"), ("cannot be read as UTF-8 text",)),
+    "broken": (write_lines(LINE, '{"id": "u1", "audio'), ("1 unusable lines; mend or remove", "line 2: not JSON")),
+    "list": (write_lines([1, 2]), ("line 1: must be a JSON object",)),
+    "key": (write_lines({"id": "u0", "text": "A"}), ("line 1: missing keys .*transcript.*unknown keys .*text",)),
+    "twice": (write_lines(LINE, LINE), ("line 2: id 'u0' already stands on line 1",)),
+    "transcript": (write_lines({**LINE, "transcript": "  "}), ("'u0': the transcript is empty; write what is said",)),
+    "duration": (write_lines({**LINE, "duration_seconds": "1"}), ("'u0': duration_seconds must be a number",)),
+    "zero": (write_lines({**LINE, "duration_seconds": 0}), ("'u0': duration_seconds must be positive",)),
+    "nan": (write_lines({**LINE, "duration_seconds": float("nan")}), ("'u0': duration_seconds must be a number",)),
+}
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+@pytest.mark.parametrize("where", ["train", "dev", "test"])
+def test_an_unusable_manifest(
+    fail: Fail, train_with: Fail, finished_run: Path, tmp_path: Path, where: str, manifest: str
+) -> None:
+    make, patterns = MANIFESTS[manifest]
+    path = tmp_path / "bad.jsonl"
+    make(path)
+    patterns = (str(path), *patterns)
+    if where == "test":
+        options = ("--pre_trained_model_path", finished_run / "best.ckpt", "--output_dir", tmp_path)
+        fail(patterns, "eval", *options, "--manifest", path)
+    else:
+        train_with(patterns, {f"data.{where}_manifest": str(path)})
+
+
+def test_a_character_outside_the_alphabet(train_with: Fail, corpus: Path, tmp_path: Path) -> None:
+    utterances = read_manifest(corpus / "train.jsonl")
+    utterances[5] = dataclasses.replace(utterances[5], transcript="AB É")
+    write_manifest(tmp_path / "odd.jsonl", utterances)
+    patterns = ("utterance 'train_5'", "'AB É' holds .'É'.", "text.characters", "text.unknown_character")
+    train_with(patterns, {"data.train_manifest": str(tmp_path / "odd.jsonl")})
+
+
+def test_transcripts_too_long_for_their_audio(train_with: Fail, corpus: Path, tmp_path: Path) -> None:
+    utterances = read_manifest(corpus / "train.jsonl")
+    utterances[10] = dataclasses.replace(utterances[10], transcript="ABCD" * 10)
+    write_manifest(tmp_path / "odd.jsonl", utterances)
+    patterns = ("data.max_excluded_share", "train_10", "needs 40 output frames, has 16")
+    train_with(patterns, {"data.train_manifest": str(tmp_path / "odd.jsonl")})
+
+
+# Audio ----------------------------------------------------------------------------------------------------------------
+
+SAMPLES = speak("A", seed=1)
+
+
+def write_truncated_flac(path: Path) -> None:
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, len(SAMPLES)), RATE_HZ, format="FLAC")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def write_truncated_wav(path: Path) -> None:
+    soundfile.write(path, SAMPLES, RATE_HZ, format="WAV")
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def write_nan(path: Path) -> None:
+    samples = SAMPLES.copy()
+    samples[700] = np.nan
+    soundfile.write(path, samples, RATE_HZ, format="WAV", subtype="FLOAT")
+
+
+AUDIO: dict[str, tuple[Make, tuple[str, ...]]] = {
+    "missing": (lambda path: None, ("not exist|No such file",)),
+    "empty": (lambda path: path.touch(), ("is an empty file", "fetch or record it again")),
+    "no samples": (
+        lambda path: soundfile.write(path, np.zeros(0), RATE_HZ, format="WAV"),
+        ("holds no samples", "fetch or record it again"),
+    ),
+    "truncated flac": (write_truncated_flac, ("cut off|damaged", "fetch or record it again")),
+    "truncated wav": (write_truncated_wav, ("cut off", "fetch or record it again")),
+    "text": (lambda path: path.write_text("not audio"), ("is not audio in a known format", "ffmpeg")),
+    "nan": (write_nan, ("samples that are not finite", "write the file again")),
+    "integers as floats": (
+        lambda path: soundfile.write(path, SAMPLES * 32768, RATE_HZ, format="WAV", subtype="FLOAT"),
+        ("full scale is 1", "divide its samples"),
+    ),
+    "folder": (lambda path: path.mkdir(), ("cannot be read|holds no sound files",)),
+}
+
+
+@pytest.mark.parametrize("audio", AUDIO)
+@pytest.mark.parametrize("verb", ["train", "eval", "transcribe"])
+def test_unusable_audio(
+    fail: Fail, train_with: Fail, corpus: Path, finished_run: Path, tmp_path: Path, verb: str, audio: str
+) -> None:
+    make, patterns = AUDIO[audio]
+    path = tmp_path / "bad.wav"
+    make(path)
+    patterns = (str(path), *patterns)
+    options = ("--pre_trained_model_path", finished_run / "best.ckpt")
+    if verb == "transcribe":
+        fail(patterns, "transcribe", *options, path)
+        return
+    manifest = write_with_bad_audio(corpus, tmp_path, path, len(SAMPLES) / RATE_HZ)
+    if verb == "eval":
+        fail(("bad_one", *patterns), "eval", *options, "--output_dir", tmp_path, "--manifest", manifest)
+    else:
+        train_with(("bad_one", *patterns), {"data.train_manifest": str(manifest)})
+
+
+@pytest.mark.parametrize("verb", ["train", "eval"])
+def test_a_wrong_duration(
+    fail: Fail, train_with: Fail, corpus: Path, finished_run: Path, tmp_path: Path, verb: str
+) -> None:
+    soundfile.write(tmp_path / "long.wav", speak("ABCDABCD", seed=1), RATE_HZ)
+    manifest = write_with_bad_audio(corpus, tmp_path, tmp_path / "long.wav", 0.25)
+    patterns = ("'bad_one'", r"duration_seconds is 0\.250", r"lasts about 1\.00 s", r"prepare\.py")
+    if verb == "train":
+        train_with(patterns, {"data.train_manifest": str(manifest)})
+    else:
+        options = ("--pre_trained_model_path", finished_run / "best.ckpt", "--output_dir", tmp_path)
+        fail(patterns, "eval", *options, "--manifest", manifest)
+
+
+def write_with_bad_audio(corpus: Path, folder: Path, audio_path: Path, duration_seconds: float) -> Path:
+    """A manifest of good utterances and one that is shorter, so that it comes in the first batch."""
+    utterances = [*read_manifest(corpus / "train.jsonl"), Utterance("bad_one", str(audio_path), duration_seconds, "A")]
+    assert all(utterance.duration_seconds >= duration_seconds for utterance in utterances)
+    write_manifest(folder / "one_bad.jsonl", utterances)
+    return folder / "one_bad.jsonl"
+
+
+# Checkpoints ----------------------------------------------------------------------------------------------------------
+
+
+def write_foreign(path: Path) -> None:
+    import mindspore as ms
+
+    ms.save_checkpoint([{"name": "fc.weight", "data": ms.Tensor(np.ones((2, 3), np.float32))}], str(path))
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+CHECKPOINTS: dict[str, tuple[Make, tuple[str, ...]]] = {
+    "missing": (lambda path: path.unlink(), ("does not exist; name a .ckpt file",)),
+    "empty": (lambda path: path.write_bytes(b""), ("is damaged",)),
+    "text": (lambda path: path.write_text("weights"), ("is damaged",)),
+    "truncated": (
+        lambda path: path.write_bytes(path.read_bytes()[:-999]),
+        ("is damaged", "use another one"),
+    ),
+    "flipped": (flip_a_byte, ("is damaged", "use another one")),
+    "foreign": (write_foreign, ("was not written by this package",)),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+@pytest.mark.parametrize("verb", ["train", "eval", "transcribe", "export"])
+def test_an_unusable_checkpoint(
+    fail: Fail, train_with: Fail, checkpoint: Path, corpus: Path, verb: str, kind: str
+) -> None:
+    make, patterns = CHECKPOINTS[kind]
+    make(checkpoint)
+    patterns = (str(checkpoint), *patterns)
+    options = ("--pre_trained_model_path", checkpoint)
+    if verb == "train":
+        train_with(patterns, {}, *options)
+    else:
+        fail(patterns, verb, *options, *([corpus / "wav" / "dev_0.wav"] if verb == "transcribe" else []))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("model.rnn_hidden_size", 9), ("text.characters", "ABCDE "), ("features.fft_size", 256)]
+)
+def test_a_checkpoint_of_another_shape_or_alphabet(train_with: Fail, checkpoint: Path, key: str, value: Any) -> None:
+    train_with((str(checkpoint), f"another {key} .*{value}"), {key: value}, "--pre_trained_model_path", checkpoint)
+
+
+def test_a_damaged_checkpoint_of_the_run_itself(train_with: Fail, finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    flip_a_byte(tmp_path / "run" / "last.ckpt")
+    train_with((r"run/last\.ckpt is damaged", r"best\.ckpt"), {}, "--resume")
+
+
+# Folders that cannot be written ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["train", "eval", "transcribe", "export"])
+def test_an_output_folder_below_a_file(
+    fail: Fail, train_with: Fail, checkpoint: Path, corpus: Path, tmp_path: Path, verb: str
+) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "below"
+    options = ("--pre_trained_model_path", checkpoint)
+    match verb:
+        case "train":
+            train_with((f"run_dir {folder}", "Not a directory", "choose another --run_dir"), {"run_dir": str(folder)})
+        case "transcribe":
+            output = folder / "words.txt"
+            fail((f"cannot write {output}", "Not a directory"), verb, *options, "--output", output, corpus / "wav")
+        case _:
+            fail((f"cannot write {folder}", "Not a directory"), verb, *options, "--output_dir", folder)
+
+
+def test_a_folder_that_holds_a_run(train_with: Fail, finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    train_with((f"run_dir {tmp_path / 'run'} already holds a run", "--resume", "--run_dir"), {})
+
+
+# Recordings -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_that_is_not_there(fail: Fail, checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "gone.wav"
+    fail((f"{path} does not exist; correct the path",), "transcribe", "--pre_trained_model_path", checkpoint, path)
+
+
+def test_a_folder_without_recordings(fail: Fail, checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "talks").mkdir()
+    fail(
+        (f"folder {tmp_path / 'talks'} holds no sound files",),
+        *("transcribe", "--pre_trained_model_path", checkpoint, tmp_path / "talks"),
+    )
+
+
+# Configuration --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "patterns"),
+    [
+        ({"model.colour": 1}, ("tiny.yaml: unknown key model.colour", "--help")),
+        ({"model.rnn_hidden_size": "many"}, ("model.rnn_hidden_size", "many")),
+        ({"model.rnn_hidden_size": 0}, ("model.rnn_hidden_size is 0, which is impossible: must be positive",)),
+        ({"features.fft_size": 64}, ("features.fft_size is 64, which is impossible: a window has 128 samples",)),
+        ({"model": 3}, ("model is 3, but must be a mapping",)),
+        ({"device_target": "TPU"}, ("device_target", "TPU")),
+    ],
+)
+def test_a_wrong_key_in_the_yaml(train_with: Fail, changes: dict[str, Any], patterns: tuple[str, ...]) -> None:
+    train_with(patterns, changes)
+
+
+@pytest.mark.parametrize("verb", ["train", "eval"])
+def test_a_missing_key(fail: Fail, corpus: Path, checkpoint: Path, tmp_path: Path, verb: str) -> None:
+    settings = change(make_settings(corpus, tmp_path / "run", {}), {})
+    del settings["schedule"]["warmup_epochs"]
+    yaml = write_yaml(tmp_path / "tiny.yaml", settings)
+    patterns = ("tiny.yaml: missing key schedule.warmup_epochs; every key must be given",)
+    fail(patterns, verb, "-c", yaml, "--pre_trained_model_path", checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns"),
+    [
+        (None, ("does not exist; name one of hparams",)),
+        ("seed: [1", ("is not readable YAML",)),
+        ("just text", ("must be a mapping of keys to values",)),
+        ("", ("must be a mapping of keys to values",)),
+    ],
+)
+def test_a_yaml_that_is_none(fail: Fail, tmp_path: Path, text: str | None, patterns: tuple[str, ...]) -> None:
+    path = tmp_path / "odd.yaml"
+    if text is not None:
+        path.write_text(text)
+    fail((str(path), *patterns), "train", "-c", path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "patterns"),
+    [
+        (("--model.colour", "1"), ("model.colour",)),
+        (("--training.epochs", "few"), ("training.epochs", "few")),
+        (("--training.epochs", "0"), ("training.epochs is 0, which is impossible: at least 1",)),
+        (("--resume", "now"), ("now",)),
+    ],
+)
+def test_a_wrong_option(train_with: Fail, arguments: tuple[str, ...], patterns: tuple[str, ...]) -> None:
+    train_with(patterns, {}, *arguments)

@@ -1,0 +1,209 @@
+"""The exported graph against the live network, here and in a program that has nothing but the two files."""
+
+import dataclasses
+import json
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from mindaudio_ds2.audio.features import compute_features
+from mindaudio_ds2.audio.io import read_audio
+from mindaudio_ds2.config import FeatureConfig, from_mapping, read_config
+from mindaudio_ds2.decoding.greedy import decode_greedy
+from mindaudio_ds2.errors import CheckpointError, OutputError
+from mindaudio_ds2.text.alphabet import Alphabet
+
+pytestmark = pytest.mark.usefixtures("mindspore_cpu")
+
+ROOT = Path(__file__).resolve().parent.parent
+Recognise = Callable[..., list[NDArray[Any]]]
+
+
+def save_checkpoint_of(folder: Path, **changes: Any) -> Path:
+    """A checkpoint of a small network whose running statistics are not those it began with."""
+    import mindspore as ms
+
+    from mindaudio_ds2.checkpoint import build_network, save_checkpoint
+    from tests import cells
+
+    ms.set_seed(5)
+    config = read_config(ROOT / "hparams" / "deepspeech2.yaml")
+    config = dataclasses.replace(
+        config,
+        text=dataclasses.replace(config.text, characters="'ABC ÄÖ", blank="last"),
+        model=dataclasses.replace(cells.SMALL, conv_stride_time=[2, 2], **changes),
+    )
+    network = build_network(config)
+    generator = np.random.default_rng(3)
+    for norm in network.batch_norms():
+        mean, variance = generator.normal(size=norm.moving_mean.shape), generator.uniform(0.2, 1, norm.beta.shape)
+        cells.write(norm, {"moving_mean": mean, "moving_variance": variance})
+    save_checkpoint(folder / "best.ckpt", config, network.weights(), {}, {})
+    return folder / "best.ckpt"
+
+
+def load_network(checkpoint: Path) -> Recognise:
+    """The live network of a checkpoint, for any shapes."""
+    from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
+    from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
+    from tests import cells
+
+    recognizer = Recognizer(restore_network(load_checkpoint(checkpoint), "best.ckpt"))
+    recognizer.set_inputs(*feature_signature(161))
+    recognizer.set_train(False)
+    return lambda *arrays: cells.run(recognizer, *arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A checkpoint, where it was exported to, what `export` said, and the live network."""
+
+    checkpoint: Path
+    folder: Path
+    written: dict[str, Any]
+    recognise: Recognise
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, mindspore_cpu: None) -> Exported:
+    from mindaudio_ds2.export import export
+
+    run = tmp_path_factory.mktemp("export") / "runs" / "an4"
+    checkpoint = save_checkpoint_of(run)
+    return Exported(checkpoint, run / "export", export(checkpoint, run / "export"), load_network(checkpoint))
+
+
+def test_two_files_are_written_for_all_to_read(exported: Exported) -> None:
+    assert sorted(path.name for path in exported.folder.iterdir()) == ["model.json", "model.mindir"]
+    for path in exported.folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert exported.written["mindir"] == str(exported.folder / "model.mindir")
+    assert 0 <= exported.written["largest_difference"] < 1e-4
+
+
+def test_the_description_holds_what_belongs_to_the_network(exported: Exported) -> None:
+    about = json.loads((exported.folder / "model.json").read_text(encoding="utf-8"))
+    features = from_mapping(about["features"], "model.json", FeatureConfig)
+    assert features == read_config(ROOT / "hparams" / "deepspeech2.yaml").features
+    assert about["characters"] == "'ABC ÄÖ"
+    assert about["blank_id"] == 7
+    assert about["seconds_per_output_frame"] == pytest.approx(4 * features.hop_seconds)
+    assert {**about, "mindir": exported.written["mindir"]} == exported.written
+
+
+RELOAD = """
+import sys
+import mindspore as ms
+import numpy as np
+cases = np.load(sys.argv[2])
+graph = ms.nn.GraphCell(ms.load(sys.argv[1]))
+outputs = {}
+for i in range(len(cases.files) // 2):
+    log_probs, lengths = graph(ms.Tensor(cases[f"features{i}"]), ms.Tensor(cases[f"lengths{i}"]))
+    outputs |= {f"log_probs{i}": log_probs.asnumpy(), f"lengths{i}": lengths.asnumpy()}
+np.savez(sys.argv[3], **outputs)
+"""
+
+
+def test_another_program_gets_the_same_log_probabilities_at_any_shape(exported: Exported, tmp_path: Path) -> None:
+    generator = np.random.default_rng(4)
+    cases: dict[str, NDArray[Any]] = {}
+    for i, (batch, frames) in enumerate([(1, 1), (2, 37), (5, 90), (1, 400)]):
+        cases[f"features{i}"] = generator.normal(size=(batch, frames, 161)).astype(np.float32)
+        cases[f"lengths{i}"] = generator.integers(1, frames + 1, batch).astype(np.int32)
+    np.savez(tmp_path / "cases.npz", **cases)
+    arguments = [str(exported.folder / "model.mindir"), str(tmp_path / "cases.npz"), str(tmp_path / "outputs.npz")]
+    subprocess.run([sys.executable, "-c", RELOAD, *arguments], cwd=tmp_path, check=True, timeout=120)
+    outputs = np.load(tmp_path / "outputs.npz")
+    for i in range(len(cases) // 2):
+        log_probs, lengths = exported.recognise(cases[f"features{i}"], cases[f"lengths{i}"])
+        assert outputs[f"log_probs{i}"].shape == log_probs.shape
+        assert outputs[f"lengths{i}"].tolist() == lengths.tolist()
+        for row, length in enumerate(lengths):
+            np.testing.assert_allclose(outputs[f"log_probs{i}"][row, :length], log_probs[row, :length], atol=1e-5)
+
+
+def test_the_example_in_the_readme_recognises_what_the_checkpoint_does(exported: Exported) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = [block for block in readme.split("```python\n")[1:] if "GraphCell" in block.split("```")[0]]
+    folder = exported.checkpoint.parent.parent.parent
+    times = np.arange(48000) / 24000
+    soundfile.write(folder / "talk.flac", 0.3 * np.sin(3000 * times**2), 24000)
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + example.split("```")[0]
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+    config = read_config(ROOT / "hparams" / "deepspeech2.yaml")
+    alphabet = Alphabet(dataclasses.replace(config.text, characters="'ABC ÄÖ", blank="last"))
+    features = compute_features(read_audio(folder / "talk.flac", 16000), config.features)
+    log_probs, lengths = exported.recognise(features[None], np.array([len(features)], np.int32))
+    text = decode_greedy(log_probs, lengths, alphabet, 0.04)[0].text
+    assert text, "the example should recognise something"
+    assert " ".join(done.stdout.split()) == text
+
+
+# What cannot be exported ----------------------------------------------------------------------------------------------
+
+
+def test_an_export_that_differs_from_the_network_is_not_left_behind(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mindaudio_ds2 import export
+
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(CheckpointError, match="differs from the network by"):
+        export.export(exported.checkpoint, tmp_path / "export")
+    assert not list((tmp_path / "export").iterdir())
+
+
+def test_a_full_disk_leaves_an_earlier_export_whole(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mindaudio_ds2 import export
+
+    def write_half(*arguments: Any, file_name: str, file_format: str) -> None:
+        Path(file_name).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    for path in exported.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(export.ms, "export", write_half)
+    with pytest.raises(OutputError, match=r"cannot write .*model\.mindir: No space left on device"):
+        export.export(exported.checkpoint, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.mindir"]
+    for path in exported.folder.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_with_its_path(exported: Exported, tmp_path: Path) -> None:
+    from mindaudio_ds2.export import export
+
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"cannot write .*file/export/model\.mindir"):
+        export(exported.checkpoint, tmp_path / "file" / "export")
+
+
+def test_a_gru_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    from mindaudio_ds2.export import export
+
+    checkpoint = save_checkpoint_of(tmp_path, rnn_type="gru")
+    with pytest.raises(CheckpointError, match=r"best\.ckpt.*lstm"):
+        export(checkpoint, tmp_path / "export")
+    assert not (tmp_path / "export").exists()
+
+
+def test_a_damaged_checkpoint_is_refused_before_anything_is_written(exported: Exported, tmp_path: Path) -> None:
+    from mindaudio_ds2.export import export
+
+    (tmp_path / "best.ckpt").write_bytes(exported.checkpoint.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="damaged"):
+        export(tmp_path / "best.ckpt", tmp_path / "export")
+    assert not (tmp_path / "export").exists()
