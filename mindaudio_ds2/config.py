@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from mindaudio_ds2.errors import ConfigError
 
@@ -422,8 +422,7 @@ def parse_command_line(
     finder.add_argument("-c", "--config")
     path = finder.parse_known_args(list(arguments))[0].config or default_path
     parser = _new_parser(description)
-    shown = f" (default: {default_path})" if default_path else ""
-    parser.add_argument("-c", "--config", metavar="FILE", help=f"YAML with every key{shown}")
+    parser.add_argument("-c", "--config", metavar="FILE", default=default_path, help="YAML with every key (path)")
     add_options(parser)
     options = {action.dest for action in parser._actions}
     if path is None:
@@ -432,15 +431,36 @@ def parse_command_line(
     from_mapping(mapping, str(path))  # the file must be right by itself, before anything overrides it
     parser.add_class_arguments(Config, None)
     parser.set_defaults(_flatten(mapping))
+    _tidy_help(parser, options)
     namespace = _parse(parser, lambda: parser.parse_args(list(arguments)), "the command line")
     chosen = {key: value for key, value in namespace.as_dict().items() if key not in options}
     config: Config = from_mapping(_listed(chosen), "the command line")
     return config, namespace
 
 
+class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """jsonargparse's, but the description keeps its lines."""
+
+
 def _new_parser(description: str) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    return ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+    return ArgumentParser(
+        usage="%(prog)s [-c FILE] [OPTION ...] [--section.key VALUE ...]",
+        description=description,
+        formatter_class=_HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+
+
+def _tidy_help(parser: ArgumentParser, options: set[str]) -> None:
+    """The YAML has given every key, so none is required any more; and a section has no file of its own."""
+    sections = {field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)}
+    for action in parser._actions:
+        if action.dest not in options:
+            action.required = False
+        if action.dest in sections:
+            action.help = argparse.SUPPRESS
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
