@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from mindaudio_ds2 import runtime
-from mindaudio_ds2.config import parse_command_line
+from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.errors import exit_on_error
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from mindspore import Parameter, Tensor
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import Config, from_mapping, to_mapping
+from mindaudio_ds2.config import Config, to_mapping
+from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.errors import CheckpointError, ConfigError
 from mindaudio_ds2.files import write_atomically
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2

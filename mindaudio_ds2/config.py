@@ -1,19 +1,14 @@
-"""Every knob of the package: frozen dataclasses with units, and the only reader of YAML.
+"""Every knob of the package: frozen dataclasses with units. `config_reader.py` fills them.
 
 A YAML file holds every key, there is no inheritance and no hidden default: what the file says is what runs. Any key can
 be overridden on the command line by its dotted path. Four things are errors, each naming that path: an unknown key, a
 missing key, a value of the wrong type, and a value that is impossible.
 """
 
-import argparse
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
-
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from mindaudio_ds2.errors import ConfigError
 
@@ -361,173 +356,12 @@ class Config:
 
 def to_mapping(config: Any) -> dict[str, Any]:
     """A dataclass of this module as plain nested dicts and lists, as in its YAML."""
-    plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(_listed(dataclasses.asdict(config)), sort_keys=False))
+    plain: dict[str, Any] = listed(dataclasses.asdict(config))
     return plain
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
+    """Nested values with lists for tuples, as YAML and JSON have them."""
     if isinstance(value, Mapping):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def from_mapping(mapping: Mapping[str, Any], source: str, cls: type = Config) -> Any:
-    """Build a `cls` from nested plain values, strictly.
-
-    Args:
-        mapping: every key of `cls`, nested as in the YAML.
-        source: where it comes from, for the error's text.
-        cls: `Config` or one of its sections.
-
-    Raises:
-        ConfigError: unknown, missing, mistyped or impossible keys, by dotted path.
-    """
-    _check_keys(mapping, cls, source)
-    parser = _new_parser("")
-    parser.add_class_arguments(cls, None)
-    return _instantiate(parser, lambda: parser.parse_object(dict(mapping)), source, cls)
-
-
-def read_config(path: str | Path) -> Config:
-    """Read a YAML file into a `Config`, strictly.
-
-    Raises:
-        ConfigError: no such file, not YAML, or unknown, missing, mistyped or impossible keys, by dotted path.
-    """
-    config: Config = from_mapping(_read_yaml(path), str(path))
-    return config
-
-
-def parse_command_line(
-    description: str,
-    arguments: Sequence[str],
-    add_options: Callable[[ArgumentParser], None],
-    default_path: Path | None,
-) -> tuple[Config | None, Any]:
-    """Parse a verb's command line: `-c FILE`, the verb's own options, and `--any.key VALUE` overrides.
-
-    Args:
-        description: the first lines of `--help`.
-        arguments: without the program's name.
-        add_options: adds the verb's own options to the parser.
-        default_path: the YAML used without `-c`; None where a verb can do without one.
-
-    Returns:
-        The configuration (None without a YAML) and the verb's own options as attributes.
-
-    Raises:
-        ConfigError: see `read_config`; also for unknown options.
-    """
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("-c", "--config")
-    path = finder.parse_known_args(list(arguments))[0].config or default_path
-    parser = _new_parser(description)
-    parser.add_argument("-c", "--config", metavar="FILE", default=default_path, help="YAML with every key (path)")
-    add_options(parser)
-    options = {action.dest for action in parser._actions}
-    if path is None:
-        return None, _parse(parser, lambda: parser.parse_args(list(arguments)), "the command line")
-    mapping = _read_yaml(path)
-    from_mapping(mapping, str(path))  # the file must be right by itself, before anything overrides it
-    parser.add_class_arguments(Config, None)
-    parser.set_defaults(_flatten(mapping))
-    _tidy_help(parser, options)
-    namespace = _parse(parser, lambda: parser.parse_args(list(arguments)), "the command line")
-    chosen = {key: value for key, value in namespace.as_dict().items() if key not in options}
-    config: Config = from_mapping(_listed(chosen), "the command line")
-    return config, namespace
-
-
-class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """jsonargparse's, but the description keeps its lines."""
-
-
-def _new_parser(description: str) -> ArgumentParser:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    return ArgumentParser(
-        usage="%(prog)s [-c FILE] [OPTION ...] [--section.key VALUE ...]",
-        description=description,
-        formatter_class=_HelpFormatter,
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-
-
-def _tidy_help(parser: ArgumentParser, options: set[str]) -> None:
-    """The YAML has given every key, so none is required any more; and a section has no file of its own."""
-    sections = {field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)}
-    for action in parser._actions:
-        if action.dest not in options:
-            action.required = False
-        if action.dest in sections:
-            action.help = argparse.SUPPRESS
-
-
-def _read_yaml(path: str | Path) -> dict[str, Any]:
-    from jsonargparse import get_loader
-
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        mapping = get_loader("yaml")(text)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; name one of hparams/*.yaml with -c") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is not readable YAML: {error}") from error
-    if not isinstance(mapping, dict):
-        raise ConfigError(f"{path} must be a mapping of keys to values; copy one of hparams/*.yaml")
-    return mapping
-
-
-def _check_keys(mapping: Mapping[str, Any], cls: type, source: str) -> None:
-    _check_shape(mapping, cls, source)
-    unknown, missing = _compare_keys(mapping, cls, "")
-    if unknown:
-        raise ConfigError(f"{source}: unknown key {', '.join(unknown)}; --help lists all keys")
-    if missing:
-        raise ConfigError(f"{source}: missing key {', '.join(missing)}; every key must be given, see hparams/*.yaml")
-
-
-def _check_shape(mapping: Mapping[str, Any], cls: type, source: str) -> None:
-    sections = {field.name for field in dataclasses.fields(cls) if dataclasses.is_dataclass(field.type)}
-    for key, value in mapping.items():
-        if key in sections and not isinstance(value, Mapping):
-            raise ConfigError(f"{source}: {key} is {value!r}, but must be a mapping of keys; see hparams/*.yaml")
-    for key, value in _flatten(mapping).items():
-        numbers = value if isinstance(value, (list, tuple)) else [value]
-        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-            raise ConfigError(f"{source}: {key} is {value!r}; give a finite number")
-
-
-def _compare_keys(mapping: Mapping[str, Any], cls: type, prefix: str) -> tuple[list[str], list[str]]:
-    fields = {field.name: field.type for field in dataclasses.fields(cls)}
-    unknown = [f"{prefix}{key}" for key in mapping if key not in fields]
-    missing = [f"{prefix}{key}" for key in fields if key not in mapping]
-    for key, kind in fields.items():
-        section = mapping.get(key)
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(section, Mapping):
-            inner_unknown, inner_missing = _compare_keys(section, kind, f"{prefix}{key}.")
-            unknown += inner_unknown
-            missing += inner_missing
-    return unknown, missing
-
-
-def _flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _parse(parser: ArgumentParser, parse: Callable[[], Any], source: str) -> Any:
-    try:
-        return parse()
-    except ArgumentError as error:
-        raise ConfigError(f"{source}: {error}") from None
-
-
-def _instantiate(parser: ArgumentParser, parse: Callable[[], Any], source: str, cls: type) -> Any:
-    namespace = parser.instantiate(_parse(parser, parse, source))
-    return cls(**{field.name: namespace[field.name] for field in dataclasses.fields(cls)})
+        return {key: listed(item) for key, item in value.items()}
+    return [listed(item) for item in value] if isinstance(value, (list, tuple)) else value

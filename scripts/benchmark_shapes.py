@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2 import runtime
-from mindaudio_ds2.config import Config, parse_command_line
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.errors import exit_on_error
 from mindaudio_ds2.files import write_text
 

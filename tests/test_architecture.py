@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mindaudio_ds2 import config
-from mindaudio_ds2.config import Config, read_config
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.config_reader import read_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "mindaudio_ds2"
@@ -23,6 +24,7 @@ RANKS = {
     "errors": 0,
     "files": 1,
     "config": 2,
+    "config_reader": 3,
     "corpus": 3,
     "text": 3,
     "audio": 4,
@@ -45,7 +47,7 @@ RECIPE_IMPORTS = ("errors", "files", "corpus", "text", "audio.io")
 FORBIDDEN_NAMES = ("utils", "util", "common", "base", "manager", "helper", "helpers", "misc")
 MAX_MODULE_LINES = 350
 MAX_VERB_LINES = 50
-LONG_MODULES = {"config": 550}  # a list of keys, each with its text; it grows with the knobs, not with the logic
+LONG_MODULES = {"config": 450}  # a list of keys, each with its text; it grows with the knobs, not with the logic
 
 
 def find_modules() -> dict[str, Path]:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import Config, read_config
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.errors import CheckpointError, OutputError
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
-from mindaudio_ds2 import config
-from mindaudio_ds2.config import Config, FeatureConfig, ModelConfig, from_mapping, parse_command_line, to_mapping
+from mindaudio_ds2.config import Config, FeatureConfig, ModelConfig, to_mapping
+from mindaudio_ds2.config_reader import from_mapping, parse_command_line, read_config
 from mindaudio_ds2.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 YAML_PATH = ROOT / "hparams" / "deepspeech2.yaml"
-COMPLETE = to_mapping(config.read_config(YAML_PATH))
+COMPLETE = to_mapping(read_config(YAML_PATH))
 
 
 def change(key: str, value: object) -> dict[str, Any]:
@@ -212,51 +212,51 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
     text = yaml.safe_dump(change("optimizer.epsilon", "EPSILON")).replace("EPSILON", "1e-3")
     assert "epsilon: 1e-3" in text
     assert yaml.safe_load(text)["optimizer"]["epsilon"] == "1e-3"  # the trap: PyYAML alone reads text
-    assert config.read_config(write_yaml(tmp_path, text)).optimizer.epsilon == 0.001
+    assert read_config(write_yaml(tmp_path, text)).optimizer.epsilon == 0.001
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml does not exist"):
-        config.read_config(tmp_path / "none.yaml")
+        read_config(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("text", ["", "3", "- seed", "seed: [1", "\tseed: 1", "a: b: c"])
 def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"some\.yaml"):
-        config.read_config(write_yaml(tmp_path, text))
+        read_config(write_yaml(tmp_path, text))
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "some.yaml").write_bytes(b"seed: \xff\xfe")
     with pytest.raises(ConfigError, match=r"some\.yaml is not readable YAML"):
-        config.read_config(tmp_path / "some.yaml")
+        read_config(tmp_path / "some.yaml")
 
 
 def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not readable YAML"):
-        config.read_config(tmp_path)
+        read_config(tmp_path)
 
 
 def test_config_survives_the_way_to_yaml_and_back() -> None:
-    read = config.read_config(YAML_PATH)
+    read = read_config(YAML_PATH)
     assert from_mapping(yaml.safe_load(yaml.safe_dump(to_mapping(read))), "memory") == read
 
 
 def test_a_section_survives_the_way_to_plain_values_and_back() -> None:
-    features = config.read_config(YAML_PATH).features
+    features = read_config(YAML_PATH).features
     assert from_mapping(to_mapping(features), "checkpoint", FeatureConfig) == features
 
 
 def test_config_cannot_be_written_to() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        config.read_config(YAML_PATH).seed = 2  # type: ignore[misc]
+        read_config(YAML_PATH).seed = 2  # type: ignore[misc]
 
 
 # The command line -----------------------------------------------------------------------------------------------------
 
 
 def test_without_overrides_the_file_is_what_runs() -> None:
-    assert parse_config() == config.read_config(YAML_PATH)
+    assert parse_config() == read_config(YAML_PATH)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def count_positions(length: int, kernel: int, stride: int) -> int:
 @pytest.mark.parametrize("kernels", [[11, 11], [5, 3], [1, 21]])
 def test_output_lengths_are_those_of_the_convolutions(kernels: list[int], strides: list[int]) -> None:
     model = dataclasses.replace(
-        config.read_config(YAML_PATH).model,
+        read_config(YAML_PATH).model,
         conv_kernel_time=kernels,
         conv_stride_time=strides,
         conv_kernel_frequency=kernels,
@@ -381,14 +381,14 @@ def test_output_lengths_are_those_of_the_convolutions(kernels: list[int], stride
 
 def test_the_paper_sized_network_has_the_published_sizes() -> None:
     """161 bins become 81 and 41, as in deepspeech.pytorch and MindAudio: 32 x 41 = 1312 inputs to the first LSTM."""
-    read = config.read_config(YAML_PATH)
+    read = read_config(YAML_PATH)
     assert read.features.num_bins == 161
     assert read.model.conv_channels[-1] * read.model.num_output_bins(161) == 1312
     assert read.model.num_output_frames(1500) == 750
 
 
 def make_features(**changes: Any) -> FeatureConfig:
-    return dataclasses.replace(config.read_config(YAML_PATH).features, **changes)
+    return dataclasses.replace(read_config(YAML_PATH).features, **changes)
 
 
 def test_mel_features_have_one_bin_a_band() -> None:

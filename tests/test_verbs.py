@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from mindaudio_ds2 import runtime
-from mindaudio_ds2.config import read_config
+from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import read_manifest, write_manifest
 from tests.tiny_corpus import TRANSCRIPTS, RunVerb, make_settings, read_metrics, speak, write_yaml
 

@@ -15,7 +15,8 @@ import soundfile
 import yaml
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import Config, from_mapping
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 
 RunVerb = Callable[..., int]

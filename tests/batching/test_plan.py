@@ -16,7 +16,8 @@ from mindaudio_ds2.batching.plan import (
     select_trainable,
     share_of_padding,
 )
-from mindaudio_ds2.config import AugmentationConfig, BatchingConfig, Config, FeatureConfig, from_mapping
+from mindaudio_ds2.config import AugmentationConfig, BatchingConfig, Config, FeatureConfig
+from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import ManifestError, TrainingError
 

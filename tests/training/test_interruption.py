@@ -125,7 +125,7 @@ def test_kill_9_while_saving_leaves_the_checkpoint_before(battered_run: Battered
 def test_a_battered_run_ends_like_one_never_interrupted(
     battered_run: BatteredRun, finished_run: Path, corpus: Path
 ) -> None:
-    from mindaudio_ds2.config import from_mapping
+    from mindaudio_ds2.config_reader import from_mapping
 
     config: Config = from_mapping(make_settings(corpus, battered_run.folder, AFTER_EVERY_STEP), "tiny")
     train_here(config, resume=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mindaudio_ds2.batching.plan import Exclusion
-from mindaudio_ds2.config import Config, read_config
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.errors import ConfigError, OutputError
 from mindaudio_ds2.training.runlog import RunLog
 from mindaudio_ds2.training.training_set import TrainingSet
