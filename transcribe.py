@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mindaudio_ds2 import runtime
 from mindaudio_ds2.errors import AudioError, exit_on_error
-from mindaudio_ds2.files import write_text
+from mindaudio_ds2.files import require_writable, write_text
 
 
 @exit_on_error
@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--output", metavar="FILE", help="write there instead of printing (path)")
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="sound files, or folders of them (paths)")
     options = parser.parse_args()
+    if options.output:
+        require_writable(Path(options.output))
     runtime.start(options.device_target, 0)
     from mindaudio_ds2.transcribe import Transcriber, as_json, as_text, find_recordings
 

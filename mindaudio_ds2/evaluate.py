@@ -18,7 +18,7 @@ from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.decoding.metrics import AlignedWord, ErrorCounts, align_words, count_errors
-from mindaudio_ds2.files import write_text
+from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, feature_signature
 from mindaudio_ds2.runtime import describe_environment
 from mindaudio_ds2.text.alphabet import Alphabet
@@ -143,9 +143,11 @@ def evaluate_checkpoint(
     own = checkpoint.config
     config = dataclasses.replace(run, features=own.features, text=own.text, model=own.model)
     manifest = manifest_path or config.data.test_manifest
-    evaluation = Evaluator(Recognizer(network), read_manifest(manifest), config).run()
     split = Path(manifest).stem
     folder = Path(output_dir) if output_dir else Path(checkpoint_path).parent
+    path = folder / f"eval_{split}.json"
+    require_writable(path)
+    evaluation = Evaluator(Recognizer(network), read_manifest(manifest), config).run()
     rows = [json.dumps(_to_row(scored), ensure_ascii=False) for scored in evaluation.utterances]
     write_text(folder / f"eval_{split}_utterances.jsonl", "\n".join(rows) + "\n")
     summary = {
@@ -154,12 +156,12 @@ def evaluate_checkpoint(
         "checkpoint": str(checkpoint_path),
         "manifest": str(manifest),
         "num_parameters": count_parameters(network),
-        "train_state": checkpoint.state,
+        "train_hours": checkpoint.state.get("train_hours"),
+        "epochs": checkpoint.state.get("epoch"),
         "decoder": "greedy",
         "split": split,
         **summarize(evaluation),
     }
-    path = folder / f"eval_{split}.json"
     write_text(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return evaluation, path
 

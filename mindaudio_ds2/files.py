@@ -34,6 +34,24 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
+def require_writable(path: Path) -> None:
+    """Find out before long work whether its result can be written to `path`; leaves nothing there but its folder.
+
+    Raises:
+        OutputError: no permission, no space, or a file where a folder should be.
+    """
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder. Name a file in it.")
+    probe = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}. Choose another folder.") from error
+    finally:
+        _remove(probe)
+
+
 def _remove(partial: Path) -> None:
     with contextlib.suppress(OSError):  # there is no such file where no folder could be made
         partial.unlink(missing_ok=True)

@@ -42,7 +42,7 @@ def make_line(run: Path, recipe: Path, split: str, note: str) -> dict[str, Any]:
         "recipe": recipe.name,
         "hparams": hparams,
         "overrides": overrides,
-        "train_hours": evaluation["train_state"]["train_hours"],
+        "train_hours": evaluation["train_hours"],
         "epochs": last_epoch["epoch"],
         "wall_seconds": last_epoch["train_seconds"],
         **{key: evaluation[key] for key in FROM_EVALUATION},

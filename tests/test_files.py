@@ -1,0 +1,46 @@
+"""Files are whole or not there."""
+
+from pathlib import Path
+
+import pytest
+
+from mindaudio_ds2.errors import OutputError
+from mindaudio_ds2.files import require_writable, write_atomically, write_text
+
+
+def test_a_written_file_has_its_text_and_nothing_stands_beside_it(tmp_path: Path) -> None:
+    write_text(tmp_path / "new" / "a.txt", "naïve\n")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == "naïve\n".encode()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("no")])
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write(partial: Path) -> None:
+        partial.write_text("half")
+        raise error
+
+    with pytest.raises(OutputError if isinstance(error, OSError) else type(error)):
+        write_atomically(path, write)
+    assert path.read_text() == "old"
+    assert [other.name for other in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_path_below_a_file_or_that_is_a_folder_is_not_writable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file/b.txt"):
+        require_writable(tmp_path / "file" / "b.txt")
+    with pytest.raises(OutputError, match="is a folder"):
+        require_writable(tmp_path)
+
+
+def test_asking_whether_a_path_is_writable_leaves_what_stands_there_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    require_writable(path)
+    require_writable(tmp_path / "new" / "b.txt")
+    assert path.read_text() == "old"
+    assert sorted(other.name for other in tmp_path.rglob("*")) == ["a.txt", "new"]
