@@ -223,13 +223,16 @@ class Trainer:
 
     def _show_progress(self, bar: Any, plan: Sequence[BatchSpec], speed: float, now: float) -> None:
         progress = self.progress
-        bar.set_postfix_str(f"{progress.describe_loss()}, {speed:.0f} hours of audio an hour", refresh=False)
+        time_left = self._time_left(progress.batch / len(plan))
+        bar.set_postfix_str(
+            f"{progress.describe_loss()}, {speed:.0f} h of audio/h, all done in {time_left}", refresh=False
+        )
         bar.update()
         if bar.disable and now - self.clock.shown > SECONDS_BETWEEN_LINES:
             self.clock.shown = now
             self.log.say(
                 f"epoch {progress.epoch + 1} step {progress.batch}/{len(plan)}: {progress.describe_loss()}, "
-                f"{speed:.0f} hours of audio an hour, {self._time_left(progress.batch / len(plan))} left"
+                f"{speed:.0f} hours of audio an hour, {time_left} left"
             )
 
     def _time_left(self, share_of_epoch: float) -> str:
