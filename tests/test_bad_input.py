@@ -35,7 +35,7 @@ def _no_hang() -> Iterator[None]:
 
 
 @pytest.fixture
-def fail(run_verb: RunVerb, capsys: pytest.CaptureFixture[str]) -> Fail:
+def expect_error(run_verb: RunVerb, capsys: pytest.CaptureFixture[str]) -> Fail:
     """Runs a verb that must end with status 2 and one message in which all patterns are found."""
 
     def run(patterns: tuple[str, ...], verb: str, *arguments: object) -> None:
@@ -51,12 +51,12 @@ def fail(run_verb: RunVerb, capsys: pytest.CaptureFixture[str]) -> Fail:
 
 
 @pytest.fixture
-def train_with(fail: Fail, corpus: Path, tmp_path: Path) -> Fail:
-    """Trains with changed settings, which must fail: train_with(patterns, {"seed": -1}, "--resume")."""
+def expect_train_error(expect_error: Fail, corpus: Path, tmp_path: Path) -> Fail:
+    """Trains with changed settings, which must fail: expect_train_error(patterns, {"seed": -1}, "--resume")."""
 
     def run(patterns: tuple[str, ...], changes: Mapping[str, Any], *arguments: object) -> None:
         yaml = write_yaml(tmp_path / "tiny.yaml", make_settings(corpus, tmp_path / "run", changes))
-        fail(patterns, "train", "-c", yaml, *arguments)
+        expect_error(patterns, "train", "-c", yaml, *arguments)
 
     return run
 
@@ -97,7 +97,7 @@ MANIFESTS: dict[str, tuple[Make, tuple[str, ...]]] = {
 @pytest.mark.parametrize("manifest", MANIFESTS)
 @pytest.mark.parametrize("where", ["train", "dev", "test"])
 def test_an_unusable_manifest(
-    fail: Fail, train_with: Fail, finished_run: Path, tmp_path: Path, where: str, manifest: str
+    expect_error: Fail, expect_train_error: Fail, finished_run: Path, tmp_path: Path, where: str, manifest: str
 ) -> None:
     make, patterns = MANIFESTS[manifest]
     path = tmp_path / "bad.jsonl"
@@ -105,25 +105,25 @@ def test_an_unusable_manifest(
     patterns = (str(path), *patterns)
     if where == "test":
         options = ("--pre_trained_model_path", finished_run / "best.ckpt", "--output_dir", tmp_path)
-        fail(patterns, "eval", *options, "--manifest", path)
+        expect_error(patterns, "eval", *options, "--manifest", path)
     else:
-        train_with(patterns, {f"data.{where}_manifest": str(path)})
+        expect_train_error(patterns, {f"data.{where}_manifest": str(path)})
 
 
-def test_a_character_outside_the_alphabet(train_with: Fail, corpus: Path, tmp_path: Path) -> None:
+def test_a_character_outside_the_alphabet(expect_train_error: Fail, corpus: Path, tmp_path: Path) -> None:
     utterances = read_manifest(corpus / "train.jsonl")
     utterances[5] = dataclasses.replace(utterances[5], transcript="AB É")
     write_manifest(tmp_path / "odd.jsonl", utterances)
     patterns = ("utterance 'train_5'", "'AB É' holds .'É'.", "text.characters", "text.unknown_character")
-    train_with(patterns, {"data.train_manifest": str(tmp_path / "odd.jsonl")})
+    expect_train_error(patterns, {"data.train_manifest": str(tmp_path / "odd.jsonl")})
 
 
-def test_transcripts_too_long_for_their_audio(train_with: Fail, corpus: Path, tmp_path: Path) -> None:
+def test_transcripts_too_long_for_their_audio(expect_train_error: Fail, corpus: Path, tmp_path: Path) -> None:
     utterances = read_manifest(corpus / "train.jsonl")
     utterances[10] = dataclasses.replace(utterances[10], transcript="ABCD" * 10)
     write_manifest(tmp_path / "odd.jsonl", utterances)
     patterns = ("data.max_excluded_share", "train_10", "needs 40 output frames, has 16")
-    train_with(patterns, {"data.train_manifest": str(tmp_path / "odd.jsonl")})
+    expect_train_error(patterns, {"data.train_manifest": str(tmp_path / "odd.jsonl")})
 
 
 # Audio ----------------------------------------------------------------------------------------------------------------
@@ -169,7 +169,13 @@ AUDIO: dict[str, tuple[Make, tuple[str, ...]]] = {
 @pytest.mark.parametrize("audio", AUDIO)
 @pytest.mark.parametrize("verb", ["train", "eval", "transcribe"])
 def test_unusable_audio(
-    fail: Fail, train_with: Fail, corpus: Path, finished_run: Path, tmp_path: Path, verb: str, audio: str
+    expect_error: Fail,
+    expect_train_error: Fail,
+    corpus: Path,
+    finished_run: Path,
+    tmp_path: Path,
+    verb: str,
+    audio: str,
 ) -> None:
     make, patterns = AUDIO[audio]
     path = tmp_path / "bad.wav"
@@ -177,27 +183,27 @@ def test_unusable_audio(
     patterns = (str(path), *patterns)
     options = ("--pre_trained_model_path", finished_run / "best.ckpt")
     if verb == "transcribe":
-        fail(patterns, "transcribe", *options, path)
+        expect_error(patterns, "transcribe", *options, path)
         return
     manifest = write_with_bad_audio(corpus, tmp_path, path, len(SAMPLES) / RATE_HZ)
     if verb == "eval":
-        fail(("bad_one", *patterns), "eval", *options, "--output_dir", tmp_path, "--manifest", manifest)
+        expect_error(("bad_one", *patterns), "eval", *options, "--output_dir", tmp_path, "--manifest", manifest)
     else:
-        train_with(("bad_one", *patterns), {"data.train_manifest": str(manifest)})
+        expect_train_error(("bad_one", *patterns), {"data.train_manifest": str(manifest)})
 
 
 @pytest.mark.parametrize("verb", ["train", "eval"])
 def test_a_wrong_duration(
-    fail: Fail, train_with: Fail, corpus: Path, finished_run: Path, tmp_path: Path, verb: str
+    expect_error: Fail, expect_train_error: Fail, corpus: Path, finished_run: Path, tmp_path: Path, verb: str
 ) -> None:
     soundfile.write(tmp_path / "long.wav", speak("ABCDABCD", seed=1), RATE_HZ)
     manifest = write_with_bad_audio(corpus, tmp_path, tmp_path / "long.wav", 0.25)
     patterns = ("'bad_one'", r"duration_seconds is 0\.250", r"lasts about 1\.00 s", r"prepare\.py")
     if verb == "train":
-        train_with(patterns, {"data.train_manifest": str(manifest)})
+        expect_train_error(patterns, {"data.train_manifest": str(manifest)})
     else:
         options = ("--pre_trained_model_path", finished_run / "best.ckpt", "--output_dir", tmp_path)
-        fail(patterns, "eval", *options, "--manifest", manifest)
+        expect_error(patterns, "eval", *options, "--manifest", manifest)
 
 
 def write_with_bad_audio(corpus: Path, folder: Path, audio_path: Path, duration_seconds: float) -> Path:
@@ -239,29 +245,33 @@ CHECKPOINTS: dict[str, tuple[Make, tuple[str, ...]]] = {
 @pytest.mark.parametrize("kind", CHECKPOINTS)
 @pytest.mark.parametrize("verb", ["train", "eval", "transcribe", "export"])
 def test_an_unusable_checkpoint(
-    fail: Fail, train_with: Fail, checkpoint: Path, corpus: Path, verb: str, kind: str
+    expect_error: Fail, expect_train_error: Fail, checkpoint: Path, corpus: Path, verb: str, kind: str
 ) -> None:
     make, patterns = CHECKPOINTS[kind]
     make(checkpoint)
     patterns = (str(checkpoint), *patterns)
     options = ("--pre_trained_model_path", checkpoint)
     if verb == "train":
-        train_with(patterns, {}, *options)
+        expect_train_error(patterns, {}, *options)
     else:
-        fail(patterns, verb, *options, *([corpus / "wav" / "dev_0.wav"] if verb == "transcribe" else []))
+        expect_error(patterns, verb, *options, *([corpus / "wav" / "dev_0.wav"] if verb == "transcribe" else []))
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [("model.rnn_hidden_size", 9), ("text.characters", "ABCDE "), ("features.fft_size", 256)]
 )
-def test_a_checkpoint_of_another_shape_or_alphabet(train_with: Fail, checkpoint: Path, key: str, value: Any) -> None:
-    train_with((str(checkpoint), f"another {key} .*{value}"), {key: value}, "--pre_trained_model_path", checkpoint)
+def test_a_checkpoint_of_another_shape_or_alphabet(
+    expect_train_error: Fail, checkpoint: Path, key: str, value: Any
+) -> None:
+    expect_train_error(
+        (str(checkpoint), f"another {key} .*{value}"), {key: value}, "--pre_trained_model_path", checkpoint
+    )
 
 
-def test_a_damaged_checkpoint_of_the_run_itself(train_with: Fail, finished_run: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_of_the_run_itself(expect_train_error: Fail, finished_run: Path, tmp_path: Path) -> None:
     shutil.copytree(finished_run, tmp_path / "run")
     flip_a_byte(tmp_path / "run" / "last.ckpt")
-    train_with((r"run/last\.ckpt is damaged", r"best\.ckpt"), {}, "--resume")
+    expect_train_error((r"run/last\.ckpt is damaged", r"best\.ckpt"), {}, "--resume")
 
 
 # Folders that cannot be written ---------------------------------------------------------------------------------------
@@ -269,37 +279,43 @@ def test_a_damaged_checkpoint_of_the_run_itself(train_with: Fail, finished_run: 
 
 @pytest.mark.parametrize("verb", ["train", "eval", "transcribe", "export"])
 def test_an_output_folder_below_a_file(
-    fail: Fail, train_with: Fail, checkpoint: Path, corpus: Path, tmp_path: Path, verb: str
+    expect_error: Fail, expect_train_error: Fail, checkpoint: Path, corpus: Path, tmp_path: Path, verb: str
 ) -> None:
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "below"
     options = ("--pre_trained_model_path", checkpoint)
     match verb:
         case "train":
-            train_with((f"run_dir {folder}", "Not a directory", "choose another --run_dir"), {"run_dir": str(folder)})
+            expect_train_error(
+                (f"run_dir {folder}", "Not a directory", "choose another --run_dir"), {"run_dir": str(folder)}
+            )
         case "transcribe":
             output = folder / "words.txt"
-            fail((f"cannot write {output}", "Not a directory"), verb, *options, "--output", output, corpus / "wav")
+            expect_error(
+                (f"cannot write {output}", "Not a directory"), verb, *options, "--output", output, corpus / "wav"
+            )
         case _:
-            fail((f"cannot write {folder}", "Not a directory"), verb, *options, "--output_dir", folder)
+            expect_error((f"cannot write {folder}", "Not a directory"), verb, *options, "--output_dir", folder)
 
 
-def test_a_folder_that_holds_a_run(train_with: Fail, finished_run: Path, tmp_path: Path) -> None:
+def test_a_folder_that_holds_a_run(expect_train_error: Fail, finished_run: Path, tmp_path: Path) -> None:
     shutil.copytree(finished_run, tmp_path / "run")
-    train_with((f"run_dir {tmp_path / 'run'} already holds a run", "--resume", "--run_dir"), {})
+    expect_train_error((f"run_dir {tmp_path / 'run'} already holds a run", "--resume", "--run_dir"), {})
 
 
 # Recordings -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_recording_that_is_not_there(fail: Fail, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_recording_that_is_not_there(expect_error: Fail, checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "gone.wav"
-    fail((f"{path} does not exist; correct the path",), "transcribe", "--pre_trained_model_path", checkpoint, path)
+    expect_error(
+        (f"{path} does not exist; correct the path",), "transcribe", "--pre_trained_model_path", checkpoint, path
+    )
 
 
-def test_a_folder_without_recordings(fail: Fail, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_folder_without_recordings(expect_error: Fail, checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "talks").mkdir()
-    fail(
+    expect_error(
         (f"folder {tmp_path / 'talks'} holds no sound files",),
         *("transcribe", "--pre_trained_model_path", checkpoint, tmp_path / "talks"),
     )
@@ -319,17 +335,17 @@ def test_a_folder_without_recordings(fail: Fail, checkpoint: Path, tmp_path: Pat
         ({"device_target": "TPU"}, ("device_target", "TPU")),
     ],
 )
-def test_a_wrong_key_in_the_yaml(train_with: Fail, changes: dict[str, Any], patterns: tuple[str, ...]) -> None:
-    train_with(patterns, changes)
+def test_a_wrong_key_in_the_yaml(expect_train_error: Fail, changes: dict[str, Any], patterns: tuple[str, ...]) -> None:
+    expect_train_error(patterns, changes)
 
 
 @pytest.mark.parametrize("verb", ["train", "eval"])
-def test_a_missing_key(fail: Fail, corpus: Path, checkpoint: Path, tmp_path: Path, verb: str) -> None:
+def test_a_missing_key(expect_error: Fail, corpus: Path, checkpoint: Path, tmp_path: Path, verb: str) -> None:
     settings = change(make_settings(corpus, tmp_path / "run", {}), {})
     del settings["schedule"]["warmup_epochs"]
     yaml = write_yaml(tmp_path / "tiny.yaml", settings)
     patterns = ("tiny.yaml: missing key schedule.warmup_epochs; every key must be given",)
-    fail(patterns, verb, "-c", yaml, "--pre_trained_model_path", checkpoint)
+    expect_error(patterns, verb, "-c", yaml, "--pre_trained_model_path", checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -341,11 +357,11 @@ def test_a_missing_key(fail: Fail, corpus: Path, checkpoint: Path, tmp_path: Pat
         ("", ("must be a mapping of keys to values",)),
     ],
 )
-def test_a_yaml_that_is_none(fail: Fail, tmp_path: Path, text: str | None, patterns: tuple[str, ...]) -> None:
+def test_a_yaml_that_is_none(expect_error: Fail, tmp_path: Path, text: str | None, patterns: tuple[str, ...]) -> None:
     path = tmp_path / "odd.yaml"
     if text is not None:
         path.write_text(text)
-    fail((str(path), *patterns), "train", "-c", path)
+    expect_error((str(path), *patterns), "train", "-c", path)
 
 
 @pytest.mark.parametrize(
@@ -357,5 +373,5 @@ def test_a_yaml_that_is_none(fail: Fail, tmp_path: Path, text: str | None, patte
         (("--resume", "now"), ("now",)),
     ],
 )
-def test_a_wrong_option(train_with: Fail, arguments: tuple[str, ...], patterns: tuple[str, ...]) -> None:
-    train_with(patterns, {}, *arguments)
+def test_a_wrong_option(expect_train_error: Fail, arguments: tuple[str, ...], patterns: tuple[str, ...]) -> None:
+    expect_train_error(patterns, {}, *arguments)
