@@ -78,7 +78,7 @@ def _make_key(audio_path: str, config: FeatureConfig) -> str | None:
 def _read_entry(path: Path, num_bins: int) -> NDArray[np.float32] | None:
     """Read an entry; None where there is none, or it is damaged."""
     try:
-        with np.load(path) as entry:  # .npz rather than .npy, because it carries a checksum
+        with open(path, "rb") as file, np.load(file) as entry:  # .npz rather than .npy, because it carries a checksum
             features: NDArray[np.float32] = entry["features"]
         if features.dtype != np.float32 or features.ndim != 2 or features.shape[1] != num_bins:
             raise ValueError(f"{features.dtype} of shape {features.shape} is not what was written")
