@@ -36,7 +36,7 @@ SECONDS_BETWEEN_LINES = 60.0
 
 @dataclass
 class _Clock:
-    """Wall time since the last save and the last line, and the audio gone through since the start of an epoch."""
+    """When last.ckpt was last saved, and when the last line of progress was shown (monotonic seconds)."""
 
     saved: float = field(default_factory=time.monotonic)
     shown: float = field(default_factory=time.monotonic)
