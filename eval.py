@@ -27,10 +27,14 @@ def add_options(parser: Any) -> None:
 def main() -> None:
     """Parse the command line, prepare the device, score, show."""
     config, options = parse_command_line(__doc__, sys.argv[1:], add_options, None)
-    runtime.start(config.device_target if config else "CPU", 0)
+    kernels = (
+        runtime.start(config.device_target, 0, config.ops.native) if config else runtime.start("CPU", 0, "auto")
+    )
     from mindaudio_ds2.evaluate import evaluate_checkpoint, show
 
-    evaluation, path = evaluate_checkpoint(options.pre_trained_model_path, config, options.manifest, options.output_dir)
+    evaluation, path = evaluate_checkpoint(
+        options.pre_trained_model_path, config, options.manifest, options.output_dir, kernels
+    )
     print(show(evaluation, options.num_worst))
     print(f"details in {path}")
 

@@ -1,9 +1,12 @@
 """Install mindaudio_ds2. `pip install -e '.[demo,dev]'` gives all that scripts/test.sh and scripts/demo.sh need."""
 
 import re
+import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 ROOT = Path(__file__).parent
 
@@ -16,12 +19,29 @@ def read_version() -> str:
     return match.group(1)
 
 
+class BuildKernels(build_ext):
+    """Compiles the native kernels with the package's own code, which also compiles them where no wheel was built."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Leave the library where Python would look for an extension module of this name."""
+        sys.path.insert(0, str(ROOT))
+        from mindaudio_ds2.ops import library
+
+        try:
+            library.compile_library(Path(self.get_ext_fullpath(ext.name)))
+        except library.CompileError as error:
+            raise CompileError(str(error)) from None  # a warning: the extension is optional
+
+
 setup(
     name="mindaudio_ds2",
     version=read_version(),
     description="DeepSpeech2 speech recognition with MindSpore: train, evaluate, transcribe and export",
     license="Apache-2.0",
     packages=find_packages(include=["mindaudio_ds2", "mindaudio_ds2.*"]),
+    package_data={"mindaudio_ds2.ops": ["csrc/*"]},
+    ext_modules=[Extension("mindaudio_ds2.ops.kernels", sources=[], optional=True)],
+    cmdclass={"build_ext": BuildKernels},
     python_requires=">=3.10,<3.13",  # MindSpore 2.10 has wheels for 3.10, 3.11 and 3.12
     install_requires=[
         "mindspore==2.10.*",  # the release that everything here was measured with

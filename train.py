@@ -29,10 +29,10 @@ def main() -> None:
     default = Path(__file__).parent / "hparams" / "deepspeech2.yaml"
     config, options = parse_command_line(__doc__, sys.argv[1:], add_options, default)
     assert config is not None
-    runtime.start(config.device_target, config.seed)
+    kernels = runtime.start(config.device_target, config.seed, config.ops.native)
     from mindaudio_ds2.training.trainer import train
 
-    train(config, options.resume, options.pre_trained_model_path)
+    train(config, options.resume, options.pre_trained_model_path, kernels)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
 from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 OPTIMIZER_PREFIX = "optimizer."
 CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 17  # how MindSpore ends a file with a checksum
 
@@ -99,7 +99,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "alphabet and network"
         )
     entry = json.loads(text)
-    if entry["format_version"] != FORMAT_VERSION:
+    if entry["format_version"] == 1:  # before the native kernels
+        entry["config"]["ops"] = {"native": "auto"}
+    elif entry["format_version"] != FORMAT_VERSION:
         raise CheckpointError(
             f"checkpoint {path} has format {entry['format_version']}, this package reads {FORMAT_VERSION}; "
             "use the package version that wrote it, or a newer one"
@@ -166,18 +168,28 @@ def fill(parameters: Mapping[str, Parameter], arrays: Mapping[str, NDArray[np.fl
         parameter.set_data(Tensor(arrays[name]))
 
 
-def build_network(config: Config) -> DeepSpeech2:
-    """A network with fresh weights, of the sizes that the configuration gives."""
-    return DeepSpeech2(config.model, config.features.num_bins, Alphabet(config.text).size)
+def build_network(config: Config, kernels: Path | None = None) -> DeepSpeech2:
+    """A network with fresh weights, of the sizes that the configuration gives.
+
+    Args:
+        config: the network's sizes, features and alphabet.
+        kernels: the library of native kernels, from `runtime.start`; None takes MindSpore's own operators.
+    """
+    return DeepSpeech2(config.model, config.features.num_bins, Alphabet(config.text).size, kernels)
 
 
-def restore_network(checkpoint: Checkpoint, source: str) -> DeepSpeech2:
+def restore_network(checkpoint: Checkpoint, source: str, kernels: Path | None = None) -> DeepSpeech2:
     """The network of a checkpoint, ready for evaluation.
+
+    Args:
+        checkpoint: weights and configuration.
+        source: where it comes from, for the error's text.
+        kernels: as in `build_network`.
 
     Raises:
         CheckpointError: weights and configuration disagree.
     """
-    network = build_network(checkpoint.config)
+    network = build_network(checkpoint.config, kernels)
     fill(network.weights(), checkpoint.weights, source)
     network.set_train(False)
     return network

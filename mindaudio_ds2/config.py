@@ -317,6 +317,14 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class OpsConfig:
+    """How the network is computed; not what it computes."""
+
+    native: Literal["auto", "on", "off"]
+    """Our own C++ kernels on the CPU: auto uses them where a compiler is found, on insists, off takes MindSpore's."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run."""
 
@@ -335,6 +343,7 @@ class Config:
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     training: TrainingConfig
+    ops: OpsConfig
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", self.seed, "0 or more")

@@ -86,7 +86,7 @@ class Evaluator:
         )
         no_labels = [np.zeros(0, dtype=np.int32)] * len(utterances)
         self.loader = open_loader(utterances, no_labels, config)
-        if config.model.rnn_type == "lstm":
+        if recognizer.network.takes_open_shapes:
             recognizer.set_inputs(*feature_signature(config.features.num_bins))
 
     def run(self, watch: Iterable[TensorBatch] | None = None) -> Evaluation:
@@ -119,7 +119,11 @@ class Evaluator:
 
 
 def evaluate_checkpoint(
-    checkpoint_path: str | Path, config: Config | None, manifest_path: str | None, output_dir: str | None
+    checkpoint_path: str | Path,
+    config: Config | None,
+    manifest_path: str | None,
+    output_dir: str | None,
+    kernels: Path | None = None,
 ) -> tuple[Evaluation, Path]:
     """Score a manifest with a checkpoint and write `eval_<manifest>.json` and `eval_<manifest>_utterances.jsonl`.
 
@@ -130,6 +134,7 @@ def evaluate_checkpoint(
         config: None takes the checkpoint's own.
         manifest_path: None takes `data.test_manifest`.
         output_dir: None takes the checkpoint's folder.
+        kernels: the library of native kernels, from `runtime.start`, or None.
 
     Returns:
         The scores, and the path of the summary.
@@ -138,7 +143,7 @@ def evaluate_checkpoint(
         CheckpointError, ManifestError, AudioError, OutputError: see their places.
     """
     checkpoint = load_checkpoint(checkpoint_path)
-    network = restore_network(checkpoint, str(checkpoint_path))
+    network = restore_network(checkpoint, str(checkpoint_path), kernels)
     run = config or checkpoint.config
     own = checkpoint.config
     config = dataclasses.replace(run, features=own.features, text=own.text, model=own.model)

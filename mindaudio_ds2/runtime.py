@@ -10,25 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from mindaudio_ds2.errors import DeviceError
+from mindaudio_ds2.ops.library import find_kernels
 
 PROCESS_COUNT_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS", "MS_WORKER_NUM")
 
 
-def start(device_target: str, seed: int) -> None:
+def start(device_target: str, seed: int, native: str = "off") -> Path | None:
     """Prepare MindSpore: quiet log, graph mode, the device, the seed. Call once, before importing the network.
 
     Args:
         device_target: "CPU", "GPU" or "Ascend".
         seed: of weight initialisation; everything else draws from generators of its own.
+        native: `ops.native` of the configuration.
+
+    Returns:
+        The library of native kernels to build networks with, or None for MindSpore's own operators.
 
     Raises:
-        DeviceError: the device is not there, or several processes were started.
+        DeviceError: the device or, where they are insisted on, the kernels are not there; or several processes were
+            started.
     """
     _refuse_several_processes()
+    kernels = find_kernels(native, device_target)
     os.environ.setdefault("GLOG_v", "4")  # MindSpore's exceptions say it all; its log repeats them, and more
     # MindSpore 2.10's oneDNN 3.10 runs float32 convolutions on a scalar reference kernel where the processor has
     # AVX-512: 1 GFLOP/s instead of 100. The AVX2 kernels are there. tests/test_runtime.py tells when this has gone.
-    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+    # With native kernels there are no such convolutions, and MatMul may have AVX-512: it is nearly twice as fast.
+    if kernels is None:
+        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
     import mindspore as ms
 
     try:
@@ -41,6 +50,7 @@ def start(device_target: str, seed: int) -> None:
         ) from None
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(seed)
+    return kernels
 
 
 def _refuse_several_processes() -> None:

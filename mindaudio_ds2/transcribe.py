@@ -84,18 +84,20 @@ class Transcriber:
 
     Args:
         checkpoint_path: a checkpoint of ours.
+        kernels: the library of native kernels, from `runtime.start`, or None.
 
     Raises:
         CheckpointError: it cannot be used.
     """
 
-    def __init__(self, checkpoint_path: str | Path) -> None:
+    def __init__(self, checkpoint_path: str | Path, kernels: Path | None = None) -> None:
         checkpoint = load_checkpoint(checkpoint_path)
         self.config = checkpoint.config
         self.alphabet = Alphabet(self.config.text)
-        self.recognizer = Recognizer(restore_network(checkpoint, str(checkpoint_path)))
+        network = restore_network(checkpoint, str(checkpoint_path), kernels)
+        self.recognizer = Recognizer(network)
         self.recognizer.set_train(False)
-        if self.config.model.rnn_type == "lstm":
+        if network.takes_open_shapes:
             self.recognizer.set_inputs(*feature_signature(self.config.features.num_bins))
 
     def run(self, paths: Sequence[Path]) -> TranscriptionRun:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import mindspore as ms
@@ -37,10 +38,10 @@ ALPHABET_SIZE = 5
 BLANK_ID = 0
 
 
-def make_network(**changes: Any) -> DeepSpeech2:
+def make_network(kernels: Path | None = None, **changes: Any) -> DeepSpeech2:
     """A small network, always with the same weights, whose running statistics and norms are not those of a new one."""
     ms.set_seed(5)
-    network = DeepSpeech2(dataclasses.replace(SMALL, **changes), NUM_BINS, ALPHABET_SIZE)
+    network = DeepSpeech2(dataclasses.replace(SMALL, **changes), NUM_BINS, ALPHABET_SIZE, kernels)
     generator = np.random.default_rng(5)
     for norm in network.batch_norms():
         for parameter, low, high in (
@@ -90,10 +91,10 @@ def integers(*shape: int | None) -> Tensor:
 class LossAndGradients(nn.Cell):
     """The training loss of a network and its gradient by every trainable parameter, without any update."""
 
-    def __init__(self, network: DeepSpeech2) -> None:
+    def __init__(self, network: DeepSpeech2, kernels: Path | None = None) -> None:
         super().__init__()
         self.network = network
-        self.loss = CTCLoss(BLANK_ID)
+        self.loss = CTCLoss(BLANK_ID, kernels)
         self.value_and_grad = ops.value_and_grad(self.forward, None, ParameterTuple(network.trainable_params()))
 
     def forward(self, features: Tensor, lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:

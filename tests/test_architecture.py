@@ -30,6 +30,7 @@ RANKS = {
     "audio": 4,
     "decoding": 4,
     "batching": 5,  # plan, collate, feature_cache
+    "ops.library": 5,
     "runtime": 6,
     "ops": 7,
     "batching.dataset": 7,

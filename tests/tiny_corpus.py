@@ -107,6 +107,7 @@ YAML: dict[str, Any] = {
         "checkpoint_every_minutes": 60.0,
         "keep_every_epochs": 0,
     },
+    "ops": {"native": "auto"},
 }
 
 

@@ -3,6 +3,8 @@
 Shapes: B batch, T input frames, S output frames, F frequency bins, C channels, H hidden units, V alphabet with blank.
 """
 
+from pathlib import Path
+
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
@@ -22,38 +24,55 @@ class DeepSpeech2(nn.Cell):
         config: sizes and switches.
         num_bins: F of the features.
         alphabet_size: V.
+        kernels: the library of native CPU kernels (`runtime.start`), or None for MindSpore's own operators. Weights
+            are the same with either.
     """
 
-    def __init__(self, config: ModelConfig, num_bins: int, alphabet_size: int) -> None:
+    def __init__(
+        self, config: ModelConfig, num_bins: int, alphabet_size: int, kernels: Path | None = None
+    ) -> None:
         super().__init__()
         momentum, epsilon = config.batch_norm_momentum, config.batch_norm_epsilon
         hidden = config.rnn_hidden_size
+        self.takes_open_shapes = config.rnn_type == "lstm" or kernels is not None  # a stock GRU is unrolled over time
+        self.channel_axis = 3 if kernels else 1
+        self.to_sequence = (2, 0, 3, 1) if kernels else (3, 0, 1, 2)
         channels = [1, *config.conv_channels]
-        kernels = zip(config.conv_kernel_frequency, config.conv_kernel_time, strict=True)
+        sizes = zip(config.conv_kernel_frequency, config.conv_kernel_time, strict=True)
         strides = zip(config.conv_stride_frequency, config.conv_stride_time, strict=True)
         self.convs = nn.CellList(
             [
                 MaskedConv(
-                    channels[i], channels[i + 1], kernel, stride, config.conv_bias, config.activation, momentum, epsilon
+                    channels[i],
+                    channels[i + 1],
+                    size,
+                    stride,
+                    config.conv_bias,
+                    config.activation,
+                    momentum,
+                    epsilon,
+                    kernels,
                 )
-                for i, (kernel, stride) in enumerate(zip(kernels, strides, strict=True))
+                for i, (size, stride) in enumerate(zip(sizes, strides, strict=True))
             ]
         )
         self.rnn_input_size = config.conv_channels[-1] * config.num_output_bins(num_bins)
         layers = range(config.rnn_num_layers)
         self.rnns = nn.CellList(
             [
-                Recurrent(config.rnn_type, hidden if i else self.rnn_input_size, hidden, config.bidirectional)
+                Recurrent(config.rnn_type, hidden if i else self.rnn_input_size, hidden, config.bidirectional, kernels)
                 for i in layers
             ]
         )
         self.rnn_batch_norms = (
-            nn.CellList([_sequence_batch_norm(hidden, momentum, epsilon) for _ in layers[1:]])
+            nn.CellList([_sequence_batch_norm(hidden, momentum, epsilon, kernels) for _ in layers[1:]])
             if config.rnn_batch_norm
             else None
         )
         self.lookahead = None if config.bidirectional else Lookahead(hidden, config.lookahead_frames)
-        self.head_batch_norm = _sequence_batch_norm(hidden, momentum, epsilon) if config.head_batch_norm else None
+        self.head_batch_norm = (
+            _sequence_batch_norm(hidden, momentum, epsilon, kernels) if config.head_batch_norm else None
+        )
         self.head = nn.Dense(hidden, alphabet_size, has_bias=config.head_bias)
 
     def construct(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,21 +87,21 @@ class DeepSpeech2(nn.Cell):
             frames, `ModelConfig.num_output_frames` of the input's.
         """
         x = features * make_mask(lengths, features.shape[1]).expand_dims(2)
-        x = ops.transpose(x, (0, 2, 1)).expand_dims(1)  # (B, T, F) -> (B, 1, F, T)
+        x = ops.transpose(x, (0, 2, 1)).expand_dims(self.channel_axis)  # (B, T, F) -> (B, 1, F, T) or (B, F, T, 1)
         for conv in self.convs:
             x, lengths = conv(x, lengths)
-        mask = ops.transpose(make_mask(lengths, x.shape[3]), (1, 0)).expand_dims(2)  # (S, B, 1)
+        x = ops.transpose(x, self.to_sequence)  # (B, C, F, S) or (B, F, S, C) -> (S, B, C, F)
+        mask = ops.transpose(make_mask(lengths, x.shape[0]), (1, 0)).expand_dims(2)  # (S, B, 1)
         num_valid = mask.sum()
-        x = ops.transpose(x, (3, 0, 1, 2))  # (B, C, F, S) -> (S, B, C, F)
         x = x.reshape((x.shape[0], x.shape[1], self.rnn_input_size))  # -> (S, B, C * F)
         for i, rnn in enumerate(self.rnns):
             if self.rnn_batch_norms is not None and i > 0:
-                x = self.rnn_batch_norms[i - 1](x, mask, num_valid)
+                x = self.rnn_batch_norms[i - 1](x, lengths, mask, num_valid)
             x = rnn(x, lengths)
         if self.lookahead is not None:
             x = self.lookahead(x, mask)
         if self.head_batch_norm is not None:
-            x = self.head_batch_norm(x, mask, num_valid)
+            x = self.head_batch_norm(x, lengths, mask, num_valid)
         return self.head(x), lengths
 
     def batch_norms(self) -> list[MaskedBatchNorm]:
@@ -128,8 +147,8 @@ def count_parameters(network: nn.Cell) -> int:
     return sum(parameter.size for parameter in network.trainable_params())
 
 
-def _sequence_batch_norm(hidden: int, momentum: float, epsilon: float) -> MaskedBatchNorm:
-    return MaskedBatchNorm(hidden, True, momentum, epsilon)
+def _sequence_batch_norm(hidden: int, momentum: float, epsilon: float, kernels: Path | None) -> MaskedBatchNorm:
+    return MaskedBatchNorm(hidden, True, momentum, epsilon, is_clipped=False, kernels=kernels)
 
 
 def feature_signature(num_bins: int) -> tuple[Tensor, Tensor]:

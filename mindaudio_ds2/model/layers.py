@@ -8,9 +8,20 @@ through the statistics of batch norm. So logits and training do not depend on ho
 All layers have run on the CPU. GPU and Ascend have not been run; only operators documented for all three are used.
 """
 
+import math
+from pathlib import Path
+
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
+
+from mindaudio_ds2.ops.native import (
+    NativeBidirectionalRecurrence,
+    NativeConv,
+    NativeNorm,
+    NativeRecurrence,
+    NativeScale,
+)
 
 CLIP = 20.0  # the paper's clipped ReLU, section 3.1
 
@@ -102,9 +113,19 @@ class MaskedBatchNorm(nn.Cell):
         features_last: whether the input is (S, B, H) or (B, C, F, S).
         momentum: share of the running statistics kept at each step.
         epsilon: added to the variance.
+        is_clipped: whether the clipped ReLU follows.
+        kernels: the library of native kernels, or None. With it, the input of convolutions is (B, F, S, C).
     """
 
-    def __init__(self, num_features: int, features_last: bool, momentum: float, epsilon: float) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        features_last: bool,
+        momentum: float,
+        epsilon: float,
+        is_clipped: bool = False,
+        kernels: Path | None = None,
+    ) -> None:
         super().__init__()
         self.gamma = Parameter(initializer("ones", (num_features,)), name="gamma")
         self.beta = Parameter(initializer("zeros", (num_features,)), name="beta")
@@ -118,12 +139,17 @@ class MaskedBatchNorm(nn.Cell):
         self.shape = self.normalize.shape
         self.momentum = momentum
         self.epsilon = epsilon
+        self.is_clipped = is_clipped
+        low, high = (0.0, CLIP) if is_clipped else (-math.inf, math.inf)
+        self.native_normalize = NativeNorm(kernels, epsilon, low, high) if kernels else None
+        self.native_scale = NativeScale(kernels, low, high) if kernels else None
 
-    def construct(self, x: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:
+    def construct(self, x: Tensor, lengths: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:
         """Normalise `x`.
 
         Args:
-            x: (S, B, H) or (B, C, F, S) float32.
+            x: (S, B, H), (B, C, F, S) or, with native kernels, (B, F, S, C) float32.
+            lengths: (B,) int32, in frames of `x`.
             mask: 1 at real positions, 0 elsewhere; broadcasts against `x`.
             num_valid: how many real positions each feature has, () float32.
 
@@ -131,12 +157,21 @@ class MaskedBatchNorm(nn.Cell):
             Like `x`, zero at padded positions.
         """
         if self.training:
-            x, mean, variance = self.normalize(x, mask, num_valid, self.gamma, self.beta)
+            if self.native_normalize is not None:
+                x, mean, variance = self.native_normalize(x, lengths, self.gamma, self.beta)
+            else:
+                x, mean, variance = self.normalize(x, mask, num_valid, self.gamma, self.beta)
+                x = self._clip(x)
             x = ops.depend(x, ops.assign(self.next_mean, self._blend(self.moving_mean, mean)))
             return ops.depend(x, ops.assign(self.next_variance, self._blend(self.moving_variance, variance)))
         scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
         shift = self.beta - self.moving_mean * scale
-        return (x * scale.reshape(self.shape) + shift.reshape(self.shape)) * mask
+        if self.native_scale is not None:
+            return self.native_scale(x, lengths, scale, shift)
+        return self._clip((x * scale.reshape(self.shape) + shift.reshape(self.shape)) * mask)
+
+    def _clip(self, x: Tensor) -> Tensor:
+        return ops.hardtanh(x, 0.0, CLIP) if self.is_clipped else x
 
     def _blend(self, running: Tensor, statistic: Tensor) -> Tensor:
         return running * self.momentum + ops.stop_gradient(statistic) * (1 - self.momentum)
@@ -155,6 +190,7 @@ class MaskedConv(nn.Cell):
         has_bias: whether the convolution adds a bias.
         activation: "clipped_relu" or "tanh".
         momentum, epsilon: of the batch norm.
+        kernels: the library of native kernels, or None. With it, channels come last.
     """
 
     def __init__(
@@ -167,6 +203,7 @@ class MaskedConv(nn.Cell):
         activation: str,
         momentum: float,
         epsilon: float,
+        kernels: Path | None = None,
     ) -> None:
         super().__init__()
         top, left = kernel[0] // 2, kernel[1] // 2
@@ -179,27 +216,34 @@ class MaskedConv(nn.Cell):
             padding=(top, top, left, left),
             has_bias=has_bias,
         )
-        self.batch_norm = MaskedBatchNorm(out_channels, False, momentum, epsilon)
+        self.native_conv = NativeConv(kernels, stride) if kernels else None
         self.is_tanh = activation == "tanh"
+        self.batch_norm = MaskedBatchNorm(out_channels, False, momentum, epsilon, not self.is_tanh, kernels)
         self.time_stride = stride[1]
 
     def construct(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Convolve.
 
         Args:
-            x: (B, C, F, T) float32, zero beyond the lengths.
+            x: (B, C, F, T) float32, with native kernels (B, F, T, C); zero beyond the lengths.
             lengths: (B,) int32, in frames.
 
         Returns:
-            (B, C', F', S) float32, zero beyond the new lengths; and those lengths (B,) int32.
+            (B, C', F', S) or (B, F', S, C') float32, zero beyond the new lengths; and those lengths (B,) int32.
         """
-        x = self.conv(x)
         lengths = (lengths - 1) // self.time_stride + 1
-        mask = make_mask(lengths, x.shape[3])
-        num_valid = mask.sum() * x.shape[2]
-        mask = mask.expand_dims(1).expand_dims(1)  # (B, S) -> (B, 1, 1, S)
-        x = self.batch_norm(x, mask, num_valid)  # zero at padded positions, and so after either activation
-        return ops.tanh(x) if self.is_tanh else ops.hardtanh(x, 0.0, CLIP), lengths
+        if self.native_conv is not None:
+            x = self.native_conv(x, self.conv.weight)
+            if self.conv.has_bias:
+                x = x + self.conv.bias
+            mask, num_valid = lengths, lengths  # the native batch norm needs neither
+        else:
+            x = self.conv(x)
+            mask = make_mask(lengths, x.shape[3])
+            num_valid = mask.sum() * x.shape[2]
+            mask = mask.expand_dims(1).expand_dims(1)  # (B, S) -> (B, 1, 1, S)
+        x = self.batch_norm(x, lengths, mask, num_valid)  # zero at padded positions, and so after either activation
+        return ops.tanh(x) if self.is_tanh else x, lengths
 
 
 class Recurrent(nn.Cell):
@@ -209,16 +253,19 @@ class Recurrent(nn.Cell):
     each direction is a plain layer on its fused kernel, and the backward one reads every utterance reversed within its
     own length. Weights start from U(-1 / sqrt(H), 1 / sqrt(H)), as in PyTorch.
 
-    `gru` has no fused kernel on the CPU: it is unrolled and needs static shapes there.
+    Without native kernels `gru` has no fused kernel on the CPU: it is unrolled and needs static shapes there.
 
     Args:
         rnn_type: "lstm" or "gru".
         input_size: features of a frame.
         hidden_size: H.
         bidirectional: whether there is a backward direction.
+        kernels: the library of native kernels, or None.
     """
 
-    def __init__(self, rnn_type: str, input_size: int, hidden_size: int, bidirectional: bool) -> None:
+    def __init__(
+        self, rnn_type: str, input_size: int, hidden_size: int, bidirectional: bool, kernels: Path | None = None
+    ) -> None:
         super().__init__()
         layer = nn.LSTM if rnn_type == "lstm" else nn.GRU
         self.is_lstm = rnn_type == "lstm"
@@ -226,6 +273,8 @@ class Recurrent(nn.Cell):
         self.forward_rnn = layer(input_size, hidden_size)
         self.backward_rnn = layer(input_size, hidden_size) if bidirectional else None
         self.reverse = ops.ReverseSequence(seq_dim=0, batch_dim=1)
+        native = NativeBidirectionalRecurrence if bidirectional else NativeRecurrence
+        self.native = native(kernels, rnn_type) if kernels else None
 
     def construct(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Run over time.
@@ -237,6 +286,8 @@ class Recurrent(nn.Cell):
         Returns:
             (S, B, H) float32; arbitrary finite values beyond the lengths.
         """
+        if self.native is not None:
+            return self._run_natively(x, lengths)
         start = ops.zeros((1, x.shape[1], self.hidden_size), ms.float32)
         state = (start, start) if self.is_lstm else start
         output, _ = self.forward_rnn(x, state)
@@ -244,6 +295,27 @@ class Recurrent(nn.Cell):
             backward, _ = self.backward_rnn(self.reverse(x, lengths), state)
             output = output + self.reverse(backward, lengths)
         return output
+
+    def _run_natively(self, x: Tensor, lengths: Tensor) -> Tensor:
+        projected = _project(x, self.forward_rnn.w_ih_list[0])
+        w_hh, bias_ih, bias_hh = _recurrent_weights(self.forward_rnn)
+        if self.backward_rnn is None:
+            return self.native(projected, w_hh, bias_ih, bias_hh, lengths)[0]
+        projected_back = _project(x, self.backward_rnn.w_ih_list[0])
+        w_hh_back, bias_ih_back, bias_hh_back = _recurrent_weights(self.backward_rnn)
+        return self.native(
+            projected, projected_back, w_hh, w_hh_back, bias_ih, bias_ih_back, bias_hh, bias_hh_back, lengths
+        )[0]
+
+
+def _project(x: Tensor, w_ih: Tensor) -> Tensor:
+    """(S, B, input_size) and (G * H, input_size) -> (S, B, G * H), as one matrix product over all frames."""
+    flat = ops.MatMul(transpose_b=True)(x.reshape((-1, w_ih.shape[1])), w_ih)
+    return flat.reshape((x.shape[0], x.shape[1], w_ih.shape[0]))
+
+
+def _recurrent_weights(rnn: nn.Cell) -> tuple[Tensor, Tensor, Tensor]:
+    return rnn.w_hh_list[0], rnn.b_ih_list[0], rnn.b_hh_list[0]
 
 
 class Lookahead(nn.Cell):

@@ -1,7 +1,11 @@
 """The connectionist temporal classification loss (Graves et al. 2006)."""
 
+from pathlib import Path
+
 import mindspore as ms
 from mindspore import Tensor, nn, ops
+
+from mindaudio_ds2.ops.native import NativeCTC
 
 
 class CTCLoss(nn.Cell):
@@ -12,11 +16,13 @@ class CTCLoss(nn.Cell):
 
     Args:
         blank_id: label id of the blank.
+        kernels: the library of native kernels, or None.
     """
 
-    def __init__(self, blank_id: int) -> None:
+    def __init__(self, blank_id: int, kernels: Path | None = None) -> None:
         super().__init__()
         self.blank_id = blank_id
+        self.native = NativeCTC(kernels, blank_id) if kernels else None
 
     def construct(self, logits: Tensor, logit_lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
         """Compute the loss.
@@ -30,6 +36,8 @@ class CTCLoss(nn.Cell):
         Returns:
             () float32, in nats an utterance.
         """
+        if self.native is not None:
+            return self.native(logits, logit_lengths, labels, label_lengths)[0].mean()
         log_probs = ops.log_softmax(logits.astype(ms.float32), -1)
         # MindSpore 2.10's CPU kernel stops the program on more labels than frames; here that is an infinite loss.
         is_possible = label_lengths <= logit_lengths

@@ -42,13 +42,16 @@ class _Clock:
     shown: float = field(default_factory=time.monotonic)
 
 
-def train(config: Config, resume: bool, pre_trained_model_path: str | None) -> Progress:
+def train(
+    config: Config, resume: bool, pre_trained_model_path: str | None, kernels: Path | None = None
+) -> Progress:
     """Train a network as `config` says; everything it leaves lies in `config.run_dir`.
 
     Args:
         config: the whole run.
         resume: continue the run in that folder, if there is one; the numbers are those of a run never interrupted.
         pre_trained_model_path: a checkpoint of the same network and alphabet whose weights are the start.
+        kernels: the library of native kernels, from `runtime.start`, or None.
 
     Returns:
         The state at the end.
@@ -63,7 +66,7 @@ def train(config: Config, resume: bool, pre_trained_model_path: str | None) -> P
     require_audio(dev_utterances, config.data.dev_manifest)
     run = RunLog(config, resume)
     try:
-        trainer = Trainer(config, run, training_set, dev_utterances)
+        trainer = Trainer(config, run, training_set, dev_utterances, kernels)
         if resume and not run.is_resumed:
             run.say(f"nothing to resume: {run.last_checkpoint} does not exist")
         if run.is_resumed:
@@ -84,21 +87,27 @@ class Trainer:
         log: its folder.
         training_set: what is trained on.
         dev_utterances: scored after each epoch.
+        kernels: the library of native kernels, or None.
     """
 
     def __init__(
-        self, config: Config, log: RunLog, training_set: TrainingSet, dev_utterances: Sequence[Utterance]
+        self,
+        config: Config,
+        log: RunLog,
+        training_set: TrainingSet,
+        dev_utterances: Sequence[Utterance],
+        kernels: Path | None,
     ) -> None:
         self.config = config
         self.log = log
         self.utterances = utterances = training_set.utterances
         self.durations = [utterance.duration_seconds for utterance in utterances]
         self.loader = open_loader(utterances, training_set.labels, config)
-        self.network = build_network(config)
+        self.network = build_network(config, kernels)
         self.optimizer = Adam(self.network.trainable_params(), config.optimizer)
-        loss = CTCLoss(Alphabet(config.text).blank_id)
+        loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
         self.step = TrainStep(self.network, loss, self.optimizer, config.optimizer.max_gradient_norm)
-        if config.model.rnn_type == "lstm":
+        if self.network.takes_open_shapes:
             self.step.open_shapes(config.features.num_bins)
         self.evaluator = Evaluator(Recognizer(self.network), dev_utterances, config)
         self.progress = Progress(fingerprint=fingerprint_of(utterances), train_hours=sum(self.durations) / 3600)

@@ -284,6 +284,7 @@ def make_config(**data: float) -> Config:
             "checkpoint_every_minutes": 10.0,
             "keep_every_epochs": 0,
         },
+        "ops": {"native": "off"},
     }
     config: Config = from_mapping(sections, "test")
     return config

@@ -76,7 +76,7 @@ class NormCase:
         generator = np.random.default_rng(3)
         self.features_last = features_last
         self.axis = 2 if features_last else 1
-        self.lengths = [6, 1, 4]
+        self.lengths = np.array([6, 1, 4], np.int32)
         self.x = 2 + 3 * make_rows(generator, (6, 3, 4) if features_last else (3, 4, 2, 6))
         self.mask = np.zeros((6, 3, 1) if features_last else (3, 1, 1, 6), np.float32)
         for row in range(3):
@@ -104,7 +104,7 @@ class NormCase:
         from tests import cells
 
         self.norm.set_train(in_training)
-        return cells.run(self.norm, self.x, self.mask, self.num_valid)[0]
+        return cells.run(self.norm, self.x, self.lengths, self.mask, self.num_valid)[0]
 
     def expect(self, in_training: bool) -> tuple[list[reference.Array], reference.Statistics]:
         weights = {f"norm.{name}": array for name, array in self.weights.items()}
@@ -148,7 +148,7 @@ def test_the_gradient_of_batch_norm_is_the_slope(features_last: bool) -> None:
     cotangent = make_rows(np.random.default_rng(4), case.x.shape)
     gradient_of = cells.GradientOf(case.norm)
     gradient_of.set_train()
-    actual = cells.run(gradient_of, case.x, cotangent, case.mask, case.num_valid)[1:]
+    actual = cells.run(gradient_of, case.x, cotangent, case.lengths, case.mask, case.num_valid)[1:]
 
     def score() -> float:
         normalised = case.expect(in_training=True)[0]

@@ -245,7 +245,8 @@ def test_without_open_shapes_each_shape_is_compiled() -> None:
     assert norm is not None
     norm.set_train(False)
     for num_frames in (3, 4):
-        cells.run(norm, np.ones((num_frames, 1, 8), np.float32), np.ones((num_frames, 1, 1), np.float32), np.float32(3))
+        x, mask = np.ones((num_frames, 1, 8), np.float32), np.ones((num_frames, 1, 1), np.float32)
+        cells.run(norm, x, np.array([num_frames], np.int32), mask, np.float32(num_frames))
     assert len(norm.compile_cache) == 2
 
 

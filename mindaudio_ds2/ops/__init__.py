@@ -1,0 +1,1 @@
+"""Native CPU kernels in C++ (`csrc/`), and MindSpore Cells around them."""

@@ -1,0 +1,112 @@
+// Convolutions as MindSpore operators, channels last. A stride stands in the shape of a float32 array (SF, ST).
+//   ConvForward: x (B, F, T, Ci), weights (Co, Ci, KF, KT), stride -> y (B, F', T', Co)
+//   ConvInputGradient: dy (B, F', T', Co), weights, x (only its shape counts), stride -> dx (B, F, T, Ci)
+//   ConvWeightGradient: dy, x, weights (only their shape counts), stride -> dw (Co, Ci, KF, KT)
+#include <omp.h>
+
+#include <algorithm>
+#include <new>
+
+#include "aot.h"
+#include "dispatch.h"
+
+namespace ds2 {
+namespace {
+
+int64_t count_outputs(int64_t size, int64_t stride) { return size < 0 ? -1 : (size - 1) / stride + 1; }
+
+int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// Whether y has the shape that x, weights and stride give it, and kernels are odd.
+bool describe(const Call& call, int x, int weights, int stride, int y, ConvSizes& s) {
+    if (call.ranks[x] != 4 || call.ranks[weights] != 4 || call.ranks[stride] != 2) return false;
+    const int64_t *in = call.shapes[x], *w = call.shapes[weights], *step = call.shapes[stride];
+    s = {in[0], in[1], in[2], in[3], 0, 0, w[0], w[2], w[3], step[0], step[1]};
+    if (s.SF < 1 || s.ST < 1 || s.KF % 2 == 0 || s.KT % 2 == 0) return false;
+    s.F_out = count_outputs(s.F, s.SF);
+    s.T_out = count_outputs(s.T, s.ST);
+    return w[1] == s.Ci && call.has_shape(y, {s.B, s.F_out, s.T_out, s.Co});
+}
+
+int run_conv(ConvArguments a, RunConv run) noexcept {
+    const ConvSizes& s = a.sizes;
+    const bool is_weight_gradient = a.x != nullptr && a.dy != nullptr;
+    const int64_t most = std::max(s.Ci, s.Co);
+    a.num_threads = omp_get_max_threads();
+    a.num_packed = s.KF * round_up(s.KT * s.Ci, kMaxConvRows) * round_up(s.Co, kMaxConvPanel);
+    a.num_line = s.T_out * round_up(s.Co, kMaxConvPanel) + (s.T + s.KT) * s.Ci + kMaxConvRows;
+    if (!is_weight_gradient) {
+        a.num_packed = s.KF * s.KT * round_up(s.Ci, kMaxConvPanel) * round_up(s.Co, kMaxConvPanel);
+        a.num_line = kMaxConvRows * kMaxConvPanel + ((kMaxConvRows - 1) * s.ST + s.KT) * most;
+    }
+    a.num_line = Scratch::rounded(a.num_line);
+    a.num_packed = Scratch::rounded(a.num_packed);
+    try {
+        const int64_t num_packs = is_weight_gradient ? a.num_threads : 1;
+        Scratch scratch(num_packs * a.num_packed + a.num_threads * a.num_line);
+        a.packed = scratch.take(num_packs * a.num_packed);
+        a.lines = scratch.take(a.num_threads * a.num_line);
+        run(a);
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+}
+
+}  // namespace
+}  // namespace ds2
+
+#define DS2_ARGUMENTS int nparam, void **params, int *ndims, int64_t **shapes, const char **, void *, void *
+
+DS2_EXPORT int ConvForward(DS2_ARGUMENTS) {
+    const ds2::Call call{nparam, params, ndims, shapes};
+    ds2::ConvArguments a{};
+    if (nparam != 4 || !ds2::describe(call, 0, 1, 2, 3, a.sizes)) return 1;
+    a.x = call.input(0);
+    a.weights = call.input(1);
+    a.result = call.output(3);
+    return ds2::run_conv(a, ds2::kernels().convolution.forward);
+}
+
+DS2_EXPORT int ConvInputGradient(DS2_ARGUMENTS) {
+    const ds2::Call call{nparam, params, ndims, shapes};
+    ds2::ConvArguments a{};
+    if (nparam != 5 || !ds2::describe(call, 2, 1, 3, 0, a.sizes)) return 1;
+    a.dy = call.input(0);
+    a.weights = call.input(1);
+    a.result = call.output(4);
+    return ds2::run_conv(a, ds2::kernels().convolution.input_gradient);
+}
+
+DS2_EXPORT int ConvWeightGradient(DS2_ARGUMENTS) {
+    const ds2::Call call{nparam, params, ndims, shapes};
+    ds2::ConvArguments a{};
+    if (nparam != 5 || !ds2::describe(call, 1, 2, 3, 0, a.sizes)) return 1;
+    a.dy = call.input(0);
+    a.x = call.input(1);
+    a.result = call.output(4);
+    return ds2::run_conv(a, ds2::kernels().convolution.weight_gradient);
+}
+
+DS2_EXPORT ds2::Shape ConvForwardInferShape(int*, int64_t** shapes, void*) {
+    const int64_t *x = shapes[0], *stride = shapes[2];
+    return {x[0], ds2::count_outputs(x[1], stride[0]), ds2::count_outputs(x[2], stride[1]), shapes[1][0]};
+}
+
+DS2_EXPORT ds2::Shape ConvInputGradientInferShape(int*, int64_t** shapes, void*) {
+    return ds2::Shape(shapes[2], shapes[2] + 4);
+}
+
+DS2_EXPORT ds2::Shape ConvWeightGradientInferShape(int*, int64_t** shapes, void*) {
+    return ds2::Shape(shapes[2], shapes[2] + 4);
+}
+
+DS2_EXPORT mindspore::TypeId ConvForwardInferType(std::vector<mindspore::TypeId> types, void*) { return types[0]; }
+
+DS2_EXPORT mindspore::TypeId ConvInputGradientInferType(std::vector<mindspore::TypeId> types, void*) {
+    return types[0];
+}
+
+DS2_EXPORT mindspore::TypeId ConvWeightGradientInferType(std::vector<mindspore::TypeId> types, void*) {
+    return types[0];
+}

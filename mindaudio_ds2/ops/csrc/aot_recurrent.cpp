@@ -1,0 +1,231 @@
+// The recurrent layers as MindSpore operators: {Lstm,Gru}{1,2}{Forward,Inference,Backward}.
+//
+// 1 or 2 is the number of directions; the second reads each utterance from its last frame to its first. Arrays of one
+// kind stand together, one a direction (G = 4 for LSTM, 3 for GRU):
+//   LstmForward: projected (S, B, 4H), w_hh (4H, H), bias (4H,), lengths (B,) int32
+//       -> y (S, B, H), gates (S, B, 4H), cells (S, B, H), previous hidden states (S, B, H)
+//   GruForward: projected (S, B, 3H), w_hh (3H, H), bias_ih (3H,), bias_hh (3H,), lengths
+//       -> y, gates (S, B, 4H; r, z, n and W_hn h + b_hn), previous hidden states
+//   ...Inference: the same -> y
+//   LstmBackward: dy, w_hh, gates, cells, lengths -> dprojected (S, B, 4H)
+//   GruBackward: dy, w_hh, gates, previous, lengths -> dprojected (S, B, 3H), dhidden (S, B, 3H)
+// y and dy are for the sum over directions. Everything is zero beyond the lengths, which are from 0 to S.
+#include <omp.h>
+
+#include <algorithm>
+#include <new>
+#include <numeric>
+
+#include "aot.h"
+#include "dispatch.h"
+
+namespace ds2 {
+namespace {
+
+struct Kind {
+    bool is_lstm;
+    int num_directions;
+
+    int num_gates() const { return is_lstm ? 4 : 3; }
+    int num_forward_inputs() const { return (is_lstm ? 3 : 4) * num_directions + 1; }
+};
+
+int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// Utterances by descending length, and how many of them have each frame.
+class Sorted {
+public:
+    Sorted(const int32_t* lengths, int64_t num_frames, int64_t num_utterances)
+        : utterance_(num_utterances), num_active_(num_frames + 1) {
+        std::iota(utterance_.begin(), utterance_.end(), int64_t{0});
+        std::stable_sort(utterance_.begin(), utterance_.end(),
+                         [lengths](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
+        for (int64_t i = 0; i < num_utterances; ++i) {
+            are_valid_ = are_valid_ && lengths[i] >= 0 && lengths[i] <= num_frames;
+            if (are_valid_ && lengths[i] > 0) ++num_active_[lengths[i] - 1];
+        }
+        for (int64_t frame = num_frames - 2; frame >= 0; --frame) num_active_[frame] += num_active_[frame + 1];
+        longest_ = are_valid_ && num_utterances > 0 ? lengths[utterance_[0]] : 0;
+    }
+
+    bool are_valid() const { return are_valid_; }
+
+    Sequences describe(int64_t num_frames, int64_t num_hidden, int num_directions) const {
+        const auto num_utterances = static_cast<int64_t>(utterance_.size());
+        return {num_frames, num_utterances, num_hidden, num_directions, longest_, utterance_.data(),
+                num_active_.data()};
+    }
+
+private:
+    std::vector<int64_t> utterance_, num_active_;
+    bool are_valid_ = true;
+    int64_t longest_ = 0;
+};
+
+int choose_num_threads(int64_t num_hidden) {
+    return static_cast<int>(std::clamp<int64_t>(num_hidden / kMaxLanes, 1, omp_get_max_threads()));
+}
+
+template <typename Arguments>
+void run_team(void (*run)(const Arguments&, int, int, Barrier&), const Arguments& arguments, int num_threads) {
+    Barrier barrier;
+#pragma omp parallel num_threads(num_threads)
+    run(arguments, omp_get_thread_num(), omp_get_num_threads(), barrier);
+}
+
+bool check_forward(const Call& call, Kind kind, bool is_training, int64_t S, int64_t B, int64_t H) {
+    const int n = kind.num_directions, G = kind.num_gates(), y = kind.num_forward_inputs();
+    bool is_right = call.has_shape(y - 1, {B}) && call.has_shape(y, {S, B, H});
+    for (int d = 0; d < n; ++d) {
+        is_right = is_right && call.has_shape(d, {S, B, G * H}) && call.has_shape(n + d, {G * H, H});
+        for (int i = 2 * n + d; i < y - 1; i += n) is_right = is_right && call.has_shape(i, {G * H});
+        if (!is_training) continue;
+        is_right = is_right && call.has_shape(y + 1 + d, {S, B, 4 * H});
+        for (int i = y + 1 + n + d; i < call.num_arrays; i += n) is_right = is_right && call.has_shape(i, {S, B, H});
+    }
+    return is_right;
+}
+
+int forward(const Call& call, Kind kind, bool is_training) {
+    const int n = kind.num_directions, G = kind.num_gates(), y = kind.num_forward_inputs();
+    const int num_outputs = is_training ? 1 + (kind.is_lstm ? 3 : 2) * n : 1;
+    if (call.num_arrays != y + num_outputs || call.ranks[y] != 3) return 1;
+    const int64_t S = call.shapes[y][0], B = call.shapes[y][1], H = call.shapes[y][2];
+    if (!check_forward(call, kind, is_training, S, B, H)) return 1;
+    const Sorted sorted(call.integers(y - 1), S, B);
+    if (!sorted.are_valid()) return 1;
+    if (S * B * H == 0) return 0;
+
+    ForwardArguments p{};
+    p.sequences = sorted.describe(S, H, n);
+    p.y = call.output(y);
+    for (int d = 0; d < n; ++d) {
+        p.projected[d] = call.input(d);
+        p.weights[d] = call.input(n + d);
+        p.bias[d] = call.input(2 * n + d);
+        if (!kind.is_lstm) p.bias_hidden[d] = call.input(3 * n + d);
+        if (!is_training) continue;
+        p.gates[d] = call.output(y + 1 + d);
+        if (kind.is_lstm) p.cells[d] = call.output(y + 1 + n + d);
+        p.previous[d] = call.output(call.num_arrays - n + d);
+    }
+    const int num_threads = choose_num_threads(H);
+    const int64_t rounded = round_up(H, kMaxLanes);
+    const int64_t num_packed = rounded * H * G, num_hidden = round_up(H, kOperandChunk) * B;
+    const int64_t num_totals = num_threads * B * 4 * kMaxLanes;
+    Scratch scratch(Scratch::rounded(num_packed) + 2 * Scratch::rounded(num_hidden) + rounded * B + num_totals);
+    p.packed = scratch.take(num_packed);
+    for (float*& hidden : p.hidden) hidden = scratch.take(num_hidden);
+    p.cell = scratch.take(rounded * B);
+    p.totals = scratch.take(num_totals);
+    const RecurrentKernels& run = kernels().recurrent;
+    run_team(kind.is_lstm ? run.lstm_forward : run.gru_forward, p, num_threads);
+    return 0;
+}
+
+bool check_backward(const Call& call, Kind kind, int64_t S, int64_t B, int64_t H) {
+    const int n = kind.num_directions, G = kind.num_gates();
+    bool is_right = call.has_shape(1 + 3 * n, {B});
+    for (int d = 0; d < n; ++d) {
+        is_right = is_right && call.has_shape(1 + d, {G * H, H}) && call.has_shape(1 + n + d, {S, B, 4 * H}) &&
+                   call.has_shape(1 + 2 * n + d, {S, B, H});
+        for (int i = 2 + 3 * n + d; i < call.num_arrays; i += n) {
+            is_right = is_right && call.has_shape(i, {S, B, G * H});
+        }
+    }
+    return is_right;
+}
+
+int backward(const Call& call, Kind kind) {
+    const int n = kind.num_directions, G = kind.num_gates(), first_output = 2 + 3 * n;
+    if (call.num_arrays != first_output + (kind.is_lstm ? 1 : 2) * n || call.ranks[0] != 3) return 1;
+    const int64_t S = call.shapes[0][0], B = call.shapes[0][1], H = call.shapes[0][2];
+    if (!check_backward(call, kind, S, B, H)) return 1;
+    const Sorted sorted(call.integers(first_output - 1), S, B);
+    if (!sorted.are_valid()) return 1;
+    if (S * B * H == 0) return 0;
+
+    BackwardArguments p{};
+    p.sequences = sorted.describe(S, H, n);
+    p.dy = call.input(0);
+    for (int d = 0; d < n; ++d) {
+        p.weights[d] = call.input(1 + d);
+        p.gates[d] = call.input(1 + n + d);
+        p.memory[d] = call.input(1 + 2 * n + d);
+        p.dprojected[d] = call.output(first_output + d);
+        if (!kind.is_lstm) p.dhidden[d] = call.output(first_output + n + d);
+    }
+    const int64_t rounded = round_up(H, kMaxLanes);
+    const int64_t num_packed = rounded * rounded * G, num_operand = round_up(rounded * G, kOperandChunk) * B;
+    Scratch scratch(num_packed + 2 * num_operand + 2 * rounded * B);
+    p.packed = scratch.take(num_packed);
+    for (float*& operand : p.operand) operand = scratch.take(num_operand);
+    p.carried_hidden = scratch.take(rounded * B);
+    p.carried_cell = scratch.take(rounded * B);
+    const RecurrentKernels& run = kernels().recurrent;
+    run_team(kind.is_lstm ? run.lstm_backward : run.gru_backward, p, choose_num_threads(H));
+    return 0;
+}
+
+// Runs `compute`, which returns 0 or an error; memory that cannot be had is one.
+template <typename Compute>
+int guard(const Compute& compute) noexcept {
+    try {
+        return compute();
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+}
+
+Shape infer_y(int64_t* const* shapes, Kind kind) {
+    return {shapes[0][0], shapes[0][1], shapes[kind.num_directions][1]};
+}
+
+std::vector<Shape> infer_forward(int64_t* const* shapes, Kind kind) {
+    const Shape y = infer_y(shapes, kind);
+    std::vector<Shape> outputs{y};
+    outputs.insert(outputs.end(), kind.num_directions, Shape{y[0], y[1], y[2] < 0 ? -1 : 4 * y[2]});
+    outputs.insert(outputs.end(), (kind.is_lstm ? 2 : 1) * kind.num_directions, y);
+    return outputs;
+}
+
+Shape infer_gradient(int64_t* const* shapes) { return {shapes[0][0], shapes[0][1], shapes[1][0]}; }
+
+using Types = std::vector<mindspore::TypeId>;
+
+}  // namespace
+}  // namespace ds2
+
+#define DS2_RUN(name, body)                                                                                        \
+    DS2_EXPORT int name(int nparam, void** params, int* ndims, int64_t** shapes, const char**, void*, void*) {     \
+        const ds2::Call call{nparam, params, ndims, shapes};                                                       \
+        return ds2::guard([&] { return body; });                                                                   \
+    }
+
+// An operator with one output has other forms of the inferring functions than one with several.
+#define DS2_INFER_ONE(name, shape)                                                                                 \
+    DS2_EXPORT ds2::Shape name##InferShape(int*, int64_t** shapes, void*) { return shape; }                        \
+    DS2_EXPORT mindspore::TypeId name##InferType(ds2::Types types, void*) { return types[0]; }
+
+#define DS2_INFER_SEVERAL(name, inferred, num_outputs)                                                             \
+    DS2_EXPORT std::vector<ds2::Shape> name##InferShape(int*, int64_t** shapes, void*) { return inferred; }        \
+    DS2_EXPORT ds2::Types name##InferType(ds2::Types types, void*) { return ds2::Types(num_outputs, types[0]); }
+
+#define DS2_FORWARD(prefix, is_lstm, n)                                                                            \
+    DS2_RUN(prefix##Forward, ds2::forward(call, {is_lstm, n}, true))                                               \
+    DS2_INFER_SEVERAL(prefix##Forward, ds2::infer_forward(shapes, {is_lstm, n}), 1 + (is_lstm ? 3 : 2) * n)        \
+    DS2_RUN(prefix##Inference, ds2::forward(call, {is_lstm, n}, false))                                            \
+    DS2_INFER_ONE(prefix##Inference, ds2::infer_y(shapes, {is_lstm, n}))                                           \
+    DS2_RUN(prefix##Backward, ds2::backward(call, {is_lstm, n}))
+
+#define DS2_INFER_GRADIENTS(name, num_outputs)                                                                     \
+    DS2_INFER_SEVERAL(name, std::vector<ds2::Shape>(num_outputs, ds2::infer_gradient(shapes)), num_outputs)
+
+DS2_FORWARD(Lstm1, true, 1)
+DS2_INFER_ONE(Lstm1Backward, ds2::infer_gradient(shapes))
+DS2_FORWARD(Lstm2, true, 2)
+DS2_INFER_GRADIENTS(Lstm2Backward, 2)
+DS2_FORWARD(Gru1, false, 1)
+DS2_INFER_GRADIENTS(Gru1Backward, 2)
+DS2_FORWARD(Gru2, false, 2)
+DS2_INFER_GRADIENTS(Gru2Backward, 4)

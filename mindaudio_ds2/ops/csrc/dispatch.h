@@ -1,0 +1,32 @@
+// Picks the kernels of the widest instruction set that this processor has.
+#pragma once
+
+#include "convolution_arguments.h"
+#include "norm_arguments.h"
+#include "recurrent_arguments.h"
+
+namespace ds2 {
+
+struct Kernels {
+    const char* isa;
+    RecurrentKernels recurrent;
+    NormKernels norm;
+    ConvKernels convolution;
+};
+
+const Kernels& kernels();
+
+// One of each is defined by isa_*.cpp, through isa_table.h.
+namespace generic {
+extern const Kernels kKernels;
+}
+#if defined(__x86_64__)
+namespace avx2 {
+extern const Kernels kKernels;
+}
+namespace avx512 {
+extern const Kernels kKernels;
+}
+#endif
+
+}  // namespace ds2

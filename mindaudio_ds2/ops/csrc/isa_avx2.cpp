@@ -1,0 +1,3 @@
+// Kernels for avx2; compiled with its flags.
+#define ISA avx2
+#include "isa_table.h"

@@ -1,0 +1,3 @@
+// Kernels for any processor.
+#define ISA generic
+#include "isa_table.h"

@@ -1,0 +1,22 @@
+// The table of kernels of one instruction set. Included once by each isa_*.cpp, which defines ISA.
+//
+// No template or inline function of the standard library that is not certain to be inlined may be used in here: the
+// linker keeps one copy of it for all units, which could be that of an instruction set that the processor lacks.
+#include "dispatch.h"
+#include "convolution.h"
+#include "norm.h"
+#include "recurrent.h"
+
+#define DS2_QUOTE(name) #name
+#define DS2_QUOTE_VALUE(name) DS2_QUOTE(name)
+
+namespace ds2::ISA {
+
+extern const Kernels kKernels = {
+    DS2_QUOTE_VALUE(ISA),
+    {run_forward<Lstm>, run_forward<Gru>, run_backward<Lstm>, run_backward<Gru>},
+    {run_norm_forward, run_norm_backward, run_norm_scale},
+    {run_conv_forward, run_conv_input_gradient, run_conv_weight_gradient},
+};
+
+}  // namespace ds2::ISA

@@ -1,0 +1,331 @@
+// LSTM and GRU layers over right-padded sequences, forward and backward.
+//
+// All threads work on one direction at a time, each on its own hidden units, and meet once a frame: so the packed
+// weights of one direction at a time have to fit into the caches, each core reading only its own share of them.
+#pragma once
+
+#include "panel.h"
+#include "recurrent_arguments.h"
+
+namespace ds2::ISA {
+
+static_assert(kOperandChunk % kChunk == 0 && kMaxLanes % kLanes == 0, "scratch memory would be too small");
+
+// The hidden units of one thread, in vectors, and their number in all.
+struct Share {
+    int64_t begin, end, all;
+
+    Share(int64_t num_hidden, int thread, int num_threads) {
+        all = (num_hidden + kLanes - 1) / kLanes;
+        begin = all * thread / num_threads;
+        end = all * (thread + 1) / num_threads;
+    }
+};
+
+// A vector of hidden units of an utterance at a frame: what the cells below read and write through.
+struct Place {
+    int64_t position;  // frame * B + utterance
+    int64_t unit;
+    int64_t num_hidden;
+    int num_units;  // kLanes or, at the end of H, fewer
+
+    int64_t offset(int gate, int num_gates) const { return (position * num_gates + gate) * num_hidden + unit; }
+
+    Vec read(const float* values, int gate = 0, int num_gates = 1) const {
+        return load_upto(values + offset(gate, num_gates), num_units);
+    }
+
+    void write(float* values, Vec value, int gate = 0, int num_gates = 1) const {
+        store_upto(values + offset(gate, num_gates), value, num_units);
+    }
+
+    Vec read_bias(const float* bias, int gate) const { return load_upto(bias + gate * num_hidden + unit, num_units); }
+
+    void fetch(const float* values, int num_gates) const {
+        for (int gate = 0; gate < num_gates; ++gate) __builtin_prefetch(values + offset(gate, num_gates));
+    }
+};
+
+inline Place find_place(const Sequences& s, int64_t frame, int64_t row, int64_t vector) {
+    const int64_t unit = vector * kLanes;
+    const int64_t num_units = std::min<int64_t>(kLanes, s.num_hidden - unit);
+    return {frame * s.num_utterances + s.utterance[row], unit, s.num_hidden, static_cast<int>(num_units)};
+}
+
+// The i of begin .. end - 1 counted upwards at even steps, downwards at odd ones, so that the panels used last at one
+// step, which are still in the cache, are used first at the next.
+inline int64_t turn(int64_t i, int64_t step, int64_t begin, int64_t end) {
+    return step % 2 == 0 ? i : begin + end - 1 - i;
+}
+
+// Zeroes this thread's frames of (S, B, width) beyond the utterances' lengths.
+inline void zero_padding(const Sequences& s, float* values, int64_t width, int thread, int num_threads) {
+    if (values == nullptr) return;
+    const int64_t end = s.num_frames * (thread + 1) / num_threads;
+    for (int64_t frame = s.num_frames * thread / num_threads; frame < end; ++frame) {
+        for (int64_t row = s.num_active[frame]; row < s.num_utterances; ++row) {
+            std::memset(values + (frame * s.num_utterances + s.utterance[row]) * width, 0, width * sizeof(float));
+        }
+    }
+}
+
+struct Lstm {
+    static constexpr int kGates = 4;
+    static constexpr bool kHasCell = true;
+
+    // One step: totals are the products with the hidden state before; returns the hidden state after.
+    static Vec step(const ForwardArguments& p, int d, const Place& at, const float* totals, Vec, float* cell) {
+        Vec sums[kGates];
+        for (int gate = 0; gate < kGates; ++gate) {
+            sums[gate] = load(totals + gate * kLanes) + at.read(p.projected[d], gate, kGates) +
+                         at.read_bias(p.bias[d], gate);
+        }
+        const Vec i = sigmoid(sums[0]), f = sigmoid(sums[1]), g = tanh(sums[2]), o = sigmoid(sums[3]);
+        const Vec c = f * load(cell) + i * g;
+        store(cell, c);
+        if (p.gates[d] != nullptr) {
+            at.write(p.gates[d], i, 0, 4);
+            at.write(p.gates[d], f, 1, 4);
+            at.write(p.gates[d], g, 2, 4);
+            at.write(p.gates[d], o, 3, 4);
+            at.write(p.cells[d], c);
+        }
+        return o * tanh(c);
+    }
+
+    // One step back: from the gradient of the hidden state to the operand of the product and the outputs. `carried`
+    // becomes the part of the gradient that reaches the hidden state before without the product.
+    static void step_back(const BackwardArguments& p, int d, const Place& at, const Place* before, Vec dh,
+                          float* carried, float* carried_cell, Vec* operand) {
+        const Vec i = at.read(p.gates[d], 0, 4), f = at.read(p.gates[d], 1, 4);
+        const Vec g = at.read(p.gates[d], 2, 4), o = at.read(p.gates[d], 3, 4);
+        const Vec c = tanh(at.read(p.memory[d]));
+        const Vec c_before = before != nullptr ? before->read(p.memory[d]) : Vec{};
+        const Vec dc = load(carried_cell) + dh * o * (1.0f - c * c);
+        store(carried_cell, dc * f);
+        store(carried, Vec{});
+        operand[0] = dc * g * i * (1.0f - i);
+        operand[1] = dc * c_before * f * (1.0f - f);
+        operand[2] = dc * i * (1.0f - g * g);
+        operand[3] = dh * c * o * (1.0f - o);
+        for (int gate = 0; gate < kGates; ++gate) at.write(p.dprojected[d], operand[gate], gate, kGates);
+    }
+};
+
+struct Gru {
+    static constexpr int kGates = 3;
+    static constexpr bool kHasCell = false;
+
+    static Vec step(const ForwardArguments& p, int d, const Place& at, const float* totals, Vec h, float*) {
+        Vec input[kGates], hidden[kGates];
+        for (int gate = 0; gate < kGates; ++gate) {
+            input[gate] = at.read(p.projected[d], gate, kGates) + at.read_bias(p.bias[d], gate);
+            hidden[gate] = load(totals + gate * kLanes) + at.read_bias(p.bias_hidden[d], gate);
+        }
+        const Vec r = sigmoid(input[0] + hidden[0]), z = sigmoid(input[1] + hidden[1]);
+        const Vec n = tanh(input[2] + r * hidden[2]);
+        if (p.gates[d] != nullptr) {
+            at.write(p.gates[d], r, 0, 4);
+            at.write(p.gates[d], z, 1, 4);
+            at.write(p.gates[d], n, 2, 4);
+            at.write(p.gates[d], hidden[2], 3, 4);
+        }
+        return n + z * (h - n);
+    }
+
+    static void step_back(const BackwardArguments& p, int d, const Place& at, const Place*, Vec dh, float* carried,
+                          float*, Vec* operand) {
+        const Vec r = at.read(p.gates[d], 0, 4), z = at.read(p.gates[d], 1, 4);
+        const Vec n = at.read(p.gates[d], 2, 4), hidden = at.read(p.gates[d], 3, 4);
+        const Vec h = at.read(p.memory[d]);
+        const Vec dn = dh * (1.0f - z) * (1.0f - n * n);
+        store(carried, dh * z);
+        operand[0] = dn * hidden * r * (1.0f - r);
+        operand[1] = dh * (h - n) * z * (1.0f - z);
+        operand[2] = dn * r;
+        at.write(p.dprojected[d], operand[0], 0, kGates);
+        at.write(p.dprojected[d], operand[1], 1, kGates);
+        at.write(p.dprojected[d], dn, 2, kGates);
+        for (int gate = 0; gate < kGates; ++gate) at.write(p.dhidden[d], operand[gate], gate, kGates);
+    }
+};
+
+// Panels of kLanes hidden units with all their gates, [unit vector][k < H][gate][lane].
+template <int G>
+void pack_forward(const float* weights, int64_t num_hidden, const Share& share, float* packed) {
+    for (int64_t vector = share.begin; vector < share.end; ++vector) {
+        float* panel = packed + vector * num_hidden * G * kLanes;
+        for (int64_t first = 0; first < num_hidden; first += kLineFloats) {
+            const int64_t end = std::min(num_hidden, first + kLineFloats);
+            for (int gate = 0; gate < G; ++gate) {
+                for (int lane = 0; lane < kLanes; ++lane) {
+                    const int64_t unit = vector * kLanes + lane;
+                    const float* row = weights + (gate * num_hidden + unit) * num_hidden;
+                    float* out = panel + gate * kLanes + lane;
+                    for (int64_t k = first; k < end; ++k) out[k * G * kLanes] = unit < num_hidden ? row[k] : 0.0f;
+                }
+            }
+        }
+    }
+}
+
+template <typename Cell>
+void step_forward(const ForwardArguments& p, int d, int64_t step, const Share& share, float* totals) {
+    constexpr int G = Cell::kGates;
+    const Sequences& s = p.sequences;
+    const int64_t frame = d == 0 ? step : s.longest - 1 - step, active = s.num_active[frame];
+    const float* before = p.hidden[step % 2];
+    float* after = p.hidden[(step + 1) % 2];
+    const int64_t panel_floats = s.num_hidden * G * kLanes;
+    for (int64_t i = share.begin; i < share.end; ++i) {
+        const int64_t vector = turn(i, step, share.begin, share.end);
+        const int64_t next = i + 1 < share.end ? turn(i + 1, step, share.begin, share.end) : vector;
+        for (int64_t row = 0; row < active; ++row) find_place(s, frame, row, vector).fetch(p.projected[d], G);
+        std::memset(totals, 0, active * G * kLanes * sizeof(float));
+        multiply_panel<G>(before, s.num_utterances, active, p.packed + vector * panel_floats, s.num_hidden, totals,
+                          p.packed + next * panel_floats);
+        for (int64_t row = 0; row < active; ++row) {
+            const Place at = find_place(s, frame, row, vector);
+            const int64_t k = operand_index(row, vector * kLanes, s.num_utterances);
+            float* cell = p.cell + (vector * s.num_utterances + row) * kLanes;
+            const Vec h_before = load(before + k);
+            const Vec h = Cell::step(p, d, at, totals + row * G * kLanes, h_before, cell);
+            store(after + k, h);
+            at.write(p.y, d == 0 ? h : h + at.read(p.y));
+            if (p.previous[d] != nullptr) at.write(p.previous[d], h_before);
+        }
+    }
+}
+
+template <typename Cell>
+void run_forward(const ForwardArguments& p, int thread, int num_threads, Barrier& barrier) {
+    const Sequences& s = p.sequences;
+    const Share share(s.num_hidden, thread, num_threads);
+    float* totals = p.totals + thread * s.num_utterances * kMaxVectors * kMaxLanes;
+    zero_padding(s, p.y, s.num_hidden, thread, num_threads);
+    for (int d = 0; d < s.num_directions; ++d) {
+        zero_padding(s, p.gates[d], 4 * s.num_hidden, thread, num_threads);
+        zero_padding(s, p.cells[d], s.num_hidden, thread, num_threads);
+        zero_padding(s, p.previous[d], s.num_hidden, thread, num_threads);
+        pack_forward<Cell::kGates>(p.weights[d], s.num_hidden, share, p.packed);
+        for (int64_t vector = share.begin; vector < share.end; ++vector) {
+            for (int64_t row = 0; row < s.num_utterances; ++row) {
+                const int64_t k = operand_index(row, vector * kLanes, s.num_utterances);
+                store(p.hidden[0] + k, Vec{});
+                store(p.hidden[1] + k, Vec{});
+                store(p.cell + (vector * s.num_utterances + row) * kLanes, Vec{});
+            }
+        }
+        barrier.wait(num_threads);
+        for (int64_t step = 0; step < s.longest; ++step) {
+            step_forward<Cell>(p, d, step, share, totals);
+            barrier.wait(num_threads);
+        }
+    }
+}
+
+// The panels of a thread's share: as few as hold it, of nearly the same number of vectors.
+struct Panels {
+    Share share;
+    int64_t count;
+
+    explicit Panels(const Share& of) : share(of), count((of.end - of.begin + kMaxVectors - 1) / kMaxVectors) {}
+
+    int64_t begin(int64_t panel) const { return share.begin + (share.end - share.begin) * panel / count; }
+    int num_vectors(int64_t panel) const { return static_cast<int>(begin(panel + 1) - begin(panel)); }
+};
+
+// The weights transposed: panels of hidden units that the gradient goes to, [k = gate, unit][column]; both kinds of
+// unit are rounded up to vectors with zeros.
+template <int G>
+void pack_backward(const float* weights, int64_t num_hidden, const Panels& panels, float* packed) {
+    const int64_t rounded = panels.share.all * kLanes;
+    for (int64_t panel = 0; panel < panels.count; ++panel) {
+        const int64_t first = panels.begin(panel) * kLanes, width = panels.num_vectors(panel) * kLanes;
+        const int64_t num_real = std::min(width, num_hidden - first);
+        float* out = packed + first * G * rounded;
+        for (int gate = 0; gate < G; ++gate) {
+            for (int64_t unit = 0; unit < rounded; ++unit, out += width) {
+                if (unit >= num_hidden || num_real < width) std::memset(out, 0, width * sizeof(float));
+                if (unit >= num_hidden) continue;
+                std::memcpy(out, weights + (gate * num_hidden + unit) * num_hidden + first, num_real * sizeof(float));
+            }
+        }
+    }
+}
+
+// Gradients of this thread's gates at one frame, left in the outputs and in the operand of the product to come.
+template <typename Cell>
+void step_gates_back(const BackwardArguments& p, int d, int64_t step, const Panels& panels) {
+    constexpr int G = Cell::kGates;
+    const Sequences& s = p.sequences;
+    const int64_t frame = d == 0 ? s.longest - 1 - step : step, active = s.num_active[frame];
+    const int64_t frame_before = d == 0 ? frame - 1 : frame + 1;
+    const int64_t rounded = panels.share.all * kLanes;
+    float* out = p.operand[step % 2];
+    for (int64_t panel = 0; panel < panels.count; ++panel) {
+        const int64_t first = panels.begin(panel);
+        const int num_vectors = panels.num_vectors(panel);
+        for (int64_t row = 0; row < active; ++row) {
+            const bool has_before = frame_before >= 0 && frame_before < s.longest && row < s.num_active[frame_before];
+            for (int v = 0; v < num_vectors; ++v) {
+                const Place at = find_place(s, frame, row, first + v);
+                const Place before = find_place(s, frame_before, row, first + v);
+                float* carried = p.carried_hidden + (first * s.num_utterances + row * num_vectors + v) * kLanes;
+                float* carried_cell = p.carried_cell + (first * s.num_utterances + row * num_vectors + v) * kLanes;
+                Vec operand[G];
+                Cell::step_back(p, d, at, has_before ? &before : nullptr, load(carried) + at.read(p.dy), carried,
+                                carried_cell, operand);
+                for (int gate = 0; gate < G; ++gate) {
+                    store(out + operand_index(row, gate * rounded + at.unit, s.num_utterances), operand[gate]);
+                }
+            }
+        }
+    }
+}
+
+// Adds to the carried gradient what reaches this thread's hidden units through the weights.
+template <typename Cell>
+void step_hidden_back(const BackwardArguments& p, int d, int64_t step, const Panels& panels) {
+    const Sequences& s = p.sequences;
+    const int64_t active = s.num_active[d == 0 ? s.longest - 1 - step : step];
+    const int64_t num_k = Cell::kGates * panels.share.all * kLanes;
+    const float* operand = p.operand[step % 2];
+    for (int64_t i = 0; i < panels.count; ++i) {
+        const int64_t panel = turn(i, step, 0, panels.count);
+        const int64_t next_panel = i + 1 < panels.count ? turn(i + 1, step, 0, panels.count) : panel;
+        const int64_t first = panels.begin(panel) * kLanes;
+        const float* weights = p.packed + first * num_k;
+        const float* next = p.packed + panels.begin(next_panel) * kLanes * num_k;
+        float* totals = p.carried_hidden + first * s.num_utterances;
+        switch (panels.num_vectors(panel)) {
+            case 1: multiply_panel<1>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
+            case 2: multiply_panel<2>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
+            case 3: multiply_panel<3>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
+            default: multiply_panel<4>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
+        }
+    }
+}
+
+template <typename Cell>
+void run_backward(const BackwardArguments& p, int thread, int num_threads, Barrier& barrier) {
+    const Sequences& s = p.sequences;
+    const Panels panels(Share(s.num_hidden, thread, num_threads));
+    const int64_t carried_begin = panels.share.begin * s.num_utterances * kLanes;
+    const int64_t carried_end = panels.share.end * s.num_utterances * kLanes;
+    for (int d = 0; d < s.num_directions; ++d) {
+        zero_padding(s, p.dprojected[d], Cell::kGates * s.num_hidden, thread, num_threads);
+        zero_padding(s, p.dhidden[d], Cell::kGates * s.num_hidden, thread, num_threads);
+        pack_backward<Cell::kGates>(p.weights[d], s.num_hidden, panels, p.packed);
+        std::fill(p.carried_hidden + carried_begin, p.carried_hidden + carried_end, 0.0f);
+        if (Cell::kHasCell) std::fill(p.carried_cell + carried_begin, p.carried_cell + carried_end, 0.0f);
+        for (int64_t step = 0; step < s.longest; ++step) {
+            step_gates_back<Cell>(p, d, step, panels);
+            barrier.wait(num_threads);
+            if (step + 1 < s.longest) step_hidden_back<Cell>(p, d, step, panels);
+        }
+        // Here the last barrier is behind all threads and no product follows it, so that operands may be overwritten.
+    }
+}
+
+}  // namespace ds2::ISA

@@ -1,0 +1,63 @@
+// What aot_recurrent.cpp hands to the kernels of recurrent.h; knows of no instruction set.
+//
+// S frames, B utterances, H hidden units, G gates (LSTM i, f, g, o; GRU r, z, n). Arrays of two have one entry a
+// direction. "Sorted" rows are utterances by descending length, so that those active at a frame come first.
+#pragma once
+
+#include <cstdint>
+
+#include "threads.h"
+
+namespace ds2 {
+
+constexpr int64_t kMaxLanes = 16;      // of any instruction set
+constexpr int64_t kOperandChunk = 64;  // the k of an operand of a product are rounded up to it
+
+struct Sequences {
+    int64_t num_frames, num_utterances, num_hidden;
+    int num_directions;
+    int64_t longest;            // frames of the longest utterance
+    const int64_t* utterance;   // (B,) that stands in each sorted row
+    const int64_t* num_active;  // (S,) rows that have such a frame
+};
+
+struct ForwardArguments {
+    Sequences sequences;
+    const float* projected[2];    // (S, B, G * H)
+    const float* weights[2];      // (G * H, H)
+    const float* bias[2];         // (G * H,) LSTM: the sum of both biases
+    const float* bias_hidden[2];  // (G * H,) GRU only
+    float* y;                     // (S, B, H)
+    float* gates[2];              // (S, B, 4 * H), null where no gradient is wanted; so are the next two
+    float* cells[2];              // (S, B, H) LSTM only
+    float* previous[2];           // (S, B, H)
+    float* packed;                // scratch, as sized in aot_recurrent.cpp
+    float* hidden[2];             // of the frame before and this one
+    float* cell;
+    float* totals;
+};
+
+struct BackwardArguments {
+    Sequences sequences;
+    const float* dy;          // (S, B, H)
+    const float* weights[2];  // (G * H, H)
+    const float* gates[2];    // (S, B, 4 * H)
+    const float* memory[2];   // (S, B, H) cells of an LSTM, previous hidden states of a GRU
+    float* dprojected[2];     // (S, B, G * H)
+    float* dhidden[2];        // (S, B, G * H) GRU only
+    float* packed;            // scratch, as above
+    float* operand[2];
+    float* carried_hidden;
+    float* carried_cell;
+};
+
+// Each of the threads 0 .. num_threads - 1 calls the function with the same arguments and barrier.
+using RunForward = void (*)(const ForwardArguments&, int thread, int num_threads, Barrier&);
+using RunBackward = void (*)(const BackwardArguments&, int thread, int num_threads, Barrier&);
+
+struct RecurrentKernels {
+    RunForward lstm_forward, gru_forward;
+    RunBackward lstm_backward, gru_backward;
+};
+
+}  // namespace ds2

@@ -1,0 +1,126 @@
+"""The shared library of the native kernels: found beside this file in a built wheel, or compiled at first use.
+
+The kernels in `csrc/` are compiled once for each instruction set and choose among them when they are loaded, so that
+one library runs on every processor of its architecture. What was compiled is kept in the user's cache folder under a
+name made of the sources' hash: other sources, another compiler or other flags never meet an old library.
+"""
+
+import functools
+import hashlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mindaudio_ds2.errors import DeviceError, OutputError
+from mindaudio_ds2.files import write_atomically
+
+SOURCE_FOLDER = Path(__file__).parent / "csrc"
+CACHE_FOLDER = Path.home() / ".cache" / "mindaudio_ds2"
+COMPILERS = ("c++", "g++", "clang++")
+FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-ffp-contract=fast", "-Wall", "-Wextra")
+# A source named isa_X.cpp is compiled for X; one for another architecture is left out.
+ISA_FLAGS = {
+    "isa_generic": (),
+    "isa_avx2": ("-mavx2", "-mfma"),
+    "isa_avx512": ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"),
+}
+X86_ONLY = ("isa_avx2", "isa_avx512")
+
+
+class CompileError(Exception):
+    """The kernels cannot be compiled here. Says why, on one line."""
+
+
+@functools.lru_cache(maxsize=4)  # asked for by every network that is built; the answer does not change
+def find_kernels(mode: str, device_target: str) -> Path | None:
+    """The library to use, compiled if need be.
+
+    Args:
+        mode: `ops.native` of the configuration. "off": none. "auto": one where it can be had; else a line on stderr
+            says why not. "on": an error where it cannot be had.
+        device_target: the kernels are for "CPU"; other devices never use them.
+
+    Returns:
+        The path of the library, or None for MindSpore's own operators.
+
+    Raises:
+        DeviceError: mode "on", and there is no library for this device, or no compiler.
+    """
+    if mode == "off" or (mode == "auto" and device_target != "CPU"):
+        return None
+    if device_target != "CPU":
+        raise DeviceError(f"ops.native is on, but native kernels are for the CPU, not {device_target}; set it to auto")
+    try:
+        return _find_installed() or _build_cached()
+    except CompileError as error:
+        if mode == "on":
+            raise DeviceError(f"ops.native is on, but {error}. Install a C++ compiler, or set it to auto") from None
+        print(f"using MindSpore's own operators, which are slower: {error}", file=sys.stderr)
+        return None
+
+
+def _find_installed() -> Path | None:
+    """The library that setup.py left beside this file, if it was made from the sources that stand there now."""
+    digest = hash_sources().encode()
+    return next((path for path in sorted(Path(__file__).parent.glob("kernels*.so")) if digest in path.read_bytes()), None)
+
+
+def _build_cached() -> Path:
+    path = CACHE_FOLDER / f"kernels-{hash_sources()}-{platform.machine()}.so"
+    if not path.exists():
+        try:
+            write_atomically(path, compile_library)
+        except OutputError as error:
+            raise CompileError(f"the native kernels cannot be stored ({error})") from None
+    return path
+
+
+def hash_sources() -> str:
+    """A name for the sources together with how they are compiled: 16 hexadecimal digits."""
+    digest = hashlib.sha256(repr((FLAGS, ISA_FLAGS)).encode())
+    for path in sorted(SOURCE_FOLDER.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def compile_library(output: Path) -> None:
+    """Compile and link all of `csrc/`; takes some ten seconds.
+
+    Args:
+        output: the shared library to write.
+
+    Raises:
+        CompileError: no compiler, or it fails.
+    """
+    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
+    if compiler is None:
+        raise CompileError(f"the native kernels need a C++ compiler, and there is none of {', '.join(COMPILERS)}")
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+        objects = list(pool.map(functools.partial(_compile, compiler, Path(folder)), _list_units()))
+        _run([compiler, "-shared", "-fopenmp", *map(str, objects), "-o", str(output)])
+
+
+def _list_units() -> list[Path]:
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return [path for path in sorted(SOURCE_FOLDER.glob("*.cpp")) if is_x86 or path.stem not in X86_ONLY]
+
+
+def _compile(compiler: str, folder: Path, source: Path) -> Path:
+    output = folder / f"{source.stem}.o"
+    define = f'-DDS2_SOURCE_HASH="{hash_sources()}"'
+    _run([compiler, *FLAGS, *ISA_FLAGS.get(source.stem, ()), define, "-c", str(source), "-o", str(output)])
+    return output
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CompileError(f"{command[0]} cannot be run ({error})") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or ["no message"]
+        raise CompileError(f"{command[0]} could not compile the native kernels ({lines[0].strip()})")

@@ -1,0 +1,301 @@
+"""MindSpore Cells around the native CPU kernels, with their gradients.
+
+Shapes: B batch, S output frames, T input frames, F frequency bins, C channels, H hidden units, G gates, V alphabet with
+blank, L labels. All arrays are float32 unless said otherwise. Large matrix products stay with MindSpore's own MatMul;
+the kernels do what it has no fast kernel for. They have run on x86-64 CPUs.
+"""
+
+from pathlib import Path
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+from mindspore.ops import CustomRegOp, DataType
+
+_TYPES = {"f": DataType.F32_Default, "i": DataType.I32_Default}
+
+
+def load_op(kernels: Path, name: str, inputs: str, num_outputs: int) -> ops.Custom:
+    """One function of the library as a MindSpore operator; its outputs are float32.
+
+    Shapes and types of outputs are inferred in C++ and the registration is given, because MindSpore 2.10 runs an "aot"
+    operator on open shapes only then.
+
+    Args:
+        kernels: the shared library.
+        name: the function.
+        inputs: a letter an input: f for float32, i for int32.
+        num_outputs: how many arrays it returns.
+    """
+    registration = CustomRegOp(name)
+    for i in range(len(inputs)):
+        registration.input(i, f"x{i}")
+    for i in range(num_outputs):
+        registration.output(i, f"y{i}")
+    types = [_TYPES[letter] for letter in inputs] + [_TYPES["f"]] * num_outputs
+    info = registration.dtype_format(*types).target("CPU").get_op_info()
+    return ops.Custom(f"{kernels}:{name}", None, None, func_type="aot", reg_info=info)
+
+
+class NativeRecurrence(nn.Cell):
+    """The part of a recurrent layer that goes step by step, for one direction (paper, section 3.1).
+
+    Args:
+        kernels: the shared library.
+        rnn_type: "lstm" or "gru".
+    """
+
+    def __init__(self, kernels: Path, rnn_type: str) -> None:
+        super().__init__()
+        self.is_lstm = rnn_type == "lstm"
+        name = "Lstm1" if self.is_lstm else "Gru1"
+        inputs, num_saved = ("fffi", 3) if self.is_lstm else ("ffffi", 2)
+        self.run_saving = load_op(kernels, f"{name}Forward", inputs, 1 + num_saved)
+        self.run_only = load_op(kernels, f"{name}Inference", inputs, 1)
+        self.run_back = load_op(kernels, f"{name}Backward", "ffffi", 1 if self.is_lstm else 2)
+
+    def construct(
+        self, projected: Tensor, w_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Run over time.
+
+        Args:
+            projected: (S, B, G * H), the input times the input weights, without bias.
+            w_hh: (G * H, H), rows in PyTorch's order of gates.
+            bias_ih: (G * H,).
+            bias_hh: (G * H,).
+            lengths: (B,) int32.
+
+        Returns:
+            Hidden states (S, B, H), zero beyond the lengths; in training also what the gradient needs.
+        """
+        if self.is_lstm:
+            if self.training:
+                return self.run_saving(projected, w_hh, bias_ih + bias_hh, lengths)
+            return (self.run_only(projected, w_hh, bias_ih + bias_hh, lengths),)
+        if self.training:
+            return self.run_saving(projected, w_hh, bias_ih, bias_hh, lengths)
+        return (self.run_only(projected, w_hh, bias_ih, bias_hh, lengths),)
+
+    def bprop(
+        self,
+        projected: Tensor,
+        w_hh: Tensor,
+        bias_ih: Tensor,
+        bias_hh: Tensor,
+        lengths: Tensor,
+        out: tuple[Tensor, ...],
+        dout: tuple[Tensor, ...],
+    ) -> tuple[Tensor, ...]:
+        """Gradients of all inputs. Only the hidden states are used further on, so only `dout[0]` counts."""
+        previous = out[-1]
+        if self.is_lstm:
+            d_projected = self.run_back(dout[0], w_hh, out[1], out[2], lengths)
+            d_hidden = d_projected
+        else:
+            d_projected, d_hidden = self.run_back(dout[0], w_hh, out[1], previous, lengths)
+        d_w_hh, d_bias_hh = _sum_over_time(d_hidden, previous)
+        d_bias_ih = d_bias_hh if self.is_lstm else _sum_rows(d_projected)
+        return d_projected, d_w_hh, d_bias_ih, d_bias_hh, ops.zeros_like(lengths)
+
+
+class NativeBidirectionalRecurrence(nn.Cell):
+    """`NativeRecurrence` in both directions at once, one on each core; the second reads each utterance backwards.
+
+    Args:
+        kernels: the shared library.
+        rnn_type: "lstm" or "gru".
+    """
+
+    def __init__(self, kernels: Path, rnn_type: str) -> None:
+        super().__init__()
+        self.is_lstm = rnn_type == "lstm"
+        name = "Lstm2" if self.is_lstm else "Gru2"
+        inputs, num_saved = ("ffffffi", 6) if self.is_lstm else ("ffffffffi", 4)
+        self.run_saving = load_op(kernels, f"{name}Forward", inputs, 1 + num_saved)
+        self.run_only = load_op(kernels, f"{name}Inference", inputs, 1)
+        self.run_back = load_op(kernels, f"{name}Backward", "fffffffi", 2 if self.is_lstm else 4)
+
+    def construct(
+        self,
+        projected: Tensor,
+        projected_back: Tensor,
+        w_hh: Tensor,
+        w_hh_back: Tensor,
+        bias_ih: Tensor,
+        bias_ih_back: Tensor,
+        bias_hh: Tensor,
+        bias_hh_back: Tensor,
+        lengths: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """As `NativeRecurrence.construct`, two of each; the hidden states of both directions are summed."""
+        if self.is_lstm:
+            bias, bias_back = bias_ih + bias_hh, bias_ih_back + bias_hh_back
+            if self.training:
+                return self.run_saving(projected, projected_back, w_hh, w_hh_back, bias, bias_back, lengths)
+            return (self.run_only(projected, projected_back, w_hh, w_hh_back, bias, bias_back, lengths),)
+        biases = (bias_ih, bias_ih_back, bias_hh, bias_hh_back)
+        if self.training:
+            return self.run_saving(projected, projected_back, w_hh, w_hh_back, *biases, lengths)
+        return (self.run_only(projected, projected_back, w_hh, w_hh_back, *biases, lengths),)
+
+    def bprop(
+        self,
+        projected: Tensor,
+        projected_back: Tensor,
+        w_hh: Tensor,
+        w_hh_back: Tensor,
+        bias_ih: Tensor,
+        bias_ih_back: Tensor,
+        bias_hh: Tensor,
+        bias_hh_back: Tensor,
+        lengths: Tensor,
+        out: tuple[Tensor, ...],
+        dout: tuple[Tensor, ...],
+    ) -> tuple[Tensor, ...]:
+        """Gradients of all inputs. Only the hidden states are used further on, so only `dout[0]` counts."""
+        previous, previous_back = out[-2], out[-1]
+        saved = (out[1], out[2], out[3], out[4])  # gates; cells of an LSTM, previous states of a GRU
+        d_all = self.run_back(dout[0], w_hh, w_hh_back, *saved, lengths)
+        d_projected, d_projected_back, d_hidden, d_hidden_back = d_all[0], d_all[1], d_all[-2], d_all[-1]
+        d_w_hh, d_bias_hh = _sum_over_time(d_hidden, previous)
+        d_w_hh_back, d_bias_hh_back = _sum_over_time(d_hidden_back, previous_back)
+        d_bias_ih = d_bias_hh if self.is_lstm else _sum_rows(d_projected)
+        d_bias_ih_back = d_bias_hh_back if self.is_lstm else _sum_rows(d_projected_back)
+        d_weights = (d_w_hh, d_w_hh_back, d_bias_ih, d_bias_ih_back, d_bias_hh, d_bias_hh_back)
+        return d_projected, d_projected_back, *d_weights, ops.zeros_like(lengths)
+
+
+def _sum_over_time(d_hidden: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of w_hh (G * H, H) and bias_hh (G * H,) from those of what they gave at each step."""
+    flat = d_hidden.reshape((-1, d_hidden.shape[2]))
+    return ops.MatMul(transpose_a=True)(flat, previous.reshape((-1, previous.shape[2]))), _sum_rows(d_hidden)
+
+
+def _sum_rows(gradient: Tensor) -> Tensor:
+    return ops.reduce_sum(gradient.reshape((-1, gradient.shape[2])), 0)
+
+
+class NativeConv(nn.Cell):
+    """A convolution over frequency and time without bias, padded by half the kernel, channels last.
+
+    Args:
+        kernels: the shared library.
+        stride: over (frequency, time).
+    """
+
+    def __init__(self, kernels: Path, stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.run = load_op(kernels, "ConvForward", "fff", 1)
+        self.run_back_to_input = load_op(kernels, "ConvInputGradient", "ffff", 1)
+        self.run_back_to_weight = load_op(kernels, "ConvWeightGradient", "ffff", 1)
+        self.stride = ops.zeros(stride, ms.float32)  # its shape tells the kernels the stride
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        """(B, F, T, C) and (C', C, KF, KT) -> (B, F', T', C')."""
+        return self.run(x, weight, self.stride)
+
+    def bprop(self, x: Tensor, weight: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of both inputs. MindSpore leaves out the first where nothing needs it (the features)."""
+        d_x = self.run_back_to_input(dout, weight, x, self.stride)
+        return d_x, self.run_back_to_weight(dout, x, weight, self.stride)
+
+
+class NativeNorm(nn.Cell):
+    """Batch norm over the real frames of a batch, clipped, channels last; `model.layers` says what for.
+
+    Args:
+        kernels: the shared library.
+        epsilon: added to the variance.
+        low, high: the result is clipped to [low, high].
+    """
+
+    def __init__(self, kernels: Path, epsilon: float, low: float, high: float) -> None:
+        super().__init__()
+        self.run = load_op(kernels, "NormForward", "fifff", 3)
+        self.run_back = load_op(kernels, "NormBackward", "fffiffff", 3)
+        self.settings = Tensor([epsilon, low, high], ms.float32)
+
+    def construct(self, x: Tensor, lengths: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalise by the batch's own statistics.
+
+        Args:
+            x: (B, F, S, C) or (S, B, H).
+            lengths: (B,) int32, in frames of `x`.
+            gamma, beta: (C,) or (H,).
+
+        Returns:
+            Like `x`, zero at padded positions; mean and biased variance.
+        """
+        return self.run(x, lengths, gamma, beta, self.settings)
+
+    def bprop(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        out: tuple[Tensor, Tensor, Tensor],
+        dout: tuple[Tensor, Tensor, Tensor],
+    ) -> tuple[Tensor, ...]:
+        """Gradients of all inputs. Mean and variance go into running statistics only, so none comes from them."""
+        y, mean, variance = out
+        d_x, d_gamma, d_beta = self.run_back(dout[0], x, y, lengths, gamma, mean, variance, self.settings)
+        return d_x, ops.zeros_like(lengths), d_gamma, d_beta
+
+
+class NativeScale(nn.Cell):
+    """Batch norm with fixed statistics: `clip(x * scale + shift)`, zero at padded positions. For evaluation.
+
+    Args:
+        kernels: the shared library.
+        low, high: the result is clipped to [low, high].
+    """
+
+    def __init__(self, kernels: Path, low: float, high: float) -> None:
+        super().__init__()
+        self.run = load_op(kernels, "NormScale", "fifff", 1)
+        self.settings = Tensor([0.0, low, high], ms.float32)
+
+    def construct(self, x: Tensor, lengths: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """(B, F, S, C) or (S, B, H), (B,) int32, (C,) or (H,) twice -> like `x`."""
+        return self.run(x, lengths, scale, shift, self.settings)
+
+
+class NativeCTC(nn.Cell):
+    """Each utterance's CTC loss and its gradient, in one pass over the frames.
+
+    Args:
+        kernels: the shared library.
+        blank_id: label id of the blank.
+    """
+
+    def __init__(self, kernels: Path, blank_id: int) -> None:
+        super().__init__()
+        self.run = load_op(kernels, "CtcLoss", "fiiii", 2)
+        self.blank = Tensor([blank_id], ms.int32)
+
+    def construct(
+        self, logits: Tensor, logit_lengths: Tensor, labels: Tensor, label_lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Losses (B,) in nats, infinite where the labels cannot be aligned; and their gradients (S, B, V).
+
+        Args:
+            logits: (S, B, V); the log-softmax is taken inside.
+            logit_lengths: (B,) int32.
+            labels: (B, L) int32.
+            label_lengths: (B,) int32.
+        """
+        return self.run(logits, logit_lengths, labels, label_lengths, self.blank)
+
+    def bprop(
+        self,
+        logits: Tensor,
+        logit_lengths: Tensor,
+        labels: Tensor,
+        label_lengths: Tensor,
+        out: tuple[Tensor, Tensor],
+        dout: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, ...]:
+        """The gradients were computed with the losses."""
+        d_logits = out[1] * dout[0].reshape((1, -1, 1))
+        return d_logits, ops.zeros_like(logit_lengths), ops.zeros_like(labels), ops.zeros_like(label_lengths)

@@ -1,0 +1,66 @@
+"""The native kernels called as MindSpore calls them, but from NumPy; for tests that need no MindSpore."""
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+GENERIC, AVX2, AVX512 = range(3)
+
+
+class NativeLibrary:
+    """The shared library of the kernels.
+
+    Args:
+        path: the library, as `mindaudio_ds2.ops.library` finds or compiles it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._library = ctypes.CDLL(str(path))
+        self._library.ds2_isa.restype = ctypes.c_char_p
+
+    def try_call(
+        self, name: str, inputs: Sequence[NDArray], output_shapes: Sequence[Sequence[int]]
+    ) -> tuple[int, list[NDArray]]:
+        """Run an operator on outputs full of NaN.
+
+        Returns:
+            What the operator returned (0: success), and its float32 outputs.
+        """
+        inputs = [np.ascontiguousarray(array) for array in inputs]
+        assert all(array.dtype in (np.float32, np.int32) for array in inputs)
+        outputs = [np.full(shape, np.nan, np.float32) for shape in output_shapes]
+        arrays = [*inputs, *outputs]
+        num = len(arrays)
+        shapes = [(ctypes.c_int64 * max(1, array.ndim))(*array.shape) for array in arrays]
+        status = getattr(self._library, name)(
+            ctypes.c_int(num),
+            (ctypes.c_void_p * num)(*[array.ctypes.data for array in arrays]),
+            (ctypes.c_int * num)(*[array.ndim for array in arrays]),
+            (ctypes.POINTER(ctypes.c_int64) * num)(*[ctypes.cast(s, ctypes.POINTER(ctypes.c_int64)) for s in shapes]),
+            (ctypes.c_char_p * num)(*[str(array.dtype).encode() for array in arrays]),
+            ctypes.c_void_p(),
+            ctypes.c_void_p(),
+        )
+        return status, outputs
+
+    def call(self, name: str, inputs: Sequence[NDArray], output_shapes: Sequence[Sequence[int]]) -> list[NDArray]:
+        """Run an operator that must succeed; see `try_call`."""
+        status, outputs = self.try_call(name, inputs, output_shapes)
+        assert status == 0, f"{name} returned {status}"
+        return outputs
+
+    @contextmanager
+    def use(self, *, isa: int | None = None, num_threads: int | None = None) -> Iterator[bool]:
+        """Run with another instruction set or number of threads; yields False where the processor lacks the former."""
+        levels = {b"generic": GENERIC, b"avx2": AVX2, b"avx512": AVX512}
+        isa_before, threads_before = levels[self._library.ds2_isa()], self._library.omp_get_max_threads()
+        try:
+            self._library.omp_set_num_threads(num_threads or threads_before)
+            yield self._library.ds2_set_isa(isa_before if isa is None else isa) == 0
+        finally:
+            self._library.ds2_set_isa(isa_before)
+            self._library.omp_set_num_threads(threads_before)

@@ -1,0 +1,115 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mindaudio_ds2.ops.library import find_kernels
+from tests.ops.native_library import AVX2, AVX512, GENERIC, NativeLibrary
+
+EPSILON, LOW, HIGH = 1e-3, 0.0, 1.5
+CONVOLUTION, SEQUENCE = (3, 5, 11, 33), (11, 3, 33)
+
+
+@pytest.fixture(scope="module")
+def library() -> NativeLibrary:
+    kernels = find_kernels("auto", "CPU")
+    if kernels is None:
+        pytest.skip("no C++ compiler for the native kernels")
+    return NativeLibrary(kernels)
+
+
+@pytest.fixture(params=[(GENERIC, 1), (AVX2, 2), (AVX512, 4)], ids=["generic", "avx2", "avx512"])
+def settings(request: pytest.FixtureRequest, library: NativeLibrary) -> Iterator[None]:
+    isa, num_threads = request.param
+    with library.use(isa=isa, num_threads=num_threads) as is_there:
+        if not is_there:
+            pytest.skip("this processor lacks the instruction set")
+        yield
+
+
+class Case:
+    """A batch with padding full of NaN, and its norm in float64."""
+
+    def __init__(self, shape: tuple[int, ...], lengths: tuple[int, ...] = (11, 4, 1)) -> None:
+        generator = np.random.default_rng(1)
+        self.shape = shape
+        self.lengths = np.array(lengths, np.int32)
+        inside = np.arange(11)[None, :] < self.lengths[:, None]  # (B, T)
+        self.is_real = np.broadcast_to(inside[:, None, :] if len(shape) == 4 else inside.T, shape[:-1])
+        self.x = (100 + 3 * generator.standard_normal(shape)).astype(np.float32)
+        self.dy = generator.standard_normal(shape).astype(np.float32)
+        self.x[~self.is_real] = self.dy[~self.is_real] = np.nan
+        self.gamma, self.beta = generator.uniform(0.5, 1.5, (2, shape[-1])).astype(np.float32)
+        self.settings = np.array([EPSILON, LOW, HIGH], np.float32)
+
+    def expect(self) -> tuple[NDArray, NDArray, NDArray]:
+        rows = self.x[self.is_real].astype(np.float64)
+        mean, variance = rows.mean(0), rows.var(0)
+        y = np.zeros(self.shape)
+        y[self.is_real] = np.clip((rows - mean) / np.sqrt(variance + EPSILON) * self.gamma + self.beta, LOW, HIGH)
+        return y, mean, variance
+
+    def run(self, library: NativeLibrary) -> list[NDArray]:
+        channels = self.shape[-1:]
+        inputs = [self.x, self.lengths, self.gamma, self.beta, self.settings]
+        return library.call("NormForward", inputs, [self.shape, channels, channels])
+
+
+@pytest.mark.parametrize("shape", [CONVOLUTION, SEQUENCE], ids=str)
+@pytest.mark.usefixtures("settings")
+def test_the_norm_is_over_real_positions_and_clipped(shape: tuple[int, ...], library: NativeLibrary) -> None:
+    case = Case(shape)
+    for actual, expected in zip(case.run(library), case.expect(), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [CONVOLUTION, SEQUENCE], ids=str)
+@pytest.mark.usefixtures("settings")
+def test_gradients_are_slopes(shape: tuple[int, ...], library: NativeLibrary) -> None:
+    case = Case(shape)
+    y, mean, variance = case.run(library)
+    inputs = [case.dy, case.x, y, case.lengths, case.gamma, mean, variance, case.settings]
+    dx, dgamma, dbeta = library.call("NormBackward", inputs, [shape, shape[-1:], shape[-1:]])
+    assert not dx[~case.is_real].any()
+    score = lambda: (case.expect()[0] * np.nan_to_num(case.dy.astype(np.float64))).sum()  # noqa: E731
+    case.x = case.x.astype(np.float64)
+    case.gamma, case.beta = case.gamma.astype(np.float64), case.beta.astype(np.float64)
+    places = [tuple(place) for place in np.argwhere(case.is_real)[::5]]
+    for array, gradient, where in (
+        (case.x, dx, [(*place, i % shape[-1]) for i, place in enumerate(places)]),
+        (case.gamma, dgamma, [(0,), (7,), (32,)]),
+        (case.beta, dbeta, [(0,), (7,), (32,)]),
+    ):
+        for place in where:
+            kept = array[place]
+            values = []
+            for step in (1e-6, -1e-6):
+                array[place] = kept + step
+                values.append(score())
+            array[place] = kept
+            assert gradient[place] == pytest.approx((values[0] - values[1]) / 2e-6, abs=2e-4), place
+
+
+def test_fixed_statistics_scale_and_shift(library: NativeLibrary) -> None:
+    case = Case(SEQUENCE)
+    inputs = [case.x, case.lengths, case.gamma, case.beta, np.array([0, -np.inf, np.inf], np.float32)]
+    y = library.call("NormScale", inputs, [case.shape])[0]
+    np.testing.assert_allclose(y[case.is_real], (case.x * case.gamma + case.beta)[case.is_real], rtol=1e-6)
+    assert not y[~case.is_real].any()
+
+
+def test_results_do_not_depend_on_the_number_of_threads(library: NativeLibrary) -> None:
+    results = []
+    for num_threads in (1, 3):
+        with library.use(num_threads=num_threads):
+            results.append(Case(CONVOLUTION).run(library))
+    for one, three in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, three)
+
+
+def test_a_batch_without_a_real_frame_gives_zeros(library: NativeLibrary) -> None:
+    y, mean, variance = Case(SEQUENCE, lengths=(0, 0, 0)).run(library)
+    assert not y.any()
+    assert not mean.any()
+    assert not variance.any()
