@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.ops.native_library import NativeLibrary
 from tests.tiny_corpus import configure, corpus, finished_run, learned_run, run_verb  # noqa: F401 (fixtures)
 
 # The same examples on every run, and no time limit for one of them: machines are slow at times.
@@ -20,6 +21,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real speech in {folder}; set DS2_TEST_DATA to a folder that holds an4/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def kernels() -> Path:
+    """The library of native CPU kernels; skips where there is no compiler for them."""
+    from mindaudio_ds2.ops.library import find_kernels
+
+    found = find_kernels("auto", "CPU")
+    if found is None:
+        pytest.skip("no C++ compiler for the native kernels")
+    return found
+
+
+@pytest.fixture(scope="session")
+def library(kernels: Path) -> NativeLibrary:
+    """The native kernels, to be called from NumPy."""
+    return NativeLibrary(kernels)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindaudio_ds2.config import ModelConfig
-from mindaudio_ds2.model.layers import Lookahead, MaskedBatchNorm, MaskedConv, Recurrent, make_mask
+from mindaudio_ds2.model.layers import Lookahead, MaskedConv, Recurrent
+from mindaudio_ds2.model.masked_norm import MaskedBatchNorm, make_mask
 
 
 class DeepSpeech2(nn.Cell):
@@ -28,9 +29,7 @@ class DeepSpeech2(nn.Cell):
             are the same with either.
     """
 
-    def __init__(
-        self, config: ModelConfig, num_bins: int, alphabet_size: int, kernels: Path | None = None
-    ) -> None:
+    def __init__(self, config: ModelConfig, num_bins: int, alphabet_size: int, kernels: Path | None = None) -> None:
         super().__init__()
         momentum, epsilon = config.batch_norm_momentum, config.batch_norm_epsilon
         hidden = config.rnn_hidden_size

@@ -66,7 +66,9 @@ def find_kernels(mode: str, device_target: str) -> Path | None:
 def _find_installed() -> Path | None:
     """The library that setup.py left beside this file, if it was made from the sources that stand there now."""
     digest = hash_sources().encode()
-    return next((path for path in sorted(Path(__file__).parent.glob("kernels*.so")) if digest in path.read_bytes()), None)
+    return next(
+        (path for path in sorted(Path(__file__).parent.glob("kernels*.so")) if digest in path.read_bytes()), None
+    )
 
 
 def _build_cached() -> Path:

@@ -22,7 +22,7 @@ def make_rows(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray
 def test_the_mask_is_one_up_to_each_length() -> None:
     from mindspore import Tensor
 
-    from mindaudio_ds2.model.layers import make_mask
+    from mindaudio_ds2.model.masked_norm import make_mask
 
     mask = make_mask(Tensor(np.array([3, 0, 5], np.int32)), 5).asnumpy()
     assert mask.dtype == np.float32
@@ -90,7 +90,7 @@ class NormCase:
             "next_mean": np.full(4, np.nan, np.float32),
             "next_variance": np.full(4, np.nan, np.float32),
         }
-        from mindaudio_ds2.model.layers import MaskedBatchNorm
+        from mindaudio_ds2.model.masked_norm import MaskedBatchNorm
 
         self.norm = MaskedBatchNorm(4, features_last, 0.75, 1e-3)
         cells.write(self.norm, self.weights)

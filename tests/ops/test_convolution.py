@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.ops.library import find_kernels
 from tests.ops.native_library import AVX2, AVX512, GENERIC, NativeLibrary
 
 Array = NDArray[np.float64]
@@ -23,15 +22,9 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def library() -> NativeLibrary:
-    kernels = find_kernels("auto", "CPU")
-    if kernels is None:
-        pytest.skip("no C++ compiler for the native kernels")
-    return NativeLibrary(kernels)
-
-
-@pytest.fixture(params=[(GENERIC, 1), (AVX2, 2), (AVX512, 1), (AVX512, 4)], ids=["generic", "avx2", "avx512", "4 threads"])
+@pytest.fixture(
+    params=[(GENERIC, 1), (AVX2, 2), (AVX512, 1), (AVX512, 4)], ids=["generic", "avx2", "avx512", "4 threads"]
+)
 def settings(request: pytest.FixtureRequest, library: NativeLibrary) -> Iterator[None]:
     isa, num_threads = request.param
     with library.use(isa=isa, num_threads=num_threads) as is_there:
@@ -88,7 +81,9 @@ def expect_close(actual: NDArray, expected: Array) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.usefixtures("settings")
-def test_a_convolution_and_its_gradients_are_those_of_the_reference(case: tuple[int, ...], library: NativeLibrary) -> None:
+def test_a_convolution_and_its_gradients_are_those_of_the_reference(
+    case: tuple[int, ...], library: NativeLibrary
+) -> None:
     r = Reference(case)
     expect_close(library.call("ConvForward", [r.x, r.w, r.stride], [r.out])[0], r.forward())
     dx = library.call("ConvInputGradient", [r.dy, r.w, r.x, r.stride], [r.x.shape])[0]
@@ -114,7 +109,10 @@ def test_the_reference_has_the_right_slope() -> None:
 
 def test_results_do_not_depend_on_chance(library: NativeLibrary) -> None:
     r = Reference(CASES[2])
-    calls = [("ConvInputGradient", [r.dy, r.w, r.x, r.stride], r.x.shape), ("ConvWeightGradient", [r.dy, r.x, r.w, r.stride], r.w.shape)]
+    calls = [
+        ("ConvInputGradient", [r.dy, r.w, r.x, r.stride], r.x.shape),
+        ("ConvWeightGradient", [r.dy, r.x, r.w, r.stride], r.w.shape),
+    ]
     for name, inputs, shape in calls:
         first, second = (library.call(name, inputs, [shape])[0] for _ in range(2))
         np.testing.assert_array_equal(first, second)

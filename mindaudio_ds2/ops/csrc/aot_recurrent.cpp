@@ -62,8 +62,12 @@ private:
     int64_t longest_ = 0;
 };
 
-int choose_num_threads(int64_t num_hidden) {
-    return static_cast<int>(std::clamp<int64_t>(num_hidden / kMaxLanes, 1, omp_get_max_threads()));
+// Threads meet once a frame, so a frame must have work for them all: about ten microseconds each.
+int choose_num_threads(int64_t num_utterances, int64_t num_hidden, int num_gates) {
+    constexpr int64_t kLeastWork = 1 << 20;  // products
+    const int64_t work = num_utterances * num_hidden * num_hidden * num_gates;
+    const int64_t num_useful = std::min(work / kLeastWork, num_hidden / kMaxLanes);
+    return static_cast<int>(std::clamp<int64_t>(num_useful, 1, omp_get_max_threads()));
 }
 
 template <typename Arguments>
@@ -109,7 +113,7 @@ int forward(const Call& call, Kind kind, bool is_training) {
         if (kind.is_lstm) p.cells[d] = call.output(y + 1 + n + d);
         p.previous[d] = call.output(call.num_arrays - n + d);
     }
-    const int num_threads = choose_num_threads(H);
+    const int num_threads = choose_num_threads(B, H, G);
     const int64_t rounded = round_up(H, kMaxLanes);
     const int64_t num_packed = rounded * H * G, num_hidden = round_up(H, kOperandChunk) * B;
     const int64_t num_totals = num_threads * B * 4 * kMaxLanes;
@@ -163,7 +167,7 @@ int backward(const Call& call, Kind kind) {
     p.carried_hidden = scratch.take(rounded * B);
     p.carried_cell = scratch.take(rounded * B);
     const RecurrentKernels& run = kernels().recurrent;
-    run_team(kind.is_lstm ? run.lstm_backward : run.gru_backward, p, choose_num_threads(H));
+    run_team(kind.is_lstm ? run.lstm_backward : run.gru_backward, p, choose_num_threads(B, H, G));
     return 0;
 }
 

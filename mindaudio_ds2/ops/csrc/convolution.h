@@ -92,14 +92,10 @@ inline void add_line(const Line& line, float* scratch) {
     }
 }
 
-inline void set_line_zero(float* values, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) values[i] = 0.0f;
-}
-
 // (Co, Ci, KF, KT) -> [panel of Co][KF][KT][Ci][kPanel]
 inline void pack_forward(const ConvSizes& s, const float* weights, float* packed) {
     const int64_t num_k = s.KF * s.KT * s.Ci;
-    set_line_zero(packed, ceil_divide(s.Co, kPanel) * kPanel * num_k);
+    set_zero(packed, ceil_divide(s.Co, kPanel) * kPanel * num_k);
     for (int64_t co = 0; co < s.Co; ++co) {
         float* panel = packed + co / kPanel * num_k * kPanel + co % kPanel;
         for (int64_t ci = 0; ci < s.Ci; ++ci) {
@@ -119,7 +115,7 @@ inline void run_conv_forward(const ConvArguments& a) {
         const int64_t b = i / s.F_out, low = i % s.F_out * s.SF - s.KF / 2;
         Line line{nullptr, s.T,    s.Ci,    s.ST, -(s.KT / 2), s.KT, nullptr, row * s.KF, a.result + i * s.T_out * s.Co,
                   s.T_out, s.Co, s.Co};
-        set_line_zero(line.out, s.T_out * s.Co);
+        set_zero(line.out, s.T_out * s.Co);
         for (int64_t kf = larger(0, -low); kf < smaller(s.KF, s.F - low); ++kf) {
             line.in = a.x + (b * s.F + low + kf) * s.T * s.Ci;
             line.packed = a.packed + kf * row;
@@ -143,7 +139,7 @@ struct Phase {
 // (Co, Ci, KF, KT) -> [phase][panel of Ci][KF][tap, last first][Co][kPanel]
 inline void pack_backward(const ConvSizes& s, const float* weights, float* packed) {
     const int64_t num_panels = ceil_divide(s.Ci, kPanel);
-    set_line_zero(packed, num_panels * kPanel * s.KF * s.KT * s.Co);
+    set_zero(packed, num_panels * kPanel * s.KF * s.KT * s.Co);
     for (int64_t phase = 0; phase < s.ST; ++phase) {
         const Phase p(s, phase);
         for (int64_t ci = 0; ci < s.Ci; ++ci) {
@@ -168,7 +164,7 @@ inline void run_conv_input_gradient(const ConvArguments& a) {
     for (int64_t i = 0; i < s.B * s.F; ++i) {
         const int64_t b = i / s.F, f = i % s.F + s.KF / 2;
         float* out = a.result + i * s.T * s.Ci;
-        set_line_zero(out, s.T * s.Ci);
+        set_zero(out, s.T * s.Ci);
         const float* packed = a.packed;
         for (int64_t phase = 0; phase < s.ST; ++phase) {
             const Phase p(s, phase);
@@ -216,8 +212,8 @@ inline void add_weight_gradient(const ConvArguments& a, int64_t begin, int64_t e
     const int64_t num_panels = ceil_divide(s.Co, kPanel), padding = s.KT / 2 * s.Ci;
     float* x = scratch;  // one line with zeros around it
     float* dy = scratch + 2 * padding + s.T * s.Ci + kMaxConvRows;  // one line, channels filled up to whole panels
-    set_line_zero(x, 2 * padding + s.T * s.Ci + kMaxConvRows);
-    set_line_zero(dy, s.T_out * num_panels * kPanel);
+    set_zero(x, 2 * padding + s.T * s.Ci + kMaxConvRows);
+    set_zero(dy, s.T_out * num_panels * kPanel);
     for (int64_t i = begin; i < end; ++i) {
         const int64_t b = i / s.F, f = i % s.F + s.KF / 2;
         for (int64_t j = 0; j < s.T * s.Ci; ++j) x[padding + j] = a.x[i * s.T * s.Ci + j];
@@ -253,7 +249,7 @@ inline void run_conv_weight_gradient(const ConvArguments& a) {
 #pragma omp parallel for schedule(static) num_threads(a.num_threads)
     for (int64_t part = 0; part < a.num_threads; ++part) {
         float* sums = a.packed + part * a.num_packed;
-        set_line_zero(sums, a.num_packed);
+        set_zero(sums, a.num_packed);
         add_weight_gradient(a, num_lines * part / a.num_threads, num_lines * (part + 1) / a.num_threads, sums,
                             a.lines + part * a.num_line);
     }

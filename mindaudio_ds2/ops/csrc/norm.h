@@ -15,10 +15,6 @@ inline bool is_real(const Rows& rows, int64_t row) {
 
 inline int64_t chunk_begin(const Rows& rows, int64_t chunk) { return rows.count * chunk / kNormChunks; }
 
-inline void set_zero(float* values, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) values[i] = 0.0f;
-}
-
 // Adds what `add(row, sums)` contributes for each real row of a chunk: float sums over short stretches, then double.
 // Returns how many rows were real.
 template <typename Add>

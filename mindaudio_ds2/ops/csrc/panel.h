@@ -1,8 +1,8 @@
 // The product of a few rows and a packed matrix that the recurrent layers run once a frame.
 //
 // The matrix is cut into panels of V vectors (V * kLanes columns), packed as [k][vector][lane]; the rows stand in an
-// operand with the k of one chunk side by side. A chunk of a panel stays in the L1 cache over all rows. Every element is
-// summed in the same order whatever the number of rows and panels: neither threads nor other rows change a result.
+// operand with the k of one chunk side by side. A chunk of a panel stays in the L1 cache over all rows. Every element
+// is summed in the same order whatever the number of rows and panels: neither threads nor other rows change a result.
 #pragma once
 
 #include <algorithm>

@@ -42,6 +42,10 @@ inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 // x - 0, which the compiler drops; 0 + x it would have to compute, because of x = -0.
 inline Vec broadcast(float x) { return x - Vec{}; }
 
+inline void set_zero(float* values, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) values[i] = 0.0f;
+}
+
 // The first n < kLanes floats; the other lanes are zero.
 inline Vec load_partial(const float* p, int n) {
     Vec v{};
