@@ -24,7 +24,26 @@ from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
 from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+AUGMENTATION_BEFORE_3: dict[str, Any] = {
+    "speed_probability": 0.0,
+    "speed_range": [0.9, 1.1],
+    "speed_num_factors": 0,
+    "shift_probability": 0.0,
+    "max_shift_seconds": 0.1,
+    "rir_probability": 0.5,
+    "rir_path": None,
+    "noise_probability": 0.5,
+    "noise_path": None,
+    "noise_snr_range_db": [5.0, 25.0],
+    "gain_probability": 0.0,
+    "gain_range_db": [-10.0, 6.0],
+    "time_warp_probability": 0.0,
+    "max_time_warp_share": 0.05,
+    "mask_probability": 1.0,
+}
+"""What formats 1 and 2 did, in today's keys: masks for all, and nothing else. The values are those of
+hparams/deepspeech2_mini.yaml, so that a run begun with it then can go on with it now."""
 OPTIMIZER_PREFIX = "optimizer."
 CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 17  # how MindSpore ends a file with a checksum
 
@@ -99,13 +118,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "alphabet and network"
         )
     entry = json.loads(text)
-    if entry["format_version"] == 1:  # before the native kernels
-        entry["config"]["ops"] = {"native": "auto"}
-    elif entry["format_version"] != FORMAT_VERSION:
+    version = entry["format_version"]
+    if version not in range(1, FORMAT_VERSION + 1):
         raise CheckpointError(
-            f"checkpoint {path} has format {entry['format_version']}, this package reads {FORMAT_VERSION}; "
-            "use the package version that wrote it, or a newer one"
+            f"checkpoint {path} has format {version}, this package reads {FORMAT_VERSION} and older; use the package "
+            "version that wrote it, or a newer one"
         )
+    _upgrade(entry["config"], version)
     try:
         config = from_mapping(entry["config"], str(path))
     except ConfigError as error:
@@ -120,6 +139,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         if name.startswith(OPTIMIZER_PREFIX)
     }
     return Checkpoint(config, weights, optimizer, entry["state"])
+
+
+def _upgrade(config: dict[str, Any], version: int) -> None:
+    """Give a configuration of an older format the keys that came later, with the values that change nothing."""
+    if version < 2:  # before the native kernels
+        config["ops"] = {"native": "auto"}
+    if version < 3:
+        config["augmentation"] = {**AUGMENTATION_BEFORE_3, **config["augmentation"]}
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

@@ -121,8 +121,42 @@ class FeatureConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationConfig:
-    """Masks over the features of training utterances, new in every epoch (SpecAugment). Dev and test have none."""
+    """Changes to training utterances, new in every epoch, in the order of the keys. Dev and test have none.
 
+    The first five change the waveform, so that features kept in data.feature_cache_dir serve for an utterance only in
+    the epochs in which none of the five happens to it.
+    """
+
+    speed_probability: float
+    """Share of the utterances that are said faster or slower, with a higher or lower voice (0 to 1)."""
+    speed_range: tuple[float, float]
+    """Slowest and fastest factor; 1.1 makes 1.1 s last 1 s. An utterance whose labels would not fit keeps its own."""
+    speed_num_factors: int
+    """Evenly spaced factors to draw from; 3 in [0.9, 1.1] are Kaldi's 0.9, 1 and 1.1. 0 draws any between (count)."""
+    shift_probability: float
+    """Share of the utterances that begin later, after more of their own background (0 to 1)."""
+    max_shift_seconds: float
+    """How much later at most; nothing is cut (seconds)."""
+    rir_probability: float
+    """Share of the utterances that are moved into another room (0 to 1)."""
+    rir_path: str | None
+    """Room impulse responses: a folder of sound files, or a manifest; null for none (path)."""
+    noise_probability: float
+    """Share of the utterances that get noise (0 to 1)."""
+    noise_path: str | None
+    """Noise: a folder of sound files, or a manifest; null for none (path)."""
+    noise_snr_range_db: tuple[float, float]
+    """Lowest and highest power of the utterance over that of the noise (dB)."""
+    gain_probability: float
+    """Share of the utterances that are made louder or softer; log_mel features hardly show it (0 to 1)."""
+    gain_range_db: tuple[float, float]
+    """Least and greatest gain (dB)."""
+    time_warp_probability: float
+    """Share of the utterances of which one part is stretched and the rest compressed (0 to 1)."""
+    max_time_warp_share: float
+    """How far a point in the middle half may move, as a share of the utterance (0 to 0.2)."""
+    mask_probability: float
+    """Share of the utterances that get the masks below, which are SpecAugment's (0 to 1)."""
     num_frequency_masks: int
     """Bands of frequency set to the mean; 0 for none (count)."""
     max_frequency_mask_share: float
@@ -133,10 +167,26 @@ class AugmentationConfig:
     """Longest stretch, as a share of the utterance (0 to 1)."""
 
     def __post_init__(self) -> None:
-        for name in ("num_frequency_masks", "num_time_masks"):
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name.endswith("_probability") or name.endswith("_mask_share"):
+                _require(0 <= value <= 1, f"augmentation.{name}", value, "0 to 1")
+        for name in ("num_frequency_masks", "num_time_masks", "max_shift_seconds"):
             _require(getattr(self, name) >= 0, f"augmentation.{name}", getattr(self, name), "0 or more")
-        for name in ("max_frequency_mask_share", "max_time_mask_share"):
-            _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", getattr(self, name), "0 to 1")
+        for name, least, most in (
+            ("speed_range", 0.5, 2.0),
+            ("noise_snr_range_db", -30.0, 100.0),
+            ("gain_range_db", -60.0, 60.0),
+        ):
+            low, high = getattr(self, name)
+            remedy = f"first the lower, then the higher, from {least:g} to {most:g}"
+            _require(least <= low <= high <= most, f"augmentation.{name}", [low, high], remedy)
+        for name in ("rir_path", "noise_path"):
+            _require(getattr(self, name) != "", f"augmentation.{name}", "", "name a folder or a manifest, or null")
+        num = self.speed_num_factors
+        _require(num == 0 or num >= 2, "augmentation.speed_num_factors", num, "0, or at least 2")
+        warp = self.max_time_warp_share
+        _require(0 <= warp <= 0.2, "augmentation.max_time_warp_share", warp, "0 to 0.2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +198,10 @@ class BatchingConfig:
     max_batch_utterances: int
     """Most utterances in a batch of one process (count)."""
     max_batch_padded_seconds: float
-    """Most audio in a batch of one process, its padding included: utterances times the longest (seconds)."""
+    """Most audio in a batch of one process, its padding included: utterances times the longest (seconds).
+
+    Counted before augmentation, which can make it 1 / augmentation.speed_range[0] times as much, and adds at most
+    augmentation.max_shift_seconds to each utterance."""
     sortagrad: bool
     """Go through the first epoch from short to long (paper, section 3.3)."""
     prefetch_batches: int

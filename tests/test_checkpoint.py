@@ -252,6 +252,43 @@ def test_another_format_is_refused_with_both_versions(tmp_path: Path) -> None:
     expect_error(path, f"format {FORMAT_VERSION + 1}", f"reads {FORMAT_VERSION}", "package version")
 
 
+KEYS_BEFORE_3 = ("num_frequency_masks", "max_frequency_mask_share", "num_time_masks", "max_time_mask_share")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("name", ["deepspeech2_mini", "synthetic"])
+def test_older_formats_are_read_with_what_they_did_not_know_switched_off(
+    version: int, name: str, tmp_path: Path
+) -> None:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+    from mindaudio_ds2.config import to_mapping
+
+    now = read_config(ROOT / "hparams" / f"{name}.yaml")
+    mapping = to_mapping(now)
+    mapping["augmentation"] = {key: mapping["augmentation"][key] for key in KEYS_BEFORE_3}
+    if version == 1:
+        del mapping["ops"]
+    save_with_entry(tmp_path / "old.ckpt", {"format_version": version, "config": mapping, "state": {"step": 3}})
+    checkpoint = load_checkpoint(tmp_path / "old.ckpt")
+    assert checkpoint.config == now, "so that a run begun then can go on with the YAML of today"
+    assert checkpoint.state == {"step": 3}
+
+
+def test_a_key_that_an_older_format_should_have_is_missed(tmp_path: Path) -> None:
+    from mindaudio_ds2.config import to_mapping
+
+    mapping = to_mapping(make_config())
+    del mapping["augmentation"]["num_time_masks"]
+    save_with_entry(tmp_path / "old.ckpt", {"format_version": 2, "config": mapping, "state": {}})
+    expect_error(tmp_path / "old.ckpt", "configuration", "augmentation.num_time_masks")
+
+
+@pytest.mark.parametrize("version", [0, -1, 2.5, "2", None])
+def test_a_format_that_never_was_is_refused(version: object, tmp_path: Path) -> None:
+    save_with_entry(tmp_path / "odd.ckpt", {"format_version": version, "config": {}, "state": {}})
+    expect_error(tmp_path / "odd.ckpt", f"format {version}", "package version")
+
+
 def test_a_configuration_of_another_version_is_refused_with_its_key(tmp_path: Path) -> None:
     from mindaudio_ds2.checkpoint import FORMAT_VERSION
     from mindaudio_ds2.config import to_mapping

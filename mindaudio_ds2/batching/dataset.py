@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
 
+from mindaudio_ds2.batching.augmentation import UNCHANGED, Changes
 from mindaudio_ds2.batching.collate import Batch, collate
 from mindaudio_ds2.batching.feature_cache import load_features
 from mindaudio_ds2.batching.plan import BatchSpec
@@ -19,8 +20,8 @@ from mindaudio_ds2.text.alphabet import Alphabet
 
 COLUMNS = ["features", "feature_lengths", "labels", "label_lengths"]
 
-FeatureChange = Callable[[Utterance, NDArray[np.float32]], NDArray[np.float32]]
-"""From the features (T, F) of an utterance to others of the same shape."""
+Augment = Callable[[int], Changes]
+"""What is done to the utterance at a position, see `Augmenter.make_changes`."""
 
 Row = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
@@ -75,7 +76,7 @@ class BatchLoader:
         self.prefetch_batches = prefetch_batches
 
     def iterate(
-        self, batches: Sequence[BatchSpec], skip_batches: int = 0, change: FeatureChange | None = None
+        self, batches: Sequence[BatchSpec], skip_batches: int = 0, augment: Augment | None = None
     ) -> Iterator[TensorBatch]:
         """Go through planned batches in their order.
 
@@ -84,7 +85,7 @@ class BatchLoader:
         Args:
             batches: of this rank, from `plan_epoch` or `plan_evaluation`.
             skip_batches: so many are passed over without being loaded, for a run that goes on within an epoch.
-            change: what is done to the features of each utterance, for training.
+            augment: what is done to each utterance, for training; None leaves all as they are.
 
         Raises:
             AudioError: an utterance cannot be used; raised when its batch is due, after all batches before it.
@@ -94,7 +95,7 @@ class BatchLoader:
         batches = batches[skip_batches:]
         if not batches:  # MindSpore refuses an empty data set
             return
-        source = _BatchSource(self, batches, change)
+        source = _BatchSource(self, batches, augment)
         dataset = ds.GeneratorDataset(
             source, COLUMNS, shuffle=False, num_parallel_workers=1, python_multiprocessing=False
         )
@@ -109,7 +110,7 @@ class BatchLoader:
         finally:
             rows.stop()
 
-    def load(self, batch: BatchSpec, change: FeatureChange | None = None) -> Batch:
+    def load(self, batch: BatchSpec, augment: Augment | None = None) -> Batch:
         """Load one batch here and now, as NumPy arrays.
 
         Raises:
@@ -117,9 +118,9 @@ class BatchLoader:
         """
         examples = []
         for index in batch.indices:
-            utterance = self.utterances[index]
-            features = load_features(utterance, self.config, self.cache_dir)
-            examples.append((index, change(utterance, features) if change else features, self.labels[index]))
+            changes = augment(index) if augment else UNCHANGED
+            features = load_features(self.utterances[index], self.config, self.cache_dir, changes.waveform)
+            examples.append((index, changes.features(features), self.labels[index]))
         return collate(examples, self.blank_id)
 
 
@@ -144,10 +145,10 @@ class _BatchSource:
     reads takes the batch's place.
     """
 
-    def __init__(self, loader: BatchLoader, batches: Sequence[BatchSpec], change: FeatureChange | None) -> None:
+    def __init__(self, loader: BatchLoader, batches: Sequence[BatchSpec], augment: Augment | None) -> None:
         self.loader = loader
         self.batches = batches
-        self.change = change
+        self.augment = augment
         self.failures: dict[int, Exception] = {}
 
     def __len__(self) -> int:
@@ -155,7 +156,7 @@ class _BatchSource:
 
     def __getitem__(self, position: int) -> Row:
         try:
-            batch = self.loader.load(self.batches[position], self.change)
+            batch = self.loader.load(self.batches[position], self.augment)
         except Exception as error:  # also a defect of ours belongs to the caller
             self.failures[position] = error
             lengths = np.zeros(1, dtype=np.int32)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,12 @@ MAX_DURATION_ERROR_SECONDS = 0.1
 logger = logging.getLogger(__name__)
 
 
-def load_features(utterance: Utterance, config: FeatureConfig, cache_dir: Path | None) -> NDArray[np.float32]:
+def load_features(
+    utterance: Utterance,
+    config: FeatureConfig,
+    cache_dir: Path | None,
+    change_waveform: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+) -> NDArray[np.float32]:
     """Features of an utterance, the same bits with and without a cache.
 
     Args:
@@ -34,6 +40,9 @@ def load_features(utterance: Utterance, config: FeatureConfig, cache_dir: Path |
         config: which features.
         cache_dir: folder that keeps features between epochs and runs; None keeps nothing. A changed audio file (size
             or time of change) or config gets an entry of its own. A damaged entry is reported in the log and replaced.
+        change_waveform: what is done to the recording first. Such features are neither taken from the cache nor kept
+            in it, because the next epoch wants others; reading and computing takes about 2 ms of a core for a second
+            of audio.
 
     Returns:
         (T, F) float32.
@@ -44,6 +53,10 @@ def load_features(utterance: Utterance, config: FeatureConfig, cache_dir: Path |
         OutputError: the cache cannot be written.
     """
     try:
+        if change_waveform is not None:
+            waveform = read_audio(utterance.audio_path, config.sample_rate_hz)
+            _check_duration(utterance, 1 + len(waveform) // config.hop_samples, config)
+            return compute_features(change_waveform(waveform), config)
         features = _load(utterance, config, cache_dir)
     except AudioError as error:
         raise AudioError(f"utterance {utterance.id!r}: {error}") from error

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mindaudio_ds2.audio.augment import make_generator, mask_features
+from mindaudio_ds2.batching.augmentation import Augmenter, Changes
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import BatchSpec, plan_epoch, share_of_padding
 from mindaudio_ds2.checkpoint import build_network, fill, load_checkpoint, save_checkpoint
@@ -42,9 +40,7 @@ class _Clock:
     shown: float = field(default_factory=time.monotonic)
 
 
-def train(
-    config: Config, resume: bool, pre_trained_model_path: str | None, kernels: Path | None = None
-) -> Progress:
+def train(config: Config, resume: bool, pre_trained_model_path: str | None, kernels: Path | None = None) -> Progress:
     """Train a network as `config` says; everything it leaves lies in `config.run_dir`.
 
     Args:
@@ -103,6 +99,7 @@ class Trainer:
         self.utterances = utterances = training_set.utterances
         self.durations = [utterance.duration_seconds for utterance in utterances]
         self.loader = open_loader(utterances, training_set.labels, config)
+        self.augmenter = Augmenter(config, utterances, training_set.labels)
         self.network = build_network(config, kernels)
         self.optimizer = Adam(self.network.trainable_params(), config.optimizer)
         loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
@@ -165,6 +162,7 @@ class Trainer:
             f"{count_parameters(self.network):,} parameters, {model.rnn_num_layers} x {model.rnn_hidden_size} "
             f"{model.rnn_type}; run folder {self.log.folder}"
         )
+        self.log.say(f"augmentation: {self.augmenter.describe()}")
 
     def _train_epoch(self, interruption: Interruption) -> None:
         progress = self.progress
@@ -195,9 +193,8 @@ class Trainer:
                 self._show_progress(bar, plan, audio_seconds / (now - started), now)
                 self._save_if_due(interruption)
 
-    def _augment(self, utterance: Utterance, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        generator = make_generator(self.config.seed, self.progress.epoch, utterance.id)
-        return mask_features(features, self.config.augmentation, generator)
+    def _augment(self, index: int) -> Changes:
+        return self.augmenter.make_changes(self.progress.epoch, index)
 
     def _take_step(self, batch: TensorBatch, num_batches: int) -> None:
         progress, training = self.progress, self.config.training

@@ -1,56 +1,382 @@
-"""Masks over features: their sizes, their places, and that nothing else is touched."""
+"""Changes to sound: measured on what comes out, by means that the code does not use."""
+
+import dataclasses
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import scipy.signal
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.augment import make_generator, mask_features
-from mindaudio_ds2.config import AugmentationConfig
+from mindaudio_ds2.audio.augment import (
+    Draw,
+    add_noise,
+    change_gain,
+    change_speed,
+    draw_augmentation,
+    make_generator,
+    reverberate,
+    shift_later,
+)
+from mindaudio_ds2.audio.io import read_audio
+from mindaudio_ds2.config import AugmentationConfig, FeatureConfig
 
-FEATURES = np.random.default_rng(0).standard_normal((200, 80)).astype(np.float32)
-
-
-def make_config(
-    frequency: int = 0, frequency_share: float = 0.2, time: int = 0, time_share: float = 0.1
-) -> AugmentationConfig:
-    return AugmentationConfig(frequency, frequency_share, time, time_share)
-
-
-def test_without_masks_the_features_are_unchanged_and_a_copy() -> None:
-    same = mask_features(FEATURES, make_config(), np.random.default_rng(0))
-    np.testing.assert_array_equal(same, FEATURES)
-    assert not np.shares_memory(same, FEATURES)
-
-
-def test_one_frequency_mask_zeroes_one_band_over_all_frames_and_nothing_else() -> None:
-    sizes, starts = [], []
-    for seed in range(600):
-        masked = mask_features(FEATURES, make_config(frequency=1), np.random.default_rng(seed))
-        bins = np.flatnonzero((masked == 0).all(axis=0))
-        others = np.setdiff1d(np.arange(80), bins)
-        np.testing.assert_array_equal(masked[:, others], FEATURES[:, others])
-        assert len(bins) == 0 or bins[-1] - bins[0] + 1 == len(bins)
-        sizes.append(len(bins))
-        starts += [bins[0]] if len(bins) else []
-    assert set(sizes) == set(range(17))  # 0 to 0.2 * 80, each about as often
-    assert np.mean(sizes) == pytest.approx(8.0, abs=0.8)
-    assert min(starts) == 0
-    assert max(starts) > 70
-
-
-def test_time_masks_are_a_share_of_the_utterance() -> None:
-    for num_frames in (1, 9, 10, 50, 200):
-        longest = 0
-        for seed in range(200):
-            masked = mask_features(FEATURES[:num_frames], make_config(time=1), np.random.default_rng(seed))
-            longest = max(longest, int((masked == 0).all(axis=1).sum()))
-        assert longest == num_frames // 10
+RATE_HZ = 16000
+NUM_DRAWS = 3000
+FEATURES = FeatureConfig(RATE_HZ, "log_mel", "hann", 0.025, 0.01, 512, 80)
+OFF = AugmentationConfig(
+    speed_probability=0.0,
+    speed_range=(0.9, 1.1),
+    speed_num_factors=0,
+    shift_probability=0.0,
+    max_shift_seconds=0.3,
+    rir_probability=0.0,
+    rir_path=None,
+    noise_probability=0.0,
+    noise_path=None,
+    noise_snr_range_db=(5.0, 25.0),
+    gain_probability=0.0,
+    gain_range_db=(-10.0, 6.0),
+    time_warp_probability=0.0,
+    max_time_warp_share=0.05,
+    mask_probability=0.0,
+    num_frequency_masks=0,
+    max_frequency_mask_share=0.0,
+    num_time_masks=0,
+    max_time_mask_share=0.0,
+)
+KINDS = ("speed", "shift", "rir", "noise", "gain", "time_warp", "mask")
 
 
-def test_masks_depend_on_seed_epoch_and_utterance_only() -> None:
-    config = make_config(frequency=2, time=2)
+def with_probability(config: AugmentationConfig, value: float, *kinds: str) -> AugmentationConfig:
+    changes: dict[str, Any] = {f"{kind}_probability": value for kind in kinds}
+    return dataclasses.replace(config, **changes)
 
-    def mask(seed: int, epoch: int, utterance_id: str) -> bytes:
-        return mask_features(FEATURES, config, make_generator(seed, epoch, utterance_id)).tobytes()
 
-    assert mask(1, 2, "an406") == mask(1, 2, "an406")
-    assert len({mask(1, 2, "an406"), mask(2, 2, "an406"), mask(1, 3, "an406"), mask(1, 2, "an407")}) == 4
+def draw_many(config: AugmentationConfig, num_rirs: int = 3, num_noises: int = 5) -> list[Draw]:
+    generators = (make_generator(1, 0, f"u{number}") for number in range(NUM_DRAWS))
+    return [draw_augmentation(config, generator, num_rirs, num_noises) for generator in generators]
+
+
+def make_tone(hz: float, seconds: float, amplitude: float = 0.3) -> NDArray[np.float32]:
+    times = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    tone: NDArray[np.float32] = (amplitude * np.sin(2 * np.pi * hz * times)).astype(np.float32)
+    return tone
+
+
+def make_speech(seed: int = 0, num_samples: int = 24000) -> NDArray[np.float32]:
+    """Noise that is loud in the middle and soft at both ends."""
+    generator = np.random.default_rng(seed)
+    loudness = 0.002 + 0.2 * np.sin(np.pi * np.arange(num_samples) / num_samples) ** 4
+    speech: NDArray[np.float32] = (loudness * generator.standard_normal(num_samples)).astype(np.float32)
+    return speech
+
+
+def power_db(waveform: NDArray[Any]) -> float:
+    return 10 * math.log10(sum(float(x) ** 2 for x in waveform) / len(waveform))
+
+
+ALL_ON = with_probability(OFF, 1.0, *KINDS)
+
+
+# What is drawn --------------------------------------------------------------------------------------------------------
+
+
+def is_changed(draw: Draw, kind: str) -> bool:
+    unchanged, names = Draw(), {"shift": "shift_seconds", "gain": "gain_db", "mask": "is_masked"}
+    name = names.get(kind, kind)
+    return bool(getattr(draw, name) != getattr(unchanged, name))
+
+
+def test_with_everything_off_nothing_is_drawn() -> None:
+    assert set(draw_many(OFF)) == {Draw()}
+    assert not Draw().changes_waveform
+
+
+def test_masks_and_time_warps_leave_the_waveform() -> None:
+    masks = with_probability(OFF, 1.0, "mask", "time_warp")
+    assert all(draw.is_masked and draw.time_warp and not draw.changes_waveform for draw in draw_many(masks))
+
+
+@pytest.mark.parametrize("kind", KINDS[:5])
+def test_every_other_change_is_one_of_the_waveform(kind: str) -> None:
+    config = with_probability(OFF, 1.0, kind)
+    assert all(draw.changes_waveform for draw in draw_many(config)[:50])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("probability", [0.25, 0.6])
+def test_each_change_happens_as_often_as_its_probability_says_and_alone(kind: str, probability: float) -> None:
+    draws = draw_many(with_probability(OFF, probability, kind))
+    share = sum(is_changed(draw, kind) for draw in draws) / NUM_DRAWS
+    assert share == pytest.approx(probability, abs=4 * math.sqrt(0.25 / NUM_DRAWS))
+    assert not [draw for draw in draws if any(is_changed(draw, other) for other in KINDS if other != kind)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_switching_one_change_off_leaves_all_others_as_they_were(kind: str) -> None:
+    names = {"shift": "shift_seconds", "gain": "gain_db", "mask": "is_masked"}
+    without = draw_many(with_probability(ALL_ON, 0.0, kind))[:200]
+    name = names.get(kind, kind)
+    unchanged: dict[str, Any] = {name: getattr(Draw(), name)}
+    expected = [dataclasses.replace(draw, **unchanged) for draw in draw_many(ALL_ON)[:200]]
+    assert without == expected
+
+
+def test_what_is_drawn_fills_its_range_evenly() -> None:
+    draws = draw_many(ALL_ON)
+    noises = [draw.noise for draw in draws if draw.noise]
+    warps = [draw.time_warp for draw in draws if draw.time_warp]
+    ranges = {
+        (0.9, 1.1): [draw.speed for draw in draws],
+        (0.0, 0.3): [draw.shift_seconds for draw in draws],
+        (5.0, 25.0): [noise.snr_db for noise in noises],
+        (0.0, 1.0): [noise.place for noise in noises],
+        (-10.0, 6.0): [draw.gain_db for draw in draws],
+        (0.25, 0.75): [warp.origin for warp in warps],
+        (-0.05, 0.05): [warp.target - warp.origin for warp in warps],
+    }
+    for (low, high), values in ranges.items():
+        assert len(values) == NUM_DRAWS
+        counts, _ = np.histogram(values, bins=10, range=(low, high))
+        assert counts.sum() == NUM_DRAWS
+        assert min(counts) > 0.8 * NUM_DRAWS / 10
+    assert set(Counter(noise.index for noise in noises)) == set(range(5))
+    assert set(Counter(draw.rir for draw in draws)) == set(range(3))
+
+
+def test_three_factors_are_kaldis_and_the_middle_one_leaves_the_recording() -> None:
+    draws = draw_many(dataclasses.replace(OFF, speed_probability=1.0, speed_num_factors=3))
+    counts = Counter(draw.speed for draw in draws)
+    assert set(counts) == {0.9, 1.0, 1.1}
+    assert min(counts.values()) > 0.9 * NUM_DRAWS / 3
+    assert all(draw.changes_waveform == (draw.speed != 1.0) for draw in draws)
+
+
+def test_without_files_there_is_neither_noise_nor_another_room() -> None:
+    assert all(draw.rir is None and draw.noise is None for draw in draw_many(ALL_ON, 0, 0))
+
+
+def test_what_is_drawn_depends_on_seed_epoch_and_utterance_only() -> None:
+    def draw(seed: int, epoch: int, utterance_id: str) -> Draw:
+        return draw_augmentation(ALL_ON, make_generator(seed, epoch, utterance_id), 3, 5)
+
+    first = draw(1, 2, "an406")
+    others = {draw(2, 2, "an406"), draw(1, 3, "an406"), draw(1, 2, "an407")}
+    assert len(others | {first}) == 4
+    assert draw(1, 2, "an406") == first
+
+
+def test_drawing_leaves_the_generators_own_numbers_to_the_masks() -> None:
+    generator = make_generator(1, 2, "an406")
+    draw_augmentation(ALL_ON, generator, 3, 5)
+    assert generator.random() == make_generator(1, 2, "an406").random()
+
+
+# Speed ----------------------------------------------------------------------------------------------------------------
+
+
+def measure_hz(tone: NDArray[np.float32]) -> float:
+    """Frequency of a tone from the zero crossings of its middle."""
+    middle = tone[len(tone) // 8 : -len(tone) // 8].astype(np.float64)
+    before = np.flatnonzero((middle[:-1] < 0) & (middle[1:] >= 0))
+    places = before - middle[before] / (middle[before + 1] - middle[before])
+    return float((len(places) - 1) / (places[-1] - places[0]) * RATE_HZ)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 0.957123, 1.0, 1.1, 1.2345, 2.0])
+def test_a_faster_tone_is_higher_and_shorter_by_the_factor_and_as_loud(factor: float) -> None:
+    tone = make_tone(440.0, 2.0)
+    changed = change_speed(tone, factor, RATE_HZ)
+    assert changed.dtype == np.float32
+    assert len(changed) == math.ceil(len(tone) / factor - 1e-6)
+    assert measure_hz(changed) == pytest.approx(440.0 * factor, rel=1e-5)
+    middle = slice(len(changed) // 8, -len(changed) // 8)
+    assert power_db(changed[middle]) == pytest.approx(power_db(tone), abs=0.02)
+
+
+def test_a_click_comes_earlier_by_the_factor() -> None:
+    click = np.zeros(16000, np.float32)
+    click[8000] = 1
+    for factor in (0.8, 1.25):
+        assert int(np.abs(change_speed(click, factor, RATE_HZ)).argmax()) == pytest.approx(8000 / factor, abs=1)
+
+
+@given(num_samples=st.integers(1, 3000), factor=st.floats(0.5, 2.0))
+def test_lengths_are_those_that_frames_are_counted_from(num_samples: int, factor: float) -> None:
+    changed = change_speed(np.ones(num_samples, np.float32), factor, RATE_HZ)
+    assert len(changed) >= 1
+    assert np.isfinite(changed).all()
+    assert 1 + len(changed) // 160 == FEATURES.num_frames(num_samples / RATE_HZ / factor)
+
+
+# Shift ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_new", [0, 1, 100, 1600, 5000, 40000])
+def test_a_shift_puts_background_in_front_and_cuts_nothing(num_new: int) -> None:
+    speech = make_speech()
+    shifted = shift_later(speech, num_new, RATE_HZ)
+    assert shifted.dtype == np.float32
+    assert len(shifted) == num_new + len(speech)
+    np.testing.assert_array_equal(shifted[num_new:], speech)
+    if num_new >= 1600:
+        quiet = min(power_db(speech[start:][:1600]) for start in range(0, len(speech) - 1600, 200))
+        assert power_db(shifted[:num_new]) == pytest.approx(quiet, abs=0.5)
+        assert np.abs(shifted[:num_new]).max() < 0.02, "speech is not repeated"
+
+
+def test_background_is_found_wherever_it_is() -> None:
+    speech = np.full(16000, 0.5, np.float32)
+    speech[9000:11000] = 0.01
+    assert set(shift_later(speech, 3000, RATE_HZ)[:3000].tolist()) == {np.float32(0.01)}
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 100, 1599, 1600, 1601])
+def test_a_recording_shorter_than_a_stretch_of_background_can_be_shifted(num_samples: int) -> None:
+    speech = make_speech(num_samples=num_samples)
+    shifted = shift_later(speech, 777, RATE_HZ)
+    assert len(shifted) == 777 + num_samples
+    assert set(shifted.tolist()) == set(speech.tolist())
+
+
+# Rooms ----------------------------------------------------------------------------------------------------------------
+
+
+def make_response(delay: int = 300, num_samples: int = 4000) -> NDArray[np.float32]:
+    generator = np.random.default_rng(3)
+    response = 0.1 * np.exp(-np.arange(num_samples) / 800) * generator.standard_normal(num_samples)
+    response[:delay] = 0
+    response[delay] = -1.0  # a microphone may be wired the other way round
+    single: NDArray[np.float32] = response.astype(np.float32)
+    return single
+
+
+def test_reverberation_is_a_convolution_aligned_by_the_direct_path() -> None:
+    speech, response = make_speech(num_samples=2000), make_response()
+    changed = reverberate(speech, response)
+    expected = np.convolve(speech.astype(np.float64), response.astype(np.float64))[300:2300]
+    expected = expected * math.sqrt((speech.astype(np.float64) ** 2).mean() / (expected**2).mean())
+    assert changed.dtype == np.float32
+    np.testing.assert_allclose(changed, expected, atol=1e-6)
+
+
+def test_reverberation_keeps_length_level_and_time() -> None:
+    speech = make_speech(5)
+    changed = reverberate(speech, make_response())
+    assert len(changed) == len(speech)
+    assert power_db(changed) == pytest.approx(power_db(speech), abs=0.001)
+    likeness = np.abs(scipy.signal.correlate(changed, speech))
+    assert int(likeness.argmax()) - (len(speech) - 1) == 0
+
+
+def test_an_impulse_with_delay_changes_nothing() -> None:
+    speech = make_speech()
+    response = np.zeros(500, np.float32)
+    response[123] = 0.4
+    np.testing.assert_allclose(reverberate(speech, response), speech, atol=1e-6)
+
+
+@pytest.mark.parametrize("spoiled", ["speech", "response"])
+def test_silence_has_no_reverberation(spoiled: str) -> None:
+    speech, response = make_speech(), make_response()
+    (speech if spoiled == "speech" else response)[:] = 0
+    np.testing.assert_array_equal(reverberate(speech, response), speech)
+
+
+def test_a_real_room_moves_no_word(shared_data: Path) -> None:
+    speech = make_speech()
+    for path in sorted((shared_data / "rir").iterdir()):
+        changed = reverberate(speech, read_audio(path, RATE_HZ))
+        lag = int(np.abs(scipy.signal.correlate(changed, speech)).argmax()) - (len(speech) - 1)
+        assert abs(lag) <= 1, path
+        assert power_db(changed) == pytest.approx(power_db(speech), abs=0.001)
+
+
+# Noise ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 0.0, 12.3, 40.0])
+@pytest.mark.parametrize("num_noise_samples", [1000, 24000, 24001, 100000])
+@pytest.mark.parametrize("place", [0.0, 0.4, 0.999999])
+def test_noise_has_the_power_that_was_asked_for(snr_db: float, num_noise_samples: int, place: float) -> None:
+    speech = make_speech()
+    noise = make_speech(9, num_noise_samples) + np.float32(0.05)
+    noisy = add_noise(speech, noise, place, snr_db)
+    assert noisy.dtype == np.float32
+    assert len(noisy) == len(speech)
+    added = noisy.astype(np.float64) - speech.astype(np.float64)
+    assert power_db(speech) - power_db(added) == pytest.approx(snr_db, abs=0.01)
+
+
+def find_added(num_samples: int, noise: NDArray[np.float32], place: float) -> list[int]:
+    """Which values of a noise that counts upwards by 1 were added, whatever the level."""
+    speech = np.full(num_samples, 1e-3, np.float32)
+    added = add_noise(speech, noise, place, -60.0) - speech
+    return [round(value) for value in added / np.median(np.diff(added))]
+
+
+def test_long_noise_is_cut_at_every_place_where_it_fits() -> None:
+    noise = np.arange(1, 21, dtype=np.float32)
+    found = [find_added(15, noise, place) for place in np.linspace(0, 0.999, 6)]
+    assert found == [list(range(start, start + 15)) for start in range(1, 7)]
+
+
+def test_short_noise_begins_anywhere_and_is_repeated() -> None:
+    noise = np.arange(1, 6, dtype=np.float32)
+    found = [find_added(12, noise, place) for place in (0.0, 0.2, 0.5, 0.99)]
+    expected = [[1 + (start + k) % 5 for k in range(12)] for start in (0, 1, 2, 4)]
+    assert found == expected
+
+
+@pytest.mark.parametrize("silent", ["speech", "noise"])
+def test_silence_has_no_ratio_to_noise_and_stays_as_it_is(silent: str) -> None:
+    speech, noise = make_speech(), make_speech(1)
+    (speech if silent == "speech" else noise)[:] = 0
+    np.testing.assert_array_equal(add_noise(speech, noise, 0.5, 10.0), speech)
+
+
+def test_real_noise_has_the_power_that_was_asked_for(shared_data: Path) -> None:
+    speech = make_speech()
+    paths = sorted((shared_data / "noise").iterdir())
+    num_changed = 0
+    for number, path in enumerate(paths):
+        snr_db = float(number % 21)
+        added = add_noise(speech, read_audio(path, RATE_HZ), 0.3, snr_db).astype(np.float64) - speech
+        if np.any(added):
+            num_changed += 1
+            measured = 10 * np.log10((speech.astype(np.float64) ** 2).mean() / (added**2).mean())
+            assert measured == pytest.approx(snr_db, abs=0.1), path
+    assert num_changed >= len(paths) - 10, "some clips of ESC-10 are zeros but for a bark"
+
+
+# Gain -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gain_db", [-20.0, -3.3, 0.0, 6.0, 20.0])
+def test_gain_is_in_decibels_and_clips_nothing(gain_db: float) -> None:
+    speech = make_speech()
+    changed = change_gain(speech, gain_db)
+    assert changed.dtype == np.float32
+    assert power_db(changed) - power_db(speech) == pytest.approx(gain_db, abs=0.001)
+    np.testing.assert_allclose(changed / speech, 10 ** (gain_db / 20), rtol=1e-6)
+
+
+# All of them ----------------------------------------------------------------------------------------------------------
+
+
+def test_no_change_writes_into_what_it_is_given() -> None:
+    speech, other = make_speech(), make_response()
+    speech.flags.writeable = other.flags.writeable = False
+    before = speech.copy()
+    change_speed(speech, 1.1, RATE_HZ)
+    shift_later(speech, 100, RATE_HZ)
+    reverberate(speech, other)
+    add_noise(speech, other, 0.5, 5.0)
+    change_gain(speech, 5.0)
+    np.testing.assert_array_equal(speech, before)

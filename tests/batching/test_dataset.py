@@ -71,10 +71,10 @@ class Recorder:
         self.ids: list[str] = []
         self.before: Callable[[str], None] = lambda utterance_id: None
 
-    def __call__(self, utterance: Utterance, config: FeatureConfig, cache_dir: Path | None) -> NDArray[np.float32]:
+    def __call__(self, utterance: Utterance, *arguments: Any) -> NDArray[np.float32]:
         self.ids.append(utterance.id)
         self.before(utterance.id)
-        return self.original(utterance, config, cache_dir)
+        return self.original(utterance, *arguments)
 
 
 @pytest.fixture
@@ -125,6 +125,43 @@ def test_a_run_goes_on_at_any_batch_without_loading_those_before(
     found = list(make_loader().iterate(batches, skip_batches))
     assert [tensors.indices for tensors in found] == [batch.indices for batch in batches[skip_batches:]]
     assert recorder.ids == [f"u{index}" for batch in batches[skip_batches:] for index in batch.indices]
+
+
+@pytest.mark.parametrize("has_cache", [False, True])
+def test_each_utterance_is_changed_as_its_own_changes_say(
+    has_cache: bool, make_loader: Callable[..., Loader], batches: tuple[BatchSpec, ...], tmp_path: Path
+) -> None:
+    from mindaudio_ds2.batching.augmentation import Changes
+
+    def augment(index: int) -> Changes:
+        """Every third utterance is said twice; every one has its own number in its first frame."""
+
+        def mark(features: NDArray[np.float32]) -> NDArray[np.float32]:
+            marked = features.copy()
+            marked[0] = index
+            return marked
+
+        return Changes(None if index % 3 else lambda waveform: np.tile(waveform, 2), mark)
+
+    loader = make_loader(tmp_path / "cache" if has_cache else None)
+    plain = {tensors.indices: tensors.feature_lengths.asnumpy() for tensors in loader.iterate(batches)}
+    for tensors in loader.iterate(batches, augment=augment):
+        features, lengths = tensors.features.asnumpy(), tensors.feature_lengths.asnumpy()
+        assert features.shape[1] == lengths.max(), "a batch is as long as its longest utterance came to be"
+        for row, index in enumerate(tensors.indices):
+            assert (features[row, 0] == index).all()
+            expected = plain[tensors.indices][row]
+            assert lengths[row] in ((2 * expected - 1, 2 * expected) if index % 3 == 0 else (expected,))
+
+
+def test_nothing_is_changed_unless_it_is_asked_for(
+    make_loader: Callable[..., Loader], batches: tuple[BatchSpec, ...], utterances: list[Utterance]
+) -> None:
+    for batch in batches:
+        loaded = make_loader().load(batch)
+        for row, index in enumerate(batch.indices):
+            expected = load_features(utterances[index], CONFIG, None)
+            assert loaded.features[row, : len(expected)].tobytes() == expected.tobytes()
 
 
 def test_no_batches_give_nothing(make_loader: Callable[..., Loader]) -> None:

@@ -63,6 +63,18 @@ def test_kept_features_are_not_computed_again(
     load_features(utterance, CONFIG, cache_dir)
 
 
+def test_features_of_changed_sound_are_neither_kept_nor_taken_from_the_cache(
+    utterance: Utterance, cache_dir: Path
+) -> None:
+    plain = load_features(utterance, CONFIG, cache_dir)
+    entries = {path: path.read_bytes() for path in list_entries(cache_dir)}
+    waveform = read_audio(utterance.audio_path, CONFIG.sample_rate_hz)
+    changed = load_features(utterance, CONFIG, cache_dir, lambda given: given[::-1])
+    assert changed.tobytes() == compute_features(waveform[::-1], CONFIG).tobytes()
+    assert {path: path.read_bytes() for path in list_entries(cache_dir)} == entries
+    assert load_features(utterance, CONFIG, cache_dir).tobytes() == plain.tobytes()
+
+
 def test_without_a_cache_nothing_is_written(utterance: Utterance, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     load_features(utterance, CONFIG, None)

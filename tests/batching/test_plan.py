@@ -16,7 +16,7 @@ from mindaudio_ds2.batching.plan import (
     select_trainable,
     share_of_padding,
 )
-from mindaudio_ds2.config import AugmentationConfig, BatchingConfig, Config, FeatureConfig
+from mindaudio_ds2.config import BatchingConfig, Config, FeatureConfig
 from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import ManifestError, TrainingError
@@ -29,6 +29,27 @@ BATCHING = BatchingConfig(
     sortagrad=False,
     prefetch_batches=2,
 )
+AUGMENTATION = {
+    "speed_probability": 0.0,
+    "speed_range": [0.9, 1.1],
+    "speed_num_factors": 0,
+    "shift_probability": 0.0,
+    "max_shift_seconds": 0.0,
+    "rir_probability": 0.0,
+    "rir_path": None,
+    "noise_probability": 0.0,
+    "noise_path": None,
+    "noise_snr_range_db": [5.0, 25.0],
+    "gain_probability": 0.0,
+    "gain_range_db": [0.0, 0.0],
+    "time_warp_probability": 0.0,
+    "max_time_warp_share": 0.0,
+    "mask_probability": 0.0,
+    "num_frequency_masks": 0,
+    "max_frequency_mask_share": 0.0,
+    "num_time_masks": 0,
+    "max_time_mask_share": 0.0,
+}
 SORTAGRAD = dataclasses.replace(BATCHING, sortagrad=True)
 
 
@@ -242,7 +263,7 @@ def make_config(**data: float) -> Config:
         },
         "text": {"characters": "AB ", "blank": "first", "letter_case": "upper", "unknown_character": "error"},
         "features": dataclasses.asdict(features),
-        "augmentation": dataclasses.asdict(AugmentationConfig(0, 0.0, 0, 0.0)),
+        "augmentation": AUGMENTATION,
         "batching": dataclasses.asdict(BATCHING),
         "model": {
             "conv_channels": [32, 32],

@@ -1,0 +1,73 @@
+"""Recordings that are mixed into others: noise, and the impulse responses of rooms."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio
+from mindaudio_ds2.corpus.manifest import read_manifest
+from mindaudio_ds2.errors import ConfigError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph")
+"""How files in a folder must end to be taken for sound. A manifest may name any file that `audio.io` reads."""
+
+MAX_KEPT_SAMPLES = 64_000_000
+"""Samples kept in memory, 256 MB: an hour of noise. Of a larger pool, what was read first stays."""
+
+
+class SoundPool:
+    """Sound files that stay in memory once they are read.
+
+    Args:
+        path: a folder, whose sound files are found at any depth, or a manifest; None makes an empty pool.
+        sample_rate_hz: of the waveforms; files of another rate are resampled, channels are averaged.
+        key: the configuration key that names the path, for the error's text.
+
+    Attributes:
+        paths: the files, in an order that does not depend on the machine.
+
+    Raises:
+        ConfigError: no such folder, or no sound in it.
+        ManifestError: the manifest cannot be used.
+        AudioError: a file is missing, not audio, empty or visibly cut off. Headers are read here, sound when it is due.
+    """
+
+    def __init__(self, path: str | None, sample_rate_hz: int, key: str) -> None:
+        self.paths = [] if path is None else _find_sounds(Path(path), key)
+        self.sample_rate_hz = sample_rate_hz
+        self.seconds = sum(measure_duration_seconds(each) for each in self.paths)
+        self._kept: dict[int, NDArray[np.float32]] = {}
+        self._num_kept_samples = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: int) -> NDArray[np.float32]:
+        """One of the recordings, (num_samples,) float32; nobody changes it.
+
+        Raises:
+            AudioError: the file cannot be used.
+        """
+        waveform = self._kept.get(index)
+        if waveform is None:
+            waveform = read_audio(self.paths[index], self.sample_rate_hz)
+            if self._num_kept_samples + len(waveform) <= MAX_KEPT_SAMPLES:
+                self._kept[index] = waveform
+                self._num_kept_samples += len(waveform)
+        return waveform
+
+
+def _find_sounds(path: Path, key: str) -> list[Path]:
+    if path.is_file():
+        return [Path(utterance.audio_path) for utterance in read_manifest(path)]
+    if not path.is_dir():
+        raise ConfigError(f"{key} is {str(path)!r}, but there is no such folder or manifest; correct it, or set null")
+    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    found = [each for each in files if each.suffix.lower() in SUFFIXES]
+    if not found:
+        raise ConfigError(
+            f"{key} is {str(path)!r}, but no sound lies in that folder; files should end in one of {' '.join(SUFFIXES)}"
+        )
+    return sorted(found, key=lambda each: each.relative_to(path).as_posix())

@@ -1,0 +1,65 @@
+"""Changes to the features of training utterances: SpecAugment (arXiv:1904.08779), for batches of any length."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindaudio_ds2.audio.augment import TimeWarp
+from mindaudio_ds2.config import AugmentationConfig
+
+
+def warp_time(features: NDArray[np.float32], warp: TimeWarp) -> NDArray[np.float32]:
+    """Stretch the time before a point and compress the time after it, or the other way round.
+
+    The time axis is mapped piecewise linearly, both ends stay where they are, and frames between two others are
+    interpolated linearly. The length stays the same, so that nothing planned for it changes.
+
+    Args:
+        features: (T, F) float32.
+        warp: the point's share of the way from the first frame to the last, before and after.
+
+    Returns:
+        (T, F) float32, a new array.
+    """
+    last = len(features) - 1
+    if last < 1:
+        return features.copy()
+    sources = np.interp(np.arange(last + 1), [0, warp.target * last, last], [0, warp.origin * last, last])
+    before = np.minimum(sources.astype(np.intp), last - 1)
+    weights = (sources - before).astype(np.float32)[:, None]
+    warped: NDArray[np.float32] = features[before] * (1 - weights) + features[before + 1] * weights
+    return warped
+
+
+def mask_features(
+    features: NDArray[np.float32], config: AugmentationConfig, generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """Set bands of frequency and stretches of time to zero, which is the mean of normalised features.
+
+    The length of time masks is a share of the utterance (arXiv:1912.05533), so that short commands survive. Masks may
+    overlap.
+
+    Args:
+        features: (T, F) float32.
+        config: how many masks, and how large.
+        generator: decides sizes and places; each size from 0 to the largest, each place equally likely.
+
+    Returns:
+        (T, F) float32, a new array.
+    """
+    masked = features.copy()
+    num_frames, num_bins = features.shape
+    most_bins = int(config.max_frequency_mask_share * num_bins)
+    most_frames = int(config.max_time_mask_share * num_frames)
+    for _ in range(config.num_frequency_masks):
+        start, end = _draw_stretch(num_bins, most_bins, generator)
+        masked[:, start:end] = 0
+    for _ in range(config.num_time_masks):
+        start, end = _draw_stretch(num_frames, most_frames, generator)
+        masked[start:end] = 0
+    return masked
+
+
+def _draw_stretch(length: int, longest: int, generator: np.random.Generator) -> tuple[int, int]:
+    size = int(generator.integers(0, longest + 1))
+    start = int(generator.integers(0, length - size + 1))
+    return start, start + size

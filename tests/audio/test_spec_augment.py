@@ -1,0 +1,120 @@
+"""Masks over features and warped time: sizes, places, and that nothing else is touched."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.interpolate import interp1d
+
+from mindaudio_ds2.audio.augment import TimeWarp, make_generator
+from mindaudio_ds2.audio.spec_augment import mask_features, warp_time
+from mindaudio_ds2.config import AugmentationConfig
+from mindaudio_ds2.config_reader import read_config
+
+ROOT = Path(__file__).resolve().parents[2]
+FEATURES = np.random.default_rng(0).standard_normal((200, 80)).astype(np.float32)
+AUGMENTATION = read_config(ROOT / "hparams" / "deepspeech2.yaml").augmentation
+
+
+def make_config(
+    frequency: int = 0, frequency_share: float = 0.2, time: int = 0, time_share: float = 0.1
+) -> AugmentationConfig:
+    return dataclasses.replace(
+        AUGMENTATION,
+        num_frequency_masks=frequency,
+        max_frequency_mask_share=frequency_share,
+        num_time_masks=time,
+        max_time_mask_share=time_share,
+    )
+
+
+# Masks ----------------------------------------------------------------------------------------------------------------
+
+
+def test_without_masks_the_features_are_unchanged_and_a_copy() -> None:
+    same = mask_features(FEATURES, make_config(), np.random.default_rng(0))
+    np.testing.assert_array_equal(same, FEATURES)
+    assert not np.shares_memory(same, FEATURES)
+
+
+def test_one_frequency_mask_zeroes_one_band_over_all_frames_and_nothing_else() -> None:
+    sizes, starts = [], []
+    for seed in range(600):
+        masked = mask_features(FEATURES, make_config(frequency=1), np.random.default_rng(seed))
+        bins = np.flatnonzero((masked == 0).all(axis=0))
+        others = np.setdiff1d(np.arange(80), bins)
+        np.testing.assert_array_equal(masked[:, others], FEATURES[:, others])
+        assert len(bins) == 0 or bins[-1] - bins[0] + 1 == len(bins)
+        sizes.append(len(bins))
+        starts += [bins[0]] if len(bins) else []
+    assert set(sizes) == set(range(17))  # 0 to 0.2 * 80, each about as often
+    assert np.mean(sizes) == pytest.approx(8.0, abs=0.8)
+    assert min(starts) == 0
+    assert max(starts) > 70
+
+
+def test_time_masks_are_a_share_of_the_utterance() -> None:
+    for num_frames in (1, 9, 10, 50, 200):
+        longest = 0
+        for seed in range(200):
+            masked = mask_features(FEATURES[:num_frames], make_config(time=1), np.random.default_rng(seed))
+            longest = max(longest, int((masked == 0).all(axis=1).sum()))
+        assert longest == num_frames // 10
+
+
+def test_masks_depend_on_seed_epoch_and_utterance_only() -> None:
+    config = make_config(frequency=2, time=2)
+
+    def mask(seed: int, epoch: int, utterance_id: str) -> bytes:
+        return mask_features(FEATURES, config, make_generator(seed, epoch, utterance_id)).tobytes()
+
+    assert mask(1, 2, "an406") == mask(1, 2, "an406")
+    assert len({mask(1, 2, "an406"), mask(2, 2, "an406"), mask(1, 3, "an406"), mask(1, 2, "an407")}) == 4
+
+
+def test_masks_are_those_of_earlier_versions() -> None:
+    """A run that is taken up again after an update of the package sees the utterances that it would have seen."""
+    masked = mask_features(FEATURES, make_config(frequency=2, time=2), make_generator(1, 2, "an406"))
+    assert np.flatnonzero((masked == 0).all(axis=0)).tolist() == [*range(16, 25), *range(34, 44)]
+    assert np.flatnonzero((masked == 0).all(axis=1)).tolist() == [*range(46, 52), *range(71, 84)]
+
+
+# Warped time ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_frames", [2, 3, 10, 200])
+@pytest.mark.parametrize(("origin", "target"), [(0.5, 0.55), (0.25, 0.05), (0.75, 0.95), (0.4, 0.4)])
+def test_time_is_warped_as_an_interpolation_along_two_straight_lines(
+    num_frames: int, origin: float, target: float
+) -> None:
+    features = FEATURES[:num_frames]
+    warped = warp_time(features, TimeWarp(origin, target))
+    assert warped.dtype == np.float32
+    assert warped.shape == features.shape
+    last = num_frames - 1
+    for t in range(num_frames):
+        is_before = t <= target * last
+        source = t * origin / target if is_before else last - (last - t) * (1 - origin) / (1 - target)
+        expected = interp1d(np.arange(num_frames), features.astype(np.float64), axis=0)(np.clip(source, 0, last))
+        np.testing.assert_allclose(warped[t], expected, atol=1e-5)
+
+
+def test_a_warp_moves_its_point_and_neither_end() -> None:
+    features = np.arange(101, dtype=np.float32)[:, None]  # every frame holds its own time
+    warped = warp_time(features, TimeWarp(0.5, 0.6))[:, 0]
+    assert [warped[0], warped[60], warped[100]] == pytest.approx([0, 50, 100])
+    assert (np.diff(warped) > 0).all(), "the order of the sounds stays"
+    assert np.diff(warped)[:60] == pytest.approx(5 / 6, abs=1e-4)
+    assert np.diff(warped)[60:] == pytest.approx(5 / 4, abs=1e-4)
+
+
+def test_a_warp_to_the_same_place_changes_nothing_and_gives_a_copy() -> None:
+    warped = warp_time(FEATURES, TimeWarp(0.5, 0.5))
+    np.testing.assert_allclose(warped, FEATURES, atol=1e-5)
+    assert not np.shares_memory(warped, FEATURES)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2])
+def test_an_utterance_of_a_frame_or_two_can_be_warped(num_frames: int) -> None:
+    np.testing.assert_allclose(warp_time(FEATURES[:num_frames], TimeWarp(0.3, 0.4)), FEATURES[:num_frames])

@@ -1,0 +1,97 @@
+"""Augmentation within a whole run: only in training, and the same after an interruption."""
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.corpus.manifest import read_manifest
+from mindaudio_ds2.errors import Interrupted
+from tests.tiny_corpus import RATE_HZ, read_metrics, train_here
+
+pytestmark = pytest.mark.usefixtures("mindspore_cpu")
+
+Configure = Callable[..., Config]
+
+
+@pytest.fixture
+def changes(tmp_path: Path) -> dict[str, Any]:
+    """Everything on, for half of the utterances each."""
+    noise, response = np.random.default_rng(0).normal(0, 0.1, (2, 4000))
+    for name, samples in (("noise", noise), ("rir", response * np.exp(-np.arange(4000) / 300))):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "one.wav", samples, RATE_HZ)
+    kinds = ("speed", "shift", "rir", "noise", "gain", "time_warp", "mask")
+    return {
+        **{f"augmentation.{kind}_probability": 0.5 for kind in kinds},
+        "augmentation.noise_path": str(tmp_path / "noise"),
+        "augmentation.rir_path": str(tmp_path / "rir"),
+        "data.feature_cache_dir": str(tmp_path / "cache"),
+        "training.epochs": 2,
+    }
+
+
+def test_an_interrupted_run_goes_on_with_the_utterances_it_would_have_seen(
+    configure: Configure, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mindaudio_ds2.training.trainer import Trainer
+
+    whole = configure(changes, "whole")
+    train_here(whole)
+    take_step = Trainer._take_step
+
+    def take_step_and_stop(self: Any, *arguments: Any) -> None:
+        take_step(self, *arguments)
+        if self.progress.step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    parts = configure(changes, "parts")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_take_step", take_step_and_stop)
+        with pytest.raises(Interrupted):
+            train_here(parts)
+    train_here(parts, resume=True)
+    losses = [[row["loss"] for row in read_metrics(Path(each.run_dir), "step")] for each in (whole, parts)]
+    assert len(losses[0]) == 11
+    assert losses[0] == losses[1]
+
+
+def test_the_dev_set_is_scored_as_it_was_recorded(configure: Configure, changes: dict[str, Any]) -> None:
+    """Twice from the checkpoint, with and without augmentation in its configuration: what training saw, to the bit."""
+    from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
+    from mindaudio_ds2.evaluate import Evaluator
+    from mindaudio_ds2.model.deepspeech2 import Recognizer
+
+    config = configure(changes)
+    train_here(config)
+    checkpoint = load_checkpoint(Path(config.run_dir) / "last.ckpt")
+    off = dataclasses.replace(configure().augmentation, mask_probability=0.0, num_frequency_masks=0, num_time_masks=0)
+    recognizer = Recognizer(restore_network(checkpoint, "last.ckpt"))
+    dev = read_manifest(config.data.dev_manifest)
+    rows = []
+    for augmentation in (config.augmentation, off, config.augmentation):
+        evaluator = Evaluator(recognizer, dev, dataclasses.replace(config, augmentation=augmentation))
+        batches = [batch.features.asnumpy().tobytes() for batch in evaluator.batches()]
+        evaluation = evaluator.run()
+        hypotheses = [scored.hypothesis for scored in evaluation.utterances]
+        rows.append((batches, hypotheses, evaluation.counts.wer, evaluation.counts.cer))
+    assert rows[0] == rows[1] == rows[2]
+    last = read_metrics(Path(config.run_dir), "epoch")[-1]
+    assert (last["dev_wer"], last["dev_cer"]) == rows[0][2:]
+
+
+def test_the_log_of_a_run_says_what_is_changed(configure: Configure, changes: dict[str, Any]) -> None:
+    config = configure({**changes, "training.epochs": 1})
+    train_here(config)
+    log = (Path(config.run_dir) / "train.log").read_text(encoding="utf-8")
+    assert "augmentation: speed 50% (0.9 to 1.1), " in log
+    assert "noise 50% (1 files, " in log
+    assert json.loads((Path(config.run_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[0])
