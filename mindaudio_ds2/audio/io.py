@@ -1,11 +1,14 @@
 """Sound files of any format, rate and channel count, as one waveform of the configured rate."""
 
 import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from mindaudio_ds2.errors import AudioError
 
@@ -19,6 +22,9 @@ UNKNOWN_LENGTH_BYTES = 0x7FFF0000
 """Programs that write WAV into a pipe announce at least so many bytes, because they cannot know the number."""
 
 LONGEST_OGG_PAGE_BYTES = 65307
+
+CHUNK_FILES = 1024
+"""Files that are queued for measuring at a time: a queue of a whole corpus would take a gigabyte."""
 
 DECLARED_LENGTH = re.compile(r"^ *(?:data|riff|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 """How libsndfile's log says that a container announces more bytes, or fewer, than the file has."""
@@ -57,8 +63,9 @@ def read_audio(path: str | Path, sample_rate_hz: int) -> NDArray[np.float32]:
 def measure_duration_seconds(path: str | Path) -> float:
     """Length of a sound file: its samples divided by its rate, at full precision.
 
-    The header says it, so that a large corpus is measured in moments. MP3 is decoded and counted instead: without an
-    encoder's tag its length is only estimated from the size of the file.
+    The header says it, so that a large corpus is measured in moments; of FLAC the last sample is decoded as well, for
+    its header tells nothing of a cut. MP3 is decoded and counted instead: without an encoder's tag its length is only
+    estimated from the size of the file.
 
     Args:
         path: any format that `read_audio` reads.
@@ -71,11 +78,42 @@ def measure_duration_seconds(path: str | Path) -> float:
     """
     path = Path(path)
     with _open(path) as file:
+        if file.format == "FLAC" and not _has_last_sample(file):
+            raise AudioError(f"{path} is cut off: the last of its {file.frames} samples is not there; {FETCH}")
         if file.format != "MP3":
             duration_seconds: float = file.frames / file.samplerate
             return duration_seconds
     samples, file_rate_hz = _read_samples(path)
     return len(samples) / file_rate_hz
+
+
+def measure_durations(paths: Sequence[Path], num_workers: int) -> list[float | AudioError]:
+    """Measure many files, several at a time, with a bar that shows the time left.
+
+    Args:
+        paths: of sound files.
+        num_workers: threads (count).
+
+    Returns:
+        For each path, in the same order, its duration (seconds), or the error that `measure_duration_seconds` raised.
+    """
+    durations: list[float | AudioError] = []
+    with (
+        tqdm(total=len(paths), desc="measuring audio", unit="file", disable=None) as bar,
+        ThreadPoolExecutor(num_workers) as pool,
+    ):
+        for start in range(0, len(paths), CHUNK_FILES):
+            for duration in pool.map(_try_to_measure, paths[start : start + CHUNK_FILES]):
+                durations.append(duration)
+                bar.update()
+    return durations
+
+
+def _try_to_measure(path: Path) -> float | AudioError:
+    try:
+        return measure_duration_seconds(path)
+    except AudioError as error:
+        return error
 
 
 def _read_samples(path: Path) -> tuple[NDArray[np.float32], int]:
@@ -128,6 +166,14 @@ def _find_cut(file: soundfile.SoundFile, head: bytes) -> str | None:
     if sphere and int(sphere[1]) > file.frames:
         return f"is cut off: it announces {int(sphere[1])} samples, only {file.frames} are there"
     return None
+
+
+def _has_last_sample(file: soundfile.SoundFile) -> bool:
+    try:
+        file.seek(file.frames - 1)
+        return len(file.read(1)) == 1
+    except soundfile.SoundFileError:
+        return False
 
 
 def _ends_within_ogg_page(path: Path) -> bool:

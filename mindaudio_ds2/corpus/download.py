@@ -1,22 +1,20 @@
-"""Original archives: fetched with resume and checksum, and unpacked without trusting what they hold.
+"""Original archives, fetched with resume, checksum and mirrors: whole, or not at all.
 
-Both steps leave their result whole or not at all, so a recipe that was interrupted is simply run again.
+A recipe that was interrupted is simply run again.
 """
 
 import contextlib
-import gzip
 import hashlib
 import http.client
 import re
 import shutil
-import tarfile
+import sys
 import time
 import urllib.error
 import urllib.request
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from email.message import Message
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -37,47 +35,73 @@ class _PassingError(Exception):
     """The connection failed in a way that another try may mend."""
 
 
-def download(url: str, destination: Path, md5: str | None, *, num_bytes: int | None = None) -> None:
+def download(url: str | Sequence[str], destination: Path, md5: str | None, *, num_bytes: int | None = None) -> None:
     """Fetch a file; go on where an earlier try stopped; accept it only whole.
 
     Bytes are collected in `<destination>.part` and renamed once length and checksum are right. Where `destination`
-    already exists it is checked instead of fetched.
+    already exists it is checked instead of fetched. The disk must have room for the rest of the file before the first
+    byte of it is asked for.
 
     Args:
-        url: an http or https address.
+        url: http or https addresses of the same file, in the order in which to try them: the next one where a server
+            cannot be reached, refuses, or sends another file.
         destination: the file to make.
         md5: the checksum as 32 hexadecimal digits, or None where the publisher gives none. Then the length is the
             only proof: a server that states none is refused, unless `num_bytes` is known.
         num_bytes: the length, where it is known.
 
     Raises:
-        DownloadError: the address is refused, the connection fails again and again without bringing anything new, or
-            length or checksum are wrong. A wrong file is removed, a cut one is kept for the next run.
-        OutputError: the file cannot be written.
+        DownloadError: each address is refused, or its connection fails again and again without bringing anything new,
+            or length or checksum are wrong. A wrong file is removed, a cut one is kept for the next run.
+        OutputError: the file cannot be written, or has no room.
     """
     destination = Path(destination)
     if destination.exists():
-        if problem := _find_problem(destination, md5, num_bytes):
+        if problem := find_problem(destination, md5, num_bytes):
             raise DownloadError(f"{destination} is there already, but {problem}; delete it and run this again")
         return
-    part = destination.with_name(f"{destination.name}.part")
-    with _writing(part):
-        part.parent.mkdir(parents=True, exist_ok=True)
+    with writing(destination):
+        destination.parent.mkdir(parents=True, exist_ok=True)
+    addresses = [url] if isinstance(url, str) else list(url)
+    failures: list[str] = []
+    for number, address in enumerate(addresses, start=1):
+        try:
+            _download_from(address, destination, md5, num_bytes)
+            return
+        except DownloadError as error:
+            failures.append(f"{error}")
+            if number < len(addresses):
+                tqdm.write(f"{error}\ngoing on with {addresses[number]}", file=sys.stderr)
+    raise DownloadError("\n".join(failures))
+
+
+def _download_from(url: str, destination: Path, md5: str | None, num_bytes: int | None) -> None:
+    part = name_part(destination)
     is_length_proven = _fetch(url, part, num_bytes)
     if not is_length_proven and md5 is None and num_bytes is None:
         part.unlink()
         raise DownloadError(f"{url}: the server does not say how long the file is, so a cut one could not be told")
-    if problem := _find_problem(part, md5, num_bytes):
+    if problem := find_problem(part, md5, num_bytes):
         part.unlink()
         raise DownloadError(
             f"{url}: {problem}; the file was removed. Run this again; if it happens twice, the original has changed"
         )
-    with _writing(destination):
+    with writing(destination):
         part.replace(destination)
 
 
+def name_part(destination: Path) -> Path:
+    """Where the bytes of a file are collected until it is whole."""
+    return destination.with_name(f"{destination.name}.part")
+
+
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Let what fails inside be an error that names a path.
+
+    Raises:
+        OutputError: in place of an `OSError`.
+    """
     try:
         yield
     except OSError as error:
@@ -86,15 +110,46 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _find_problem(path: Path, md5: str | None, num_bytes: int | None) -> str | None:
+def require_free_space(folder: Path, num_bytes: int, purpose: str) -> None:
+    """Find out before long work whether the disk has room for its result.
+
+    Args:
+        folder: where the result is to lie; need not exist yet.
+        num_bytes: what it takes (bytes).
+        purpose: what it is for, as the beginning of the message: "the archive".
+
+    Raises:
+        OutputError: less is free.
+    """
+    existing = Path(folder).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    num_free_bytes = shutil.disk_usage(existing).free
+    if num_free_bytes < num_bytes:
+        raise OutputError(
+            f"{purpose} needs {describe_bytes(num_bytes)}, but only {describe_bytes(num_free_bytes)} are free on the "
+            f"disk of {folder}; free {describe_bytes(num_bytes - num_free_bytes)} there, or choose another folder"
+        )
+
+
+def describe_bytes(num_bytes: int) -> str:
+    """A size for a reader: 6387309499 is "6.39 GB"."""
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 10**9 else f"{num_bytes / 1e6:.2f} MB"
+
+
+def find_problem(path: Path, md5: str | None, num_bytes: int | None) -> str | None:
+    """What tells that a file is not the one it should be: length or checksum; None where nothing does."""
     if num_bytes is not None and _measure_bytes(path) != num_bytes:
         return f"it has {_measure_bytes(path)} bytes instead of {num_bytes}"
     if md5 is None:
         return None
     digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
+    size, name = _measure_bytes(path), path.name.removesuffix(".part")
+    bar = tqdm(desc=f"checking {name}", total=size, unit="B", unit_scale=True, leave=False, disable=None)
+    with bar, open(path, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
+            bar.update(len(chunk))
     if digest.hexdigest() != md5.lower():
         return f"its md5 is {digest.hexdigest()} instead of {md5.lower()}"
     return None
@@ -141,7 +196,9 @@ def _fetch_rest(url: str, part: Path, num_bytes: int | None) -> bool:
         if response.status != 206:  # the server does not know Range and sends everything
             start = 0
         total_bytes = _read_total_bytes(response.status, response.headers, start)
-        _append(response, part, start, total_bytes or num_bytes)
+        if num_bytes is not None and total_bytes not in (None, num_bytes):
+            raise DownloadError(f"{url}: the server has {total_bytes} bytes instead of {num_bytes}: another file")
+        _append(response, part, start, num_bytes or total_bytes)
     if total_bytes is not None and _measure_bytes(part) < total_bytes:
         raise _PassingError(f"the connection was cut after {_measure_bytes(part)} of {total_bytes} bytes")
     return _measure_bytes(part) == total_bytes
@@ -182,77 +239,15 @@ def _read_total_bytes(status: int, headers: Message, start: int) -> int | None:
 
 
 def _append(response: http.client.HTTPResponse, part: Path, start: int, total_bytes: int | None) -> None:
+    require_free_space(part.parent, (total_bytes or 0) - _measure_bytes(part), f"the rest of {part.stem}")
     bar = tqdm(desc=part.stem, initial=start, total=total_bytes, unit="B", unit_scale=True, disable=None)
-    with bar, _writing(part), open(part, "ab" if start else "wb") as file:
+    with bar, writing(part), open(part, "ab" if start else "wb") as file:
         while True:
             try:
-                chunk = response.read(CHUNK_BYTES)
+                chunk = response.read1(CHUNK_BYTES)  # what has come: a slow server's bytes are kept when it stalls
             except (OSError, http.client.HTTPException) as error:
                 raise _PassingError(f"the connection was cut ({error})") from error
             if not chunk:
                 return
             file.write(chunk)
             bar.update(len(chunk))
-
-
-def extract(archive: Path, folder: Path) -> None:
-    """Unpack a gzipped tar archive into a new folder, which appears only when everything is in it.
-
-    A `folder` that is there and not empty is taken as unpacked, for only a finished call makes one. What an
-    interrupted call left is thrown away. Only files and folders are unpacked, with plain permissions.
-
-    Args:
-        archive: a `.tar.gz` file.
-        folder: the folder to make.
-
-    Raises:
-        DownloadError: the archive is missing or damaged, or holds a path that leads out of the folder, a link or a
-            device. Nothing is unpacked then.
-        OutputError: the folder cannot be written.
-    """
-    archive, folder = Path(archive), Path(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        return
-    partial = folder.with_name(f".partial-{folder.name}")
-    try:
-        with _writing(folder):
-            if partial.exists():
-                shutil.rmtree(partial)
-            partial.mkdir(parents=True)
-            _extract_members(archive, partial)
-            partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _extract_members(archive: Path, folder: Path) -> None:
-    if not archive.is_file():
-        raise DownloadError(f"there is no archive {archive}; download it again")
-    bar = tqdm(desc=f"unpacking {archive.name}", total=_measure_bytes(archive), unit="B", unit_scale=True, disable=None)
-    with open(archive, "rb") as file, bar:
-        try:
-            with gzip.open(file) as unzipped, tarfile.open(fileobj=unzipped, mode="r:") as tar:
-                for member in tar:
-                    _extract_member(tar, member, folder, archive)
-                    bar.update(file.tell() - bar.n)
-                while unzipped.read(CHUNK_BYTES):  # the gzip checksum stands at the very end
-                    pass
-        except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
-            raise DownloadError(
-                f"{archive} is damaged or no .tar.gz file ({error}); delete it and download it again"
-            ) from error
-
-
-def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, archive: Path) -> None:
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts:
-        raise DownloadError(f"{archive} holds {member.name!r}, which leads out of the folder; it was not unpacked")
-    if member.isdir():
-        (folder / path).mkdir(parents=True, exist_ok=True)
-        return
-    content = tar.extractfile(member) if member.isreg() else None
-    if content is None:
-        raise DownloadError(f"{archive} holds {member.name!r}, which is a link or a device; it was not unpacked")
-    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    with content, open(folder / path, "wb") as file:
-        shutil.copyfileobj(content, file, CHUNK_BYTES)

@@ -15,7 +15,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.io import measure_duration_seconds
-from mindaudio_ds2.corpus.download import download, extract
+from mindaudio_ds2.corpus.archive import extract
+from mindaudio_ds2.corpus.download import download
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 from mindaudio_ds2.errors import AudioError, ManifestError, exit_on_error
 from mindaudio_ds2.files import write_atomically

@@ -1,8 +1,7 @@
-import gzip
+import contextlib
 import hashlib
-import io
 import re
-import tarfile
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mindaudio_ds2.corpus import download as download_module
-from mindaudio_ds2.corpus.download import DownloadError, download, extract
+from mindaudio_ds2.corpus.download import DownloadError, download, require_free_space
 from mindaudio_ds2.errors import OutputError
 
 CONTENT = bytes(range(256)) * 3000
@@ -81,6 +80,34 @@ def send(handler: Handler, start: int, content: bytes) -> None:
     handler.wfile.write(content)
 
 
+def stalled_after(num_bytes: int, released: threading.Event) -> Callable[[Handler, int], None]:
+    """Sends a beginning and then nothing, with the connection open, until the test lets it go."""
+
+    def step(handler: Handler, start: int) -> None:
+        send(handler, start, CONTENT[start : start + num_bytes])
+        handler.wfile.flush()
+        released.wait(20)
+
+    return step
+
+
+def in_small_pieces(handler: Handler, start: int) -> None:
+    """A slow server: all of it, in pieces that each come for themselves."""
+    send(handler, start, b"")
+    for place in range(start, len(CONTENT), 50_000):
+        handler.wfile.write(CONTENT[place : place + 50_000])
+        handler.wfile.flush()
+
+
+def login_page(handler: Handler, start: int) -> None:
+    """What a hotel's network sends in place of any file."""
+    page = b"<html>log in first</html>"
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(page)))
+    handler.end_headers()
+    handler.wfile.write(page)
+
+
 class Server:
     """A server on the loopback that plays a script."""
 
@@ -95,14 +122,26 @@ class Server:
         return self.url
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@contextlib.contextmanager
+def serve() -> Iterator[Server]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield Server(httpd)
         httpd.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve() as one:
+        yield one
+
+
+@pytest.fixture
+def mirror() -> Iterator[Server]:
+    with serve() as another:
+        yield another
 
 
 @pytest.fixture(autouse=True)
@@ -245,120 +284,134 @@ def test_a_file_that_is_there_is_checked_and_not_fetched(server: Server, tmp_pat
         download(server.play(whole), tmp_path / "a", None, num_bytes=len(CONTENT))
 
 
+@pytest.mark.parametrize("num_bytes", [0, 1, 65_536, len(CONTENT) // 2, len(CONTENT) - 1])
+def test_a_cut_at_any_point_is_mended(server: Server, tmp_path: Path, num_bytes: int) -> None:
+    download(server.play(cut_after(num_bytes), whole), tmp_path / "a", MD5, num_bytes=len(CONTENT))
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={num_bytes}-" if num_bytes else None]
+
+
+def test_what_a_stalled_server_sent_is_kept(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    monkeypatch.setattr(download_module, "TIMEOUT_SECONDS", 0.2)
+    released = threading.Event()
+    download(server.play(stalled_after(1234, released), whole), tmp_path / "a", MD5)
+    released.set()
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=1234-"]
+
+
+def test_a_slow_server_is_waited_for(server: Server, tmp_path: Path, pauses: list[float]) -> None:
+    download(server.play(in_small_pieces), tmp_path / "a", MD5)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert not pauses
+
+
+def test_a_login_page_does_not_touch_what_was_fetched(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.part").write_bytes(CONTENT[:1000])
+    with pytest.raises(DownloadError, match="25 bytes instead of 768000: another file"):
+        download(server.play(login_page), tmp_path / "a", MD5, num_bytes=len(CONTENT))
+    assert (tmp_path / "a.part").read_bytes() == CONTENT[:1000]
+    download(server.play(whole), tmp_path / "a", MD5, num_bytes=len(CONTENT))
+    assert server.ranges == ["bytes=1000-", "bytes=1000-"]
+
+
+@pytest.mark.parametrize("step", [status(404), status(503), login_page], ids=["404", "503", "login page"])
+def test_the_next_address_is_tried_where_one_is_of_no_use(
+    server: Server, mirror: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], step: Callable[..., None]
+) -> None:
+    urls = [server.play(step), mirror.play(whole)]
+    download(urls, tmp_path / "a", MD5, num_bytes=len(CONTENT))
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert f"going on with {urls[1]}" in capsys.readouterr().err
+
+
+def test_a_mirror_goes_on_where_the_first_address_stopped(server: Server, mirror: Server, tmp_path: Path) -> None:
+    download([server.play(cut_after(1000), status(404)), mirror.play(whole)], tmp_path / "a", MD5)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert mirror.ranges == ["bytes=1000-"]
+
+
+def test_a_mirror_is_tried_where_the_first_address_sends_another_file(
+    server: Server, mirror: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.part").write_bytes(b"x" * 1000)  # so that what the first sends does not fit
+    download([server.play(whole), mirror.play(whole)], tmp_path / "a", MD5)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert mirror.ranges == [None]
+
+
+def test_an_address_without_a_server_is_passed_over(server: Server, tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        port = httpd.server_address[1]
+    download([f"http://127.0.0.1:{port}/a", server.play(whole)], tmp_path / "a", MD5)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+def test_if_no_address_is_of_use_all_reasons_are_given(server: Server, mirror: Server, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError) as caught:
+        download([server.play(status(404)), mirror.play(status(403))], tmp_path / "a", MD5)
+    assert f"{server.url}: the server answered 404" in f"{caught.value}"
+    assert f"{mirror.url}: the server answered 403" in f"{caught.value}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def set_free_bytes(monkeypatch: pytest.MonkeyPatch, num_bytes: int) -> None:
+    usage = shutil.disk_usage(Path.cwd())._replace(free=num_bytes)
+    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda path: usage)
+
+
+def test_a_disk_without_room_is_found_before_the_first_byte(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_free_bytes(monkeypatch, len(CONTENT) - 1)
+    with pytest.raises(OutputError, match=r"needs 0\.77 MB, but only 0\.77 MB are free") as caught:
+        download(server.play(whole), tmp_path / "a", MD5)
+    assert f"{tmp_path}" in f"{caught.value}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_rest_of_a_file_needs_room(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.part").write_bytes(CONTENT[:-1000])
+    set_free_bytes(monkeypatch, 999)
+    with pytest.raises(OutputError, match="free"):
+        download(server.play(whole), tmp_path / "a", MD5)
+    set_free_bytes(monkeypatch, 1000)
+    download(server.play(whole), tmp_path / "a", MD5)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+def test_a_full_disk_is_not_a_reason_to_try_a_mirror(
+    server: Server, mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_free_bytes(monkeypatch, 0)
+    with pytest.raises(OutputError):
+        download([server.play(whole), mirror.play(whole)], tmp_path / "a", MD5)
+    assert mirror.ranges == []
+
+
+FULL_DEVICE = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL_DEVICE.exists(), reason="only Linux has a device that is always full")
+def test_a_disk_that_fills_up_meanwhile_is_an_output_error(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.part").symlink_to(FULL_DEVICE)
+    with pytest.raises(OutputError, match="No space left on device"):
+        download(server.play(whole), tmp_path / "a", MD5)
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "a.part").unlink()
+    download(server.play(whole), tmp_path / "a", MD5)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+def test_room_is_looked_for_where_the_folder_will_be(tmp_path: Path) -> None:
+    require_free_space(tmp_path / "not" / "yet" / "there", 1, "a test")
+    with pytest.raises(OutputError, match=r"a test needs 1000000\d*\.\d\d GB.*yet; free .* there"):
+        require_free_space(tmp_path / "not" / "yet", 10**24, "a test")
+
+
 def test_a_folder_that_cannot_be_made_is_an_output_error(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="choose another folder"):
         download(server.play(whole), tmp_path / "file" / "a", MD5)
-
-
-def make_archive(path: Path, members: list[tarfile.TarInfo]) -> Path:
-    """Every regular member holds its own name, 1000 times."""
-    with tarfile.open(path, "w:gz") as tar:
-        for member in members:
-            content = member.name.encode() * 1000 if member.isreg() else b""
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-def make_member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.type, member.linkname = kind, target
-    return member
-
-
-def list_files(folder: Path) -> list[str]:
-    return sorted(f"{path.relative_to(folder)}" for path in folder.rglob("*"))
-
-
-def test_an_archive_is_unpacked_with_its_folders(tmp_path: Path) -> None:
-    members = [make_member("an4", tarfile.DIRTYPE), make_member("an4/wav/a.sph"), make_member("./an4/etc/b")]
-    members[1].mode = 0o4777
-    extract(make_archive(tmp_path / "a.tar.gz", members), tmp_path / "out" / "original")
-    folder = tmp_path / "out" / "original"
-    assert list_files(folder) == ["an4", "an4/etc", "an4/etc/b", "an4/wav", "an4/wav/a.sph"]
-    assert (folder / "an4/wav/a.sph").read_bytes() == b"an4/wav/a.sph" * 1000
-    assert (folder / "an4/wav/a.sph").stat().st_mode & 0o7111 == 0
-    assert list(folder.parent.iterdir()) == [folder]
-
-
-@pytest.mark.parametrize(
-    "member",
-    [
-        make_member("../outside"),
-        make_member("an4/../../outside"),
-        make_member("/tmp/outside"),
-        make_member("link", tarfile.SYMTYPE, "/etc/hostname"),
-        make_member("link", tarfile.SYMTYPE, "inside"),
-        make_member("link", tarfile.LNKTYPE, "inside"),
-        make_member("pipe", tarfile.FIFOTYPE),
-        make_member("disk", tarfile.BLKTYPE),
-    ],
-    ids=lambda member: f"{member.name} {member.type!r} {member.linkname}",
-)
-def test_a_hostile_member_is_refused_by_name(tmp_path: Path, member: tarfile.TarInfo) -> None:
-    archive = make_archive(tmp_path / "a.tar.gz", [make_member("inside"), member, make_member("link/x")])
-    with pytest.raises(DownloadError, match=re.escape(repr(member.name))):
-        extract(archive, tmp_path / "deep" / "folder")
-    assert list_files(tmp_path) == ["a.tar.gz", "deep"]
-
-
-def test_what_an_interrupted_extraction_left_is_redone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = make_archive(tmp_path / "a.tar.gz", [make_member("x"), make_member("y")])
-    with monkeypatch.context() as patch:  # as kill -9: nothing is tidied up
-        patch.setattr(download_module.shutil, "rmtree", lambda path, ignore_errors: None)
-        patch.setattr(download_module.shutil, "copyfileobj", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            extract(archive, tmp_path / "folder")
-    leftovers = tmp_path / ".partial-folder"
-    assert leftovers.is_dir()
-    (leftovers / "stale").write_text("from another archive")
-    assert not (tmp_path / "folder").exists()
-    extract(archive, tmp_path / "folder")
-    assert list_files(tmp_path) == ["a.tar.gz", "folder", "folder/x", "folder/y"]
-
-
-def test_an_unpacked_folder_is_not_unpacked_again(tmp_path: Path) -> None:
-    archive = make_archive(tmp_path / "a.tar.gz", [make_member("x")])
-    extract(archive, tmp_path / "folder")
-    archive.unlink()
-    extract(archive, tmp_path / "folder")
-    assert list_files(tmp_path / "folder") == ["x"]
-
-
-def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    extract(make_archive(tmp_path / "a.tar.gz", [make_member("x")]), tmp_path / "folder")
-    assert list_files(tmp_path / "folder") == ["x"]
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
-def test_a_truncated_archive_leaves_nothing(tmp_path: Path, share: float) -> None:
-    archive = make_archive(tmp_path / "a.tar.gz", [make_member(f"member-{number}") for number in range(50)])
-    content = archive.read_bytes()
-    archive.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(DownloadError, match=r"a\.tar\.gz is damaged"):
-        extract(archive, tmp_path / "folder")
-    assert list_files(tmp_path) == ["a.tar.gz"]
-
-
-def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
-    archive = make_archive(tmp_path / "a.tar.gz", [make_member("x")])
-    flipped = bytearray(gzip.compress(gzip.decompress(archive.read_bytes()), compresslevel=0))  # stored as it is
-    flipped[700] ^= 1
-    archive.write_bytes(flipped)
-    with pytest.raises(DownloadError, match="CRC check failed"):
-        extract(archive, tmp_path / "folder")
-    assert list_files(tmp_path) == ["a.tar.gz"]
-
-
-def test_a_web_page_in_place_of_an_archive_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.tar.gz").write_text("<html>log in first</html>")
-    with pytest.raises(DownloadError, match="damaged or no .tar.gz file"):
-        extract(tmp_path / "a.tar.gz", tmp_path / "folder")
-
-
-def test_a_missing_archive_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match=r"none\.tar\.gz"):
-        extract(tmp_path / "none.tar.gz", tmp_path / "folder")
-    assert list_files(tmp_path) == []

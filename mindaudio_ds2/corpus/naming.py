@@ -1,0 +1,42 @@
+"""Names for files that have none but their paths."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def name_uniquely(paths: Sequence[Path]) -> list[str]:
+    """Names of files that differ from each other: their stems, with as many of their folders as that needs.
+
+    `a/1.wav, b/1.wav, b/2.wav` are named `a/1, b/1, 2`. A file that stands there again gets a number: `2`, `2-2`.
+
+    Args:
+        paths: of the files.
+
+    Returns:
+        A name for each path, in the same order.
+    """
+    stems = [path.with_suffix("") if path.name else path for path in paths]
+    num_parts = [1] * len(paths)
+    names = [stem.name for stem in stems]
+    while groups := [group for group in _group(names) if len({stems[i] for i in group}) > 1]:
+        for i in (i for group in groups for i in group):
+            num_parts[i] = min(num_parts[i] + 1, len(stems[i].parts))
+            names[i] = "/".join(stems[i].parts[-num_parts[i] :])
+    taken = set(names)
+    for group in _group(names):
+        number = 1
+        for i in group[1:]:
+            while names[i] in taken:
+                number += 1
+                names[i] = f"{names[group[0]]}-{number}"
+            taken.add(names[i])
+    return names
+
+
+def _group(names: list[str]) -> list[list[int]]:
+    """Places of the names that stand there more than once."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, name in enumerate(names):
+        places[name].append(place)
+    return [group for group in places.values() if len(group) > 1]
