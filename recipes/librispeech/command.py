@@ -12,6 +12,7 @@ from mindaudio_ds2.corpus.manifest import write_manifest
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.corpus.selection import split_by_speaker, take_hours, within_durations
 from mindaudio_ds2.errors import ConfigError, ManifestError, exit_on_error
+from mindaudio_ds2.files import require_writable
 from recipes.librispeech.originals import obtain
 from recipes.librispeech.parts import Part, describe, digest_parts, measure, read_parts, read_stamp, write_stamp
 from recipes.librispeech.subsets import BASE_URLS, SIZES, SUBSETS
@@ -77,6 +78,7 @@ def prepare(choices: Choices) -> None:
     if table:
         print(f"{output} holds these manifests already\n{table}")
         return
+    require_writable(output / REPORT_NAME)
     measure(parts, choices.workers, problems)
     _report(problems, parts, output, choices)
     parts = _select(parts, choices)

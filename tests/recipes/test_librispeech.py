@@ -270,6 +270,15 @@ def test_an_id_in_two_subsets_stays_where_it_is_scored(
     assert re.search(r"train.jsonl +12 .* 2 problems", out)
 
 
+def test_an_output_that_cannot_be_written_is_found_before_the_audio_is_measured(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recipes.librispeech.parts.measure_durations", lambda *_: pytest.fail("measured"))
+    (tmp_path / "file").write_text("in the way")
+    assert run_main("mini", "--source", source, *NAMES, "--output", tmp_path / "file") == 2
+    assert f"cannot write {tmp_path}/file/problems.txt" in capsys.readouterr().err
+
+
 def test_speakers_that_are_heard_on_both_sides_are_warned_of(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
