@@ -11,6 +11,9 @@ from tests.tiny_corpus import configure, corpus, finished_run, learned_run, run_
 settings.register_profile("mindaudio_ds2", deadline=None, derandomize=True)
 settings.load_profile("mindaudio_ds2")
 
+# Networks with and without native kernels live in one process here; programs that tests start must give the same bits.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -198,10 +198,10 @@ def train_here(config: Config, resume: bool = False, pre_trained_model_path: str
     """Start as train.py does, and train in this process; returns the `Progress`."""
     from mindaudio_ds2 import runtime
 
-    runtime.start(config.device_target, config.seed)
+    kernels = runtime.start(config.device_target, config.seed, config.ops.native)
     from mindaudio_ds2.training.trainer import train
 
-    return train(config, resume, pre_trained_model_path)
+    return train(config, resume, pre_trained_model_path, kernels)
 
 
 def read_metrics(run_dir: Path, kind: str) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ def load_features(
         cache_dir: folder that keeps features between epochs and runs; None keeps nothing. A changed audio file (size
             or time of change) or config gets an entry of its own. A damaged entry is reported in the log and replaced.
         change_waveform: what is done to the recording first. Such features are neither taken from the cache nor kept
-            in it, because the next epoch wants others; reading and computing takes about 2 ms of a core for a second
+            in it, because the next epoch wants others; reading and computing takes 1 to 2 ms of a core for a second
             of audio.
 
     Returns:

@@ -12,8 +12,9 @@ tree, subsets.py is the list of OpenSLR's subsets.
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which is not installed
-    from recipes.librispeech.command import main
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which is not installed
 
+from recipes.librispeech.command import main
+
+if __name__ == "__main__":
     main()

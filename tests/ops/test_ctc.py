@@ -148,6 +148,17 @@ def test_probabilities_too_small_for_a_float_still_give_the_loss(
     expect_same(losses[0], gradients[:, 0], (loss, gradient))
 
 
+@pytest.mark.parametrize("certainty", [5.0, 12.0, 30.0])
+def test_a_network_that_is_certain_of_blanks_gets_its_loss(certainty: float, library: NativeLibrary) -> None:
+    """So are all networks after their first steps."""
+    generator = np.random.default_rng(2)
+    logits = generator.standard_normal((90, 1, 29)).astype(np.float32)
+    logits[:, :, 0] += certainty
+    labels = [int(label) for label in generator.integers(1, 29, 40)]
+    losses, gradients = compute(library, logits, [labels], [90])
+    expect_same(losses[0], gradients[:, 0], sum_over_states(logits[:, 0], labels, 0))
+
+
 @pytest.mark.parametrize(
     ("labels", "frames"),
     [([1, 2, 3], 2), ([1, 1], 2), ([1], 0), ([4], 5), ([-1], 5), ([0], 5)],

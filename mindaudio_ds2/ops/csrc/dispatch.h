@@ -2,6 +2,7 @@
 #pragma once
 
 #include "convolution_arguments.h"
+#include "ctc_arguments.h"
 #include "norm_arguments.h"
 #include "recurrent_arguments.h"
 
@@ -12,6 +13,7 @@ struct Kernels {
     RecurrentKernels recurrent;
     NormKernels norm;
     ConvKernels convolution;
+    RunCtc ctc;
 };
 
 const Kernels& kernels();

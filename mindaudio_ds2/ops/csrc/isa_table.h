@@ -4,6 +4,7 @@
 // linker keeps one copy of it for all units, which could be that of an instruction set that the processor lacks.
 #include "dispatch.h"
 #include "convolution.h"
+#include "ctc.h"
 #include "norm.h"
 #include "recurrent.h"
 
@@ -17,6 +18,7 @@ extern const Kernels kKernels = {
     {run_forward<Lstm>, run_forward<Gru>, run_backward<Lstm>, run_backward<Gru>},
     {run_norm_forward, run_norm_backward, run_norm_scale},
     {run_conv_forward, run_conv_input_gradient, run_conv_weight_gradient},
+    run_ctc,
 };
 
 }  // namespace ds2::ISA
