@@ -76,7 +76,7 @@ class MaskedConv(nn.Cell):
         if self.native_conv is not None:
             x = self.native_conv(x, self.conv.weight)
             if self.conv.has_bias:
-                x = x + self.conv.bias
+                x = x + self.conv.bias.reshape((1, 1, 1, -1))  # without it MindSpore 2.10 fails on open shapes
             mask, num_valid = lengths, lengths  # the native batch norm needs neither
         else:
             x = self.conv(x)

@@ -107,15 +107,19 @@ def test_the_reference_has_the_right_slope() -> None:
         assert values[0] - values[1] == pytest.approx(gradient[place], rel=1e-9)
 
 
-def test_results_do_not_depend_on_chance(library: NativeLibrary) -> None:
+def test_results_do_not_depend_on_the_number_of_threads(library: NativeLibrary) -> None:
     r = Reference(CASES[2])
     calls = [
         ("ConvInputGradient", [r.dy, r.w, r.x, r.stride], r.x.shape),
         ("ConvWeightGradient", [r.dy, r.x, r.w, r.stride], r.w.shape),
     ]
     for name, inputs, shape in calls:
-        first, second = (library.call(name, inputs, [shape])[0] for _ in range(2))
-        np.testing.assert_array_equal(first, second)
+        results = []
+        for num_threads in (1, 2, 3):
+            with library.use(num_threads=num_threads):
+                results.append(library.call(name, inputs, [shape])[0])
+        np.testing.assert_array_equal(results[0], results[1])
+        np.testing.assert_array_equal(results[0], results[2])
 
 
 def test_wrong_shapes_are_refused(library: NativeLibrary) -> None:

@@ -42,10 +42,11 @@ int run_conv(ConvArguments a, RunConv run) noexcept {
     a.num_line = Scratch::rounded(a.num_line);
     a.num_packed = Scratch::rounded(a.num_packed);
     try {
-        const int64_t num_packs = is_weight_gradient ? a.num_threads : 1;
-        Scratch scratch(num_packs * a.num_packed + a.num_threads * a.num_line);
+        const int64_t num_packs = is_weight_gradient ? kConvParts : 1;
+        const int64_t num_lines = is_weight_gradient ? kConvParts : a.num_threads;
+        Scratch scratch(num_packs * a.num_packed + num_lines * a.num_line);
         a.packed = scratch.take(num_packs * a.num_packed);
-        a.lines = scratch.take(a.num_threads * a.num_line);
+        a.lines = scratch.take(num_lines * a.num_line);
         run(a);
         return 0;
     } catch (const std::bad_alloc&) {

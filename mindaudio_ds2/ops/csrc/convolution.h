@@ -205,7 +205,7 @@ inline void add_outer_tile(const float* in, int64_t in_stride, const float* dy, 
     }
 }
 
-// One thread's share of the utterances' lines. sums: [panel of Co][KF][taps KT * Ci, rounded up][kPanel].
+// One part of the utterances' lines. sums: [panel of Co][KF][taps KT * Ci, rounded up][kPanel].
 inline void add_weight_gradient(const ConvArguments& a, int64_t begin, int64_t end, float* sums, float* scratch) {
     const ConvSizes& s = a.sizes;
     const int64_t num_k = s.KT * s.Ci, rounded = ceil_divide(num_k, kTileFrames) * kTileFrames;
@@ -247,10 +247,10 @@ inline void run_conv_weight_gradient(const ConvArguments& a) {
     const ConvSizes& s = a.sizes;
     const int64_t num_lines = s.B * s.F, rounded = ceil_divide(s.KT * s.Ci, kTileFrames) * kTileFrames;
 #pragma omp parallel for schedule(static) num_threads(a.num_threads)
-    for (int64_t part = 0; part < a.num_threads; ++part) {
+    for (int64_t part = 0; part < kConvParts; ++part) {
         float* sums = a.packed + part * a.num_packed;
         set_zero(sums, a.num_packed);
-        add_weight_gradient(a, num_lines * part / a.num_threads, num_lines * (part + 1) / a.num_threads, sums,
+        add_weight_gradient(a, num_lines * part / kConvParts, num_lines * (part + 1) / kConvParts, sums,
                             a.lines + part * a.num_line);
     }
     for (int64_t co = 0; co < s.Co; ++co) {
@@ -259,7 +259,7 @@ inline void run_conv_weight_gradient(const ConvArguments& a) {
                 const int64_t kf = i / s.KT, kt = i % s.KT;
                 const int64_t at = ((co / kPanel * s.KF + kf) * rounded + kt * s.Ci + ci) * kPanel + co % kPanel;
                 float sum = 0;
-                for (int part = 0; part < a.num_threads; ++part) sum += a.packed[part * a.num_packed + at];
+                for (int64_t part = 0; part < kConvParts; ++part) sum += a.packed[part * a.num_packed + at];
                 a.result[(co * s.Ci + ci) * s.KF * s.KT + i] = sum;
             }
         }

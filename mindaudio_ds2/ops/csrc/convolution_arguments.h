@@ -20,13 +20,14 @@ struct ConvArguments {
     const float* weights;  // null in the weight gradient
     const float* dy;       // null forward
     float* result;         // y, dx or dw
-    float* packed;         // scratch: num_packed of it; the weight gradient needs as much for each thread
-    float* lines;          // scratch: num_line for each thread
+    float* packed;         // scratch: num_packed of it; the weight gradient needs as much for each part
+    float* lines;          // scratch: num_line for each thread, in the weight gradient for each part
     int64_t num_packed, num_line;
     int num_threads;
 };
 
 constexpr int64_t kMaxConvPanel = 32;  // channels computed side by side, of any instruction set
+constexpr int64_t kConvParts = 8;      // into which a batch is cut for the weight gradient, whatever the threads
 constexpr int64_t kMaxConvRows = 12;   // frames, or taps, of a register tile
 
 using RunConv = void (*)(const ConvArguments&);
