@@ -27,9 +27,7 @@ def add_options(parser: Any) -> None:
 def main() -> None:
     """Parse the command line, prepare the device, score, show."""
     config, options = parse_command_line(__doc__, sys.argv[1:], add_options, None)
-    kernels = (
-        runtime.start(config.device_target, 0, config.ops.native) if config else runtime.start("CPU", 0, "auto")
-    )
+    kernels = runtime.start(config.device_target, 0, config.ops.native) if config else runtime.start("CPU", 0, "auto")
     from mindaudio_ds2.evaluate import evaluate_checkpoint, show
 
     evaluation, path = evaluate_checkpoint(

@@ -1,0 +1,96 @@
+"""What is measured: the same random batches for every contender. Imports neither MindSpore nor PyTorch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mindaudio_ds2.batching.collate import Batch, collate
+from mindaudio_ds2.batching.plan import plan_epoch
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.corpus.manifest import read_manifest
+from mindaudio_ds2.errors import DeepSpeechError
+from mindaudio_ds2.text.alphabet import Alphabet
+
+Task = Literal["train", "inference"]
+
+CHARACTERS_PER_SECOND = 14  # of read English; LibriSpeech has 14 to 15
+
+
+class ContenderError(DeepSpeechError):
+    """A contender cannot take part. Says why; the others go on."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that all contenders do.
+
+    Attributes:
+        task: "train": whole steps with loss, gradients and update; "inference": from features to log-probabilities.
+        num_utterances: in each batch; not used with a manifest.
+        seconds: length of each utterance; not used with a manifest.
+        manifest: durations are those of this manifest's utterances, in batches as training plans them; or None.
+        num_steps: timed steps of each contender in each round.
+    """
+
+    task: Task
+    num_utterances: int
+    seconds: float
+    manifest: str | None
+    num_steps: int
+
+    @property
+    def name(self) -> str:
+        """How the case is called in the tables; cases of the same name do the same."""
+        if self.manifest is None:
+            return f"{self.task}, {self.num_utterances} x {self.seconds:g} s"
+        return f"{self.task}, durations of {'/'.join(self.manifest.split('/')[-2:])}"
+
+
+@dataclass(frozen=True, eq=False)
+class TimedBatch:
+    """A batch and the audio in it.
+
+    Attributes:
+        arrays: features, labels and their lengths.
+        audio_seconds: duration of its utterances, without padding.
+    """
+
+    arrays: Batch
+    audio_seconds: float
+
+
+def make_batches(config: Config, case: Case) -> list[TimedBatch]:
+    """The batches of a case, always the same for the same configuration: features of noise, labels at random.
+
+    Returns:
+        One batch, which every step takes; with a manifest `num_steps` of the batches that training plans for it.
+
+    Raises:
+        ManifestError: the manifest cannot be read.
+        ContenderError: it has no utterance that training would take.
+    """
+    generator = np.random.default_rng(config.seed)
+    if case.manifest is None:
+        return [_make_batch(config, [case.seconds] * case.num_utterances, generator)]
+    low, high = config.data.min_duration_seconds, config.data.max_duration_seconds
+    durations = [utterance.duration_seconds for utterance in read_manifest(case.manifest)]
+    kept = [duration for duration in durations if low <= duration <= high]
+    if not kept:
+        raise ContenderError(f"{case.manifest}: no utterance lasts {low} to {high} s; choose another manifest")
+    plan = plan_epoch(kept, config.batching, epoch=1, seed=config.seed, num_frames=config.features.num_frames)
+    chosen = plan.batches[: case.num_steps]  # the plan has shuffled them
+    return [_make_batch(config, [kept[index] for index in batch.indices], generator) for batch in chosen]
+
+
+def _make_batch(config: Config, durations: list[float], generator: np.random.Generator) -> TimedBatch:
+    alphabet = Alphabet(config.text)
+    ids = np.array([i for i in range(alphabet.size) if i != alphabet.blank_id], dtype=np.int32)
+    examples = []
+    for index, duration in enumerate(durations):
+        num_frames = config.features.num_frames(duration)
+        most = config.model.num_output_frames(num_frames) // 2  # can be aligned even if every label repeats the last
+        num_labels = max(1, min(round(duration * CHARACTERS_PER_SECOND), most))
+        features = generator.standard_normal((num_frames, config.features.num_bins), dtype=np.float32)
+        examples.append((index, features, generator.choice(ids, num_labels)))
+    return TimedBatch(collate(examples, alphabet.blank_id), sum(durations))

@@ -1,0 +1,84 @@
+"""Our own network as `train.py` and `eval.py` run it. Import it after `runtime.start`."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from mindaudio_ds2.batching.collate import Batch
+from mindaudio_ds2.checkpoint import build_network
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, feature_signature
+from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.training.loss import CTCLoss
+from mindaudio_ds2.training.optimizer import Adam
+from mindaudio_ds2.training.step import TrainStep
+from scripts.benchmarking.case import Task
+from scripts.benchmarking.contender import GEMM_SIZE
+
+LEARNING_RATE = np.float32(1e-5)  # so low that the loss stays finite on noise
+
+
+class MatrixProduct(nn.Cell):
+    """One large matrix product, of which only a corner is handed out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.product = ops.MatMul()
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, N) -> (1, 1)."""
+        return self.product(x, x)[:1, :1]
+
+
+class Multiplication:
+    """What both MindSpore contenders measure the machine with."""
+
+    def __init__(self) -> None:
+        self._product = MatrixProduct()
+        generator = np.random.default_rng(0)
+        self._matrix = Tensor(generator.standard_normal((GEMM_SIZE, GEMM_SIZE), dtype=np.float32))
+
+    def multiply(self) -> None:
+        """See `Contender`."""
+        self._product(self._matrix).asnumpy()
+
+
+class Ours(Multiplication):
+    """Our network. It has run on the CPU.
+
+    Args:
+        config: the network, and how it is trained.
+        task: "train" or "inference".
+        kernels: the library of native kernels, or None.
+    """
+
+    def __init__(self, config: Config, task: Task, kernels: Path | None) -> None:
+        super().__init__()
+        self.kernels = kernels
+        network = build_network(config, kernels)
+        self.num_parameters = count_parameters(network)
+        self.num_threads = len(os.sched_getaffinity(0))  # both MindSpore and OpenMP take all there are
+        self.compiles_each_shape = not network.takes_open_shapes
+        self.is_training = task == "train"
+        self.cell: Any
+        if self.is_training:
+            loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
+            optimizer = Adam(network.trainable_params(), config.optimizer)
+            self.cell = TrainStep(network, loss, optimizer, config.optimizer.max_gradient_norm)
+            if network.takes_open_shapes:
+                self.cell.open_shapes(config.features.num_bins)
+        else:
+            self.cell = Recognizer(network)
+            if network.takes_open_shapes:
+                self.cell.set_inputs(*feature_signature(config.features.num_bins))
+        self.cell.set_train(self.is_training)
+
+    def take(self, batch: Batch) -> float:
+        """See `Contender`."""
+        inputs = [Tensor(batch.features), Tensor(batch.feature_lengths)]
+        if self.is_training:
+            inputs += [Tensor(batch.labels), Tensor(batch.label_lengths), Tensor(LEARNING_RATE)]
+        return float(self.cell(*inputs)[0].asnumpy().sum())
