@@ -8,8 +8,73 @@ from mindaudio_ds2.training.loss import CTCLoss
 from mindaudio_ds2.training.optimizer import Adam
 
 
+class Gradients(nn.Cell):
+    """Forward, loss, backward. Changes nothing but the `next_` statistics of batch norms.
+
+    Args:
+        network: the network that is trained.
+        loss: the loss.
+        weights: what the gradient is taken of.
+    """
+
+    def __init__(self, network: DeepSpeech2, loss: CTCLoss, weights: ParameterTuple) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.value_and_grad = ops.value_and_grad(self.forward, None, weights)
+
+    def forward(self, features: Tensor, feature_lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
+        """The loss of a batch, () float32."""
+        logits, logit_lengths = self.network(features, feature_lengths)
+        return self.loss(logits, logit_lengths, labels, label_lengths)
+
+    def construct(
+        self, features: Tensor, feature_lengths: Tensor, labels: Tensor, label_lengths: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The loss in nats an utterance, () float32, and the gradient of each weight. Inputs as in `TrainStep`."""
+        loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths)
+        return loss, gradients
+
+
+class Update(nn.Cell):
+    """Norm, check, clip, update. Where anything is not finite, nothing changes.
+
+    Args:
+        network: whose running statistics take over the `next_` ones.
+        optimizer: holds the network's trainable parameters.
+        max_gradient_norm: gradients are scaled down to this L2 norm where theirs is larger.
+    """
+
+    def __init__(self, network: DeepSpeech2, optimizer: Adam, max_gradient_norm: float) -> None:
+        super().__init__()
+        self.optimizer = optimizer
+        self.max_gradient_norm = max_gradient_norm
+        norms = network.batch_norms()
+        self.running = ParameterTuple([p for norm in norms for p in (norm.moving_mean, norm.moving_variance)])
+        self.next_running = ParameterTuple([p for norm in norms for p in (norm.next_mean, norm.next_variance)])
+
+    def construct(self, loss: Tensor, gradients: tuple[Tensor, ...], learning_rate: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient's L2 norm before clipping, () float32, and whether all was finite and the step made, () bool."""
+        square = ops.zeros((), ms.float32)
+        for gradient in gradients:
+            square = square + ops.reduce_sum(ops.square(gradient.reshape((gradient.shape[0], -1))), 1).sum()
+        norm = ops.sqrt(square)
+        is_finite = ops.logical_and(ops.isfinite(loss), ops.isfinite(norm))
+        for statistic in self.next_running:  # a variance may overflow while loss and gradient stay finite
+            is_finite = ops.logical_and(is_finite, ops.isfinite(statistic.sum()))
+        if is_finite:
+            scale = self.max_gradient_norm / ops.maximum(norm, self.max_gradient_norm)
+            clipped: tuple[Tensor, ...] = ()
+            for gradient in gradients:
+                clipped = clipped + (gradient * scale,)
+            norm = ops.depend(norm, self.optimizer(clipped, learning_rate))
+            for i, statistic in enumerate(self.next_running):
+                norm = ops.depend(norm, ops.assign(self.running[i], statistic))
+        return norm, is_finite
+
+
 class TrainStep(nn.Cell):
-    """A training step, compiled once for all batch shapes.
+    """A training step as one graph, compiled once for all batch shapes.
 
     A step whose loss, gradient or batch statistics are not finite changes no weight, no running statistic and no
     optimiser state.
@@ -23,19 +88,8 @@ class TrainStep(nn.Cell):
 
     def __init__(self, network: DeepSpeech2, loss: CTCLoss, optimizer: Adam, max_gradient_norm: float) -> None:
         super().__init__()
-        self.network = network
-        self.loss = loss
-        self.optimizer = optimizer
-        self.max_gradient_norm = max_gradient_norm
-        norms = network.batch_norms()
-        self.running = ParameterTuple([p for norm in norms for p in (norm.moving_mean, norm.moving_variance)])
-        self.next_running = ParameterTuple([p for norm in norms for p in (norm.next_mean, norm.next_variance)])
-        self.value_and_grad = ops.value_and_grad(self.forward, None, optimizer.weights)
-
-    def forward(self, features: Tensor, feature_lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
-        """The loss of a batch, () float32."""
-        logits, logit_lengths = self.network(features, feature_lengths)
-        return self.loss(logits, logit_lengths, labels, label_lengths)
+        self.gradients = Gradients(network, loss, optimizer.weights)
+        self.update = Update(network, optimizer, max_gradient_norm)
 
     def construct(
         self, features: Tensor, feature_lengths: Tensor, labels: Tensor, label_lengths: Tensor, learning_rate: Tensor
@@ -53,22 +107,8 @@ class TrainStep(nn.Cell):
             The loss in nats an utterance, the L2 norm of the gradient before clipping, both () float32; and whether
             the step was finite and was made, () bool.
         """
-        loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths)
-        square = ops.zeros((), ms.float32)
-        for gradient in gradients:
-            square = square + ops.reduce_sum(ops.square(gradient.reshape((gradient.shape[0], -1))), 1).sum()
-        norm = ops.sqrt(square)
-        is_finite = ops.logical_and(ops.isfinite(loss), ops.isfinite(norm))
-        for statistic in self.next_running:  # a variance may overflow while loss and gradient stay finite
-            is_finite = ops.logical_and(is_finite, ops.isfinite(statistic.sum()))
-        if is_finite:
-            scale = self.max_gradient_norm / ops.maximum(norm, self.max_gradient_norm)
-            clipped: tuple[Tensor, ...] = ()
-            for gradient in gradients:
-                clipped = clipped + (gradient * scale,)
-            loss = ops.depend(loss, self.optimizer(clipped, learning_rate))
-            for i, statistic in enumerate(self.next_running):
-                loss = ops.depend(loss, ops.assign(self.running[i], statistic))
+        loss, gradients = self.gradients(features, feature_lengths, labels, label_lengths)
+        norm, is_finite = self.update(loss, gradients, learning_rate)
         return loss, norm, is_finite
 
     def open_shapes(self, num_bins: int) -> None:
