@@ -167,6 +167,7 @@ def combine(results: Sequence[Result], config: Config, case: Case) -> Result:
         "peak_memory_mb": max(result["peak_memory_mb"] for result in results),
         "num_parameters": results[0]["num_parameters"],
         "num_threads": results[0]["num_threads"],
+        "others_share": _combine_shares([result["others_share"] for result in results]),
     }
     if "pieces" in results[0]:
         return {**figures, "pieces": _combine_pieces([result["pieces"] for result in results])}
@@ -185,6 +186,11 @@ def combine(results: Sequence[Result], config: Config, case: Case) -> Result:
         "first_step_seconds": statistics.median(result["first_step_seconds"] for result in results),
         "step_seconds": steps,
     }
+
+
+def _combine_shares(shares: Sequence[float | None]) -> float | None:
+    known = [share for share in shares if share is not None]
+    return round(statistics.median(known), 3) if known else None
 
 
 def _combine_pieces(rounds: Sequence[dict[str, Result]]) -> dict[str, Result]:
@@ -210,7 +216,6 @@ def run(config: Config, options: Any, hparams: str) -> None:
     num_rounds = options.rounds
     started = datetime.datetime.now(datetime.timezone.utc)
     environment = _describe_environment()
-    load_average = os.getloadavg()[0]
     turns = Turns([(case, name) for case in cases for _ in range(num_rounds) for name in contenders])
     for case in cases:
         results: dict[str, list[Result]] = {name: [] for name in contenders}
@@ -227,7 +232,6 @@ def run(config: Config, options: Any, hparams: str) -> None:
                 "date": started.date().isoformat(),
                 "run": started.isoformat(timespec="seconds"),
                 **{key: environment[key] for key in ("commit", "dirty", "cpu", "mindspore_version")},
-                "load_average_before": round(load_average, 2),
                 "contender": name,
                 "case": case.name,
                 "task": case.task,

@@ -16,7 +16,7 @@ MARKERS = {
     "shapes": ("<!-- shapes: written by scripts/benchmark.py -->", "<!-- end of shapes -->"),
     "pieces": ("<!-- pieces: written by scripts/benchmark.py -->", "<!-- end of pieces -->"),
 }
-QUIET_LOAD = 0.5  # processes; above it another program was at work
+QUIET_SHARE = 0.05  # of the processors' time; where others take more, threads wait for each other far longer than that
 
 
 def keep(folder: Path, lines: Iterable[Line]) -> None:
@@ -139,8 +139,8 @@ def _ratio(line: Line, other: Line | None) -> str:
 
 
 def _note_load(line: Line) -> str:
-    load: float = line["load_average_before"]
-    return f", busy machine (load {load:.1f})" if load > QUIET_LOAD else ""
+    share: float = line.get("others_share") or 0.0  # none where it failed, or is not known
+    return f", busy machine (others took {100 * share:.0f} %)" if share > QUIET_SHARE else ""
 
 
 def make_pieces_table(lines: Sequence[Line]) -> str:

@@ -20,6 +20,7 @@ from mindaudio_ds2.files import write_text
 from mindaudio_ds2.ops.library import find_kernels
 from scripts.benchmarking.case import Case, ContenderError, TimedBatch, make_batches
 from scripts.benchmarking.contender import GEMM_SIZE, OURS_NATIVE, Contender, build_contender
+from scripts.benchmarking.others import OthersClock
 
 NUM_MULTIPLICATIONS = 8
 
@@ -81,7 +82,7 @@ def measure(job: Job) -> dict[str, Any]:
     batches = make_batches(config, job.case)
     if job.contender == OURS_NATIVE:
         find_kernels("on", "CPU")  # compiled now, should that be needed; it is done once for a machine
-    started = time.perf_counter()
+    started, others = time.perf_counter(), OthersClock()
     checkout = Path(job.checkout) if job.checkout else None
     contender = build_contender(job.contender, config, job.case.task, batches, checkout)
     if job.has_pieces:
@@ -92,6 +93,7 @@ def measure(job: Job) -> dict[str, Any]:
         figures = _measure_steps(contender, batches, job.case.num_steps, started)
     return {
         **figures,
+        "others_share": others.read_share(),
         "gemm_gflops": round(measure_gemm(contender), 1),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "num_parameters": contender.num_parameters,
