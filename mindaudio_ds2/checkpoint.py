@@ -24,7 +24,7 @@ from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
 from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 AUGMENTATION_BEFORE_3: dict[str, Any] = {
     "speed_probability": 0.0,
     "speed_range": [0.9, 1.1],
@@ -147,6 +147,8 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["ops"] = {"native": "auto"}
     if version < 3:
         config["augmentation"] = {**AUGMENTATION_BEFORE_3, **config["augmentation"]}
+    if version < 4:
+        config["model"]["rnn_dropout"] = 0.0
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

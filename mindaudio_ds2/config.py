@@ -246,6 +246,8 @@ class ModelConfig:
     """Both directions, summed; or forward only, with a lookahead convolution on top."""
     lookahead_frames: int
     """Output frames a forward-only network looks ahead, its own included; not used by bidirectional (frames)."""
+    rnn_dropout: float
+    """Share of a recurrent layer's outputs that training drops for a whole utterance; 0 for none (0 to 1)."""
     rnn_batch_norm: bool
     """Sequence-wise batch norm before each recurrent layer but the first (paper, section 3.2)."""
     head_batch_norm: bool
@@ -277,6 +279,7 @@ class ModelConfig:
             _require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "must be positive")
         momentum = self.batch_norm_momentum
         _require(0 <= momentum < 1, "model.batch_norm_momentum", momentum, "0 or more, below 1")
+        _require(0 <= self.rnn_dropout < 1, "model.rnn_dropout", self.rnn_dropout, "0 or more, below 1")
 
     @property
     def time_stride(self) -> int:

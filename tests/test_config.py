@@ -190,6 +190,8 @@ IMPOSSIBLE = [
     ("model.rnn_num_layers", 0),
     ("model.rnn_hidden_size", 0),
     ("model.lookahead_frames", 0),
+    ("model.rnn_dropout", -0.1),
+    ("model.rnn_dropout", 1.0),
     ("model.batch_norm_momentum", 1.0),
     ("model.batch_norm_momentum", -0.1),
     ("model.batch_norm_epsilon", 0.0),

@@ -95,6 +95,7 @@ YAML: dict[str, Any] = {
         "rnn_hidden_size": 12,
         "bidirectional": True,
         "lookahead_frames": 1,
+        "rnn_dropout": 0.0,
         "rnn_batch_norm": True,
         "head_batch_norm": True,
         "head_bias": False,

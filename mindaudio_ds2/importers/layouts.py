@@ -15,6 +15,7 @@ _CONVOLUTIONS: dict[str, Any] = {
     "conv_kernel_time": [11, 11],
     "conv_stride_frequency": [2, 2],
     "conv_stride_time": [2, 1],
+    "rnn_dropout": 0.0,
     "head_bias": False,
     "batch_norm_momentum": 0.9,
     "batch_norm_epsilon": 1e-5,
@@ -113,7 +114,9 @@ def find_differences(model: ModelConfig, layout: Layout) -> list[str]:
 
     A missing bias of the convolutions is no difference: zeros do the same.
     """
-    alike = {"batch_norm_momentum", "conv_bias"} if layout.model["conv_bias"] else {"batch_norm_momentum"}
+    alike = {"batch_norm_momentum", "rnn_dropout"}  # of training only
+    if layout.model["conv_bias"]:
+        alike.add("conv_bias")
     return [
         f"model.{key} is {getattr(model, key)!r}, {layout.project} has {value!r}"
         for key, value in layout.model.items()

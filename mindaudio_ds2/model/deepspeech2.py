@@ -74,12 +74,19 @@ class DeepSpeech2(nn.Cell):
         )
         self.head = nn.Dense(hidden, alphabet_size, has_bias=config.head_bias)
 
-    def construct(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def construct(self, features: Tensor, lengths: Tensor, dropout: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Recognise.
+
+        Dropout acts on what a recurrent layer hands on, never on its own recurrence, with the same mask at all frames
+        (Gal and Ghahramani 2016, arXiv:1512.05287); and after the batch norm, whose running variance would else be that
+        of a network with dropout and not that of the network without, which recognises (Li et al. 2018,
+        arXiv:1801.05134).
 
         Args:
             features: (B, T, F) float32; anything finite may stand beyond the lengths.
             lengths: (B,) int32, real frames of each utterance.
+            dropout: (N, B, H) float32 for N recurrent layers, factors of their outputs, see `draw_dropout`; None drops
+                nothing.
 
         Returns:
             Logits (S, B, V) float32, arbitrary finite values beyond the lengths; and the lengths (B,) int32 in output
@@ -96,11 +103,15 @@ class DeepSpeech2(nn.Cell):
         for i, rnn in enumerate(self.rnns):
             if self.rnn_batch_norms is not None and i > 0:
                 x = self.rnn_batch_norms[i - 1](x, lengths, mask, num_valid)
+            if dropout is not None and i > 0:
+                x = x * dropout[i - 1]
             x = rnn(x, lengths)
         if self.lookahead is not None:
             x = self.lookahead(x, mask)
         if self.head_batch_norm is not None:
             x = self.head_batch_norm(x, lengths, mask, num_valid)
+        if dropout is not None:
+            x = x * dropout[-1]
         return self.head(x), lengths
 
     def batch_norms(self) -> list[MaskedBatchNorm]:

@@ -73,7 +73,8 @@ def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
     Raises:
         CheckpointError: names the keys that differ, with both values.
     """
-    differing = _compare(old, new, lambda key: key.startswith(("features.", "text.", "model.")))
+    meaning = ("features.", "text.", "model.")
+    differing = _compare(old, new, lambda key: key.startswith(meaning) and key != "model.rnn_dropout")
     if differing:
         raise CheckpointError(
             f"{path} was trained with another {differing}; its weights mean nothing here. Give these keys the "

@@ -23,16 +23,28 @@ class Gradients(nn.Cell):
         self.loss = loss
         self.value_and_grad = ops.value_and_grad(self.forward, None, weights)
 
-    def forward(self, features: Tensor, feature_lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        feature_lengths: Tensor,
+        labels: Tensor,
+        label_lengths: Tensor,
+        dropout: Tensor | None = None,
+    ) -> Tensor:
         """The loss of a batch, () float32."""
-        logits, logit_lengths = self.network(features, feature_lengths)
+        logits, logit_lengths = self.network(features, feature_lengths, dropout)
         return self.loss(logits, logit_lengths, labels, label_lengths)
 
     def construct(
-        self, features: Tensor, feature_lengths: Tensor, labels: Tensor, label_lengths: Tensor
+        self,
+        features: Tensor,
+        feature_lengths: Tensor,
+        labels: Tensor,
+        label_lengths: Tensor,
+        dropout: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The loss in nats an utterance, () float32, and the gradient of each weight. Inputs as in `TrainStep`."""
-        loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths)
+        loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths, dropout)
         return loss, gradients
 
 
@@ -92,7 +104,13 @@ class TrainStep(nn.Cell):
         self.update = Update(network, optimizer, max_gradient_norm)
 
     def construct(
-        self, features: Tensor, feature_lengths: Tensor, labels: Tensor, label_lengths: Tensor, learning_rate: Tensor
+        self,
+        features: Tensor,
+        feature_lengths: Tensor,
+        labels: Tensor,
+        label_lengths: Tensor,
+        learning_rate: Tensor,
+        dropout: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Train on one batch.
 
@@ -102,20 +120,30 @@ class TrainStep(nn.Cell):
             labels: (B, L) int32.
             label_lengths: (B,) int32.
             learning_rate: () float32.
+            dropout: (N, B, H) float32 for N recurrent layers, see `draw_dropout`; None for a step without.
 
         Returns:
             The loss in nats an utterance, the L2 norm of the gradient before clipping, both () float32; and whether
             the step was finite and was made, () bool.
         """
-        loss, gradients = self.gradients(features, feature_lengths, labels, label_lengths)
+        loss, gradients = self.gradients(features, feature_lengths, labels, label_lengths, dropout)
         norm, is_finite = self.update(loss, gradients, learning_rate)
         return loss, norm, is_finite
 
-    def open_shapes(self, num_bins: int) -> None:
-        """Compile for any batch size, time and label length (else each new shape is compiled anew)."""
-        self.set_inputs(
+    def open_shapes(self, num_bins: int, dropout_sizes: tuple[int, int] | None = None) -> None:
+        """Compile for any batch size, time and label length (else each new shape is compiled anew).
+
+        Args:
+            num_bins: F.
+            dropout_sizes: N and H of the dropout; None for steps without.
+        """
+        signature = [
             *feature_signature(num_bins),
             Tensor(shape=[None, None], dtype=ms.int32),
             Tensor(shape=[None], dtype=ms.int32),
             Tensor(shape=[], dtype=ms.float32),
-        )
+        ]
+        if dropout_sizes:
+            num_layers, hidden_size = dropout_sizes
+            signature.append(Tensor(shape=[num_layers, None, hidden_size], dtype=ms.float32))
+        self.set_inputs(*signature)

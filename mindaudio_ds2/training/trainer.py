@@ -20,6 +20,7 @@ from mindaudio_ds2.errors import CheckpointError, TrainingError
 from mindaudio_ds2.evaluate import Evaluation, Evaluator
 from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters
 from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.training.dropout import draw_dropout
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.training.loss import CTCLoss
 from mindaudio_ds2.training.optimizer import Adam
@@ -105,7 +106,8 @@ class Trainer:
         loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
         self.step = TrainStep(self.network, loss, self.optimizer, config.optimizer.max_gradient_norm)
         if self.network.takes_open_shapes:
-            self.step.open_shapes(config.features.num_bins)
+            sizes = (config.model.rnn_num_layers, config.model.rnn_hidden_size) if config.model.rnn_dropout else None
+            self.step.open_shapes(config.features.num_bins, sizes)
         self.evaluator = Evaluator(Recognizer(self.network), dev_utterances, config)
         self.progress = Progress(fingerprint=fingerprint_of(utterances), train_hours=sum(self.durations) / 3600)
         self.clock = _Clock()
@@ -200,7 +202,12 @@ class Trainer:
         progress, training = self.progress, self.config.training
         rate = learning_rate(self.config.schedule, progress.epoch + (progress.batch + 1) / num_batches, training.epochs)
         outputs = self.step(
-            batch.features, batch.feature_lengths, batch.labels, batch.label_lengths, Tensor(rate, ms.float32)
+            batch.features,
+            batch.feature_lengths,
+            batch.labels,
+            batch.label_lengths,
+            Tensor(rate, ms.float32),
+            *self._draw_dropout(batch),
         )
         loss, norm, is_finite = (output.asnumpy().item() for output in outputs)
         progress.batch += 1
@@ -213,6 +220,11 @@ class Trainer:
             )
         else:
             self._report_bad_step(batch)
+
+    def _draw_dropout(self, batch: TensorBatch) -> list[Tensor]:
+        """The step's last input; none where there is no dropout."""
+        model, ids = self.config.model, [self.utterances[index].id for index in batch.indices]
+        return [Tensor(draw_dropout(model, self.config.seed, self.progress.epoch, ids))] if model.rnn_dropout else []
 
     def _report_bad_step(self, batch: TensorBatch) -> None:
         progress = self.progress
