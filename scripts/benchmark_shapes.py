@@ -3,138 +3,148 @@
 
     python scripts/benchmark_shapes.py -c hparams/an4.yaml
 
-Both contenders train the same network on the same batches of random features, in turn, in one run. `open` is compiled
-once for all shapes. `static` compiles for every new shape; its batches are padded up to the bucket's edge and to whole
-tens of labels, so that there are few of them. One line a contender goes to recipes/benchmark/results.jsonl.
+Both contenders train the same network on the same batches, in turn, in one process: random features of the training
+manifest's durations, as scripts/benchmark.py has them. `open` is compiled once for all shapes. `static` compiles for
+every new shape; its batches are padded up to the bucket's edge and to whole tens of labels, so that there are few. One
+line for each goes to recipes/benchmark/results.jsonl, and the tables in the README there are written anew.
 """
 
+import dataclasses
 import datetime
-import json
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # finds `scripts`, which is not installed
+
 import numpy as np
-from numpy.typing import NDArray
+from tqdm import tqdm
 
 from mindaudio_ds2 import runtime
+from mindaudio_ds2.batching.collate import Batch
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.errors import exit_on_error
-from mindaudio_ds2.files import write_text
+from mindaudio_ds2.text.alphabet import Alphabet
+from scripts.benchmarking import tables
+from scripts.benchmarking.case import Case, ContenderError, make_batches
+from scripts.benchmarking.command import FOLDER, ROOT, name_network
+from scripts.benchmarking.contender import Contender
+from scripts.benchmarking.others import OthersClock
 
-RESULTS = Path(__file__).parent.parent / "recipes" / "benchmark" / "results.jsonl"
-CHARACTERS_PER_SECOND = 10
+NUM_LABELS = 10  # static batches have a multiple of it
 
 
 def add_options(parser: Any) -> None:
     """The script's own options."""
-    parser.add_argument("--num_steps", type=int, default=40, help="steps of each contender (count)")
+    parser.add_argument("--num_steps", type=int, default=30, help="steps of each contender (count)")
+    parser.add_argument("--results", default=str(FOLDER), help="folder of results.jsonl and README.md (path)")
 
 
-class Contender:
-    """One way to compile the training step, and what it has cost so far."""
+def pad_to_bucket(batch: Batch, config: Config) -> Batch:
+    """The same batch with features up to its bucket's edge and labels up to a multiple of NUM_LABELS."""
+    num_frames, num_labels = batch.features.shape[1], batch.labels.shape[1]
+    edges = [config.features.num_frames(seconds) for seconds in config.batching.bucket_edges_seconds]
+    num_missing = min(edge for edge in edges if edge >= num_frames) - num_frames
+    return dataclasses.replace(
+        batch,
+        features=np.pad(batch.features, ((0, 0), (0, num_missing), (0, 0))),
+        labels=np.pad(
+            batch.labels, ((0, 0), (0, -num_labels % NUM_LABELS)), constant_values=Alphabet(config.text).blank_id
+        ),
+    )
 
-    def __init__(self, name: str, config: Config) -> None:
-        from mindaudio_ds2.checkpoint import build_network
-        from mindaudio_ds2.text.alphabet import Alphabet
-        from mindaudio_ds2.training.loss import CTCLoss
-        from mindaudio_ds2.training.optimizer import Adam
-        from mindaudio_ds2.training.step import TrainStep
 
-        self.name = name
-        self.config = config
-        network = build_network(config)
-        optimizer = Adam(network.trainable_params(), config.optimizer)
-        loss = CTCLoss(Alphabet(config.text).blank_id)
-        self.step = TrainStep(network, loss, optimizer, config.optimizer.max_gradient_norm)
-        self.step.set_train(True)
-        if name == "open":
-            self.step.open_shapes(config.features.num_bins)
-        self.shapes: set[tuple[int, ...]] = set()
-        self.first_seconds = self.step_seconds = self.audio_seconds = 0.0
+@dataclass
+class Account:
+    """What a contender's steps have cost: those that compiled, and the others.
 
-    def take(self, durations: NDArray[np.float64], generator: np.random.Generator) -> None:
-        """Train on one batch of random features of these durations (seconds); a step on a new shape counts apart."""
-        from mindspore import Tensor
+    Attributes:
+        contender: takes the batches.
+        shapes: of the batches so far.
+        first_seconds: of steps that compiled.
+        step_seconds: of all other steps.
+        audio_seconds: in those others.
+    """
 
-        features, lengths, labels, label_lengths = self._make_batch(durations, generator)
-        shape = (*features.shape, labels.shape[1])
-        started = time.monotonic()
-        outputs = self.step(
-            Tensor(features), Tensor(lengths), Tensor(labels), Tensor(label_lengths), Tensor(np.float32(1e-4))
-        )
-        outputs[0].asnumpy()
-        elapsed = time.monotonic() - started
-        is_compiled = bool(self.shapes) if self.name == "open" else shape in self.shapes
-        self.shapes.add(shape)
-        if is_compiled:
+    contender: Contender
+    shapes: set[tuple[int, ...]] = field(default_factory=set)
+    first_seconds: float = 0.0
+    step_seconds: float = 0.0
+    audio_seconds: float = 0.0
+
+    def take(self, batch: Batch, audio_seconds: float) -> None:
+        """Let the contender take a batch with so much audio in it."""
+        shape = (*batch.features.shape, batch.labels.shape[1])
+        started = time.perf_counter()
+        self.contender.take(batch)
+        elapsed = time.perf_counter() - started
+        if shape in self.shapes or (self.shapes and not self.contender.compiles_each_shape):
             self.step_seconds += elapsed
-            self.audio_seconds += float(durations.sum())
+            self.audio_seconds += audio_seconds
         else:
             self.first_seconds += elapsed
+        self.shapes.add(shape)
 
-    def _make_batch(self, durations: NDArray[np.float64], generator: np.random.Generator) -> tuple[NDArray[Any], ...]:
-        lengths = np.array([self.config.features.num_frames(float(d)) for d in durations], dtype=np.int32)
-        label_lengths = np.maximum(1, durations * CHARACTERS_PER_SECOND / 2).astype(np.int32)
-        num_frames, num_labels = int(lengths.max()), int(label_lengths.max())
-        if self.name == "static":
-            edges = self.config.batching.bucket_edges_seconds
-            edge = next(edge for edge in edges if edge >= durations.max())
-            num_frames = self.config.features.num_frames(edge)
-            num_labels = -(-num_labels // 10) * 10
-        features = generator.standard_normal(
-            (len(durations), num_frames, self.config.features.num_bins), dtype=np.float32
-        )
-        labels = generator.integers(1, 28, (len(durations), num_labels)).astype(np.int32)
-        return features, lengths, labels, label_lengths
+    def summarize(self) -> dict[str, Any]:
+        """Fields of a line of results.jsonl.
 
-
-def run(config: Config, num_steps: int) -> list[dict[str, Any]]:
-    """Let both contenders take the same steps in turn; one line of results for each."""
-    from mindaudio_ds2.batching.plan import plan_epoch
-    from mindaudio_ds2.corpus.manifest import read_manifest
-
-    durations = np.array([utterance.duration_seconds for utterance in read_manifest(config.data.train_manifest)])
-    plan = plan_epoch(durations, config.batching, epoch=1, seed=config.seed, num_frames=config.features.num_frames)
-    contenders = [Contender("open", config), Contender("static", config)]
-    generator = np.random.default_rng(config.seed)
-    for i in range(num_steps):
-        batch = plan.batches[i % len(plan.batches)]
-        for contender in contenders if i % 2 else reversed(contenders):
-            contender.take(durations[list(batch.indices)], generator)
-        print(f"step {i + 1}/{num_steps}", end="\r", file=sys.stderr)
-    environment = runtime.describe_environment()
-    return [
-        {
-            "date": datetime.date.today().isoformat(),
-            "commit": environment["commit"],
-            "dirty": environment["dirty"],
-            "cpu": environment["cpu"],
-            "contender": contender.name,
-            "case": "training step, open against static shapes",
-            "network": f"{config.model.rnn_num_layers}x{config.model.rnn_hidden_size} {config.model.rnn_type}",
-            "batch": config.batching.max_batch_utterances,
-            "num_shapes": len(contender.shapes),
-            "seconds_on_new_shapes": round(contender.first_seconds, 2),
-            "audio_seconds_per_second": round(contender.audio_seconds / contender.step_seconds, 2),
+        Raises:
+            ContenderError: each step was the first of its shape.
+        """
+        if not self.step_seconds:
+            raise ContenderError("every step met a new shape, so that all compiled; raise --num_steps")
+        return {
+            "num_shapes": len(self.shapes),
+            "seconds_on_new_shapes": round(self.first_seconds, 2),
+            "audio_seconds_per_second": round(self.audio_seconds / self.step_seconds, 2),
         }
-        for contender in contenders
-    ]
+
+
+def measure(config: Config, num_steps: int, accounts: dict[str, Account]) -> None:
+    """Let `open` and `static` take the same batches in turn."""
+    batches = make_batches(config, Case("train", 0, 0.0, config.data.train_manifest, num_steps))
+    for i in tqdm(range(num_steps), unit="step"):
+        batch = batches[i % len(batches)]
+        for name, account in accounts.items() if i % 2 else reversed(accounts.items()):
+            arrays = pad_to_bucket(batch.arrays, config) if name == "static" else batch.arrays
+            account.take(arrays, batch.audio_seconds)
 
 
 @exit_on_error
 def main() -> None:
-    """Parse the command line, measure, append, show."""
-    default = Path(__file__).parent.parent / "hparams" / "an4.yaml"
-    config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, default)
+    """Parse the command line, measure, keep, show."""
+    config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, ROOT / "hparams" / "an4.yaml")
     assert config is not None
-    runtime.start(config.device_target, config.seed)
-    lines = [json.dumps(line) for line in run(config, options.num_steps)]
-    old = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    write_text(RESULTS, "\n".join([*old, *lines]) + "\n")
-    print("\n".join(lines))
+    kernels = runtime.start("CPU", config.seed, config.ops.native)
+    from scripts.benchmarking.ours import Ours
+
+    accounts = {
+        "open": Account(Ours(config, "train", kernels)),
+        "static": Account(Ours(config, "train", kernels, is_static=True)),
+    }
+    others = OthersClock()
+    measure(config, options.num_steps, accounts)
+    environment = runtime.describe_environment()
+    lines = [
+        {
+            "date": datetime.date.today().isoformat(),
+            **{key: environment[key] for key in ("commit", "dirty", "cpu", "mindspore_version")},
+            "others_share": others.read_share(),
+            "contender": name,
+            "case": "training step, open against static shapes",
+            "network": name_network(config, str(options.config)),
+            "batch": "as planned",
+            "kernels": "native" if kernels else "stock",
+            **account.summarize(),
+        }
+        for name, account in accounts.items()
+    ]
+    tables.keep(Path(options.results), lines)
+    print(tables.make_shapes_table(lines))
 
 
 if __name__ == "__main__":

@@ -53,26 +53,27 @@ class Ours(Multiplication):
         config: the network, and how it is trained.
         task: "train" or "inference".
         kernels: the library of native kernels, or None.
+        is_static: compile for each shape, also where open shapes would do.
     """
 
-    def __init__(self, config: Config, task: Task, kernels: Path | None) -> None:
+    def __init__(self, config: Config, task: Task, kernels: Path | None, is_static: bool = False) -> None:
         super().__init__()
         self.kernels = kernels
         network = build_network(config, kernels)
         self.num_parameters = count_parameters(network)
         self.num_threads = len(os.sched_getaffinity(0))  # both MindSpore and OpenMP take all there are
-        self.compiles_each_shape = not network.takes_open_shapes
+        self.compiles_each_shape = is_static or not network.takes_open_shapes
         self.is_training = task == "train"
         self.cell: Any
         if self.is_training:
             loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
             optimizer = Adam(network.trainable_params(), config.optimizer)
             self.cell = TrainStep(network, loss, optimizer, config.optimizer.max_gradient_norm)
-            if network.takes_open_shapes:
+            if not self.compiles_each_shape:
                 self.cell.open_shapes(config.features.num_bins)
         else:
             self.cell = Recognizer(network)
-            if network.takes_open_shapes:
+            if not self.compiles_each_shape:
                 self.cell.set_inputs(*feature_signature(config.features.num_bins))
         self.cell.set_train(self.is_training)
 

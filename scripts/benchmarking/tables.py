@@ -13,7 +13,7 @@ Line = dict[str, Any]
 
 MARKERS = {
     "steps": ("<!-- steps: written by scripts/benchmark.py -->", "<!-- end of steps -->"),
-    "shapes": ("<!-- shapes: written by scripts/benchmark.py -->", "<!-- end of shapes -->"),
+    "shapes": ("<!-- shapes: written by scripts/benchmark_shapes.py -->", "<!-- end of shapes -->"),
     "pieces": ("<!-- pieces: written by scripts/benchmark.py -->", "<!-- end of pieces -->"),
 }
 QUIET_SHARE = 0.05  # of the processors' time; where others take more, threads wait for each other far longer than that
@@ -102,7 +102,7 @@ def make_steps_table(lines: Sequence[Line]) -> str:
 
 def _make_row(line: Line, lines: Sequence[Line]) -> str:
     start = f"| {line['case']} | {line['contender']} |"
-    end = f"{line['date']}{_note_load(line)} | {line['commit']}{'+' if line['dirty'] else ''} |"
+    end = f"{line['date']}{_note_load(line)} | {_name_commit(line)} |"
     if "failure" in line:
         return f"{start} failed: {_escape(line['failure'])} {'| ' * 8}| {end}"
     same_run = [other for other in lines if other["run"] == line["run"] and "failure" not in other]
@@ -138,6 +138,10 @@ def _ratio(line: Line, other: Line | None) -> str:
     return f"{line['audio_seconds_per_second'] / other['audio_seconds_per_second']:.2f}" if other else ""
 
 
+def _name_commit(line: Line) -> str:
+    return f"{line['commit']}{'+' if line['dirty'] else ''}"
+
+
 def _note_load(line: Line) -> str:
     share: float = line.get("others_share") or 0.0  # none where it failed, or is not known
     return f", busy machine (others took {100 * share:.0f} %)" if share > QUIET_SHARE else ""
@@ -167,21 +171,23 @@ def make_shapes_table(lines: Sequence[Line]) -> str:
     if not chosen:
         return ""
     rows = [
-        "| date | commit | network | contender | shapes met | time on new shapes | audio seconds a second after that |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| date | commit | network | kernels | shapes | shapes met | time on new shapes "
+        "| audio seconds a second after that |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    rows += [
-        f"| {line['date']} | {line['commit']} | {line['network']} | {line['contender']} | {line['num_shapes']} "
-        f"| {line['seconds_on_new_shapes']:.1f} s | {line['audio_seconds_per_second']:.1f} |"
-        for line in chosen
-    ]
+    for line in chosen:
+        kernels = line.get("kernels", "stock")  # lines without the field are older than the choice
+        rows.append(
+            f"| {line['date']}{_note_load(line)} | {_name_commit(line)} | {line['network']} | {kernels} "
+            f"| {line['contender']} | {line['num_shapes']} | {line['seconds_on_new_shapes']:.1f} s "
+            f"| {line['audio_seconds_per_second']:.1f} |"
+        )
     return "\n".join(rows)
 
 
 def _make_head(line: Line) -> str:
     failure = f" failed: {_escape(line['failure'])}" if "failure" in line else ""
-    commit = line["commit"] + ("+" if line["dirty"] else "")
-    return f"{line['contender']} ({line['date']}{_note_load(line)}, {commit}){failure}"
+    return f"{line['contender']} ({line['date']}{_note_load(line)}, {_name_commit(line)}){failure}"
 
 
 def _make_piece(piece: Line | None) -> str:
