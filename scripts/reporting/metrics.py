@@ -1,0 +1,88 @@
+"""What a run measured: its metrics.jsonl, which a run that still goes on keeps writing."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mindaudio_ds2.errors import OutputError
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What metrics.jsonl holds.
+
+    Attributes:
+        name: for the legend.
+        steps: rows of kind "step", one an update.
+        epochs: rows of kind "epoch", one a validation.
+        num_bad_steps: updates that were skipped.
+    """
+
+    name: str
+    steps: list[Row]
+    epochs: list[Row]
+    num_bad_steps: int
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """Read a run's metrics.
+
+    Raises:
+        OutputError: no metrics.jsonl, a damaged line, or no step in it.
+    """
+    path = folder / "metrics.jsonl"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror}; train.py writes it into its run_dir") from error
+    rows = parse_lines(text, path)
+    by_kind = {kind: [row for row in rows if row["kind"] == kind] for kind in ("step", "epoch", "bad_step")}
+    if not by_kind["step"]:
+        raise OutputError(f"{path} holds no step yet; draw it when training has begun")
+    return Run(name, by_kind["step"], by_kind["epoch"], len(by_kind["bad_step"]))
+
+
+def parse_lines(text: str, path: Path) -> list[Row]:
+    """The rows of all lines that are whole; the last one is not where it has no end yet.
+
+    Args:
+        text: of metrics.jsonl, from the begin of a line.
+        path: of the file, for the error's text.
+
+    Raises:
+        OutputError: a damaged line.
+    """
+    rows: list[Row] = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise OutputError(f"{path} line {number} is damaged ({error.msg}); remove it") from error
+    return rows
+
+
+def describe_run(run: Run) -> str:
+    """A run in the legend: its name, its lowest dev WER, and whether steps were skipped."""
+    parts = [run.name]
+    best = find_best_epoch(run)
+    if best is not None:
+        rates = f"dev WER {100 * best['dev_wer']:.1f} %, CER {100 * best['dev_cer']:.1f} %"
+        parts.append(f"best {rates} after epoch {best['epoch']}")
+    if run.num_bad_steps:
+        parts.append(f"{run.num_bad_steps} steps skipped")
+    return "; ".join(parts)
+
+
+def find_best_epoch(run: Run) -> Row | None:
+    """The epoch whose weights best.ckpt holds; None before the first validation."""
+    return min(run.epochs, key=lambda row: (row["dev_wer"], row["dev_cer"]), default=None)
+
+
+def name_runs(folders: Sequence[Path]) -> list[str]:
+    """The folders' last names, or their whole paths where last names repeat."""
+    last_names = [folder.resolve().name for folder in folders]
+    return last_names if len(set(last_names)) == len(folders) else [str(folder) for folder in folders]
