@@ -8,6 +8,7 @@ from typing import Any
 from mindaudio_ds2.errors import OutputError
 from mindaudio_ds2.files import write_text
 from scripts.benchmarking.contender import CONTENDERS, MINDSPORE_OFFICIAL, PYTORCH
+from scripts.benchmarking.ladder import make_ladder_table
 
 Line = dict[str, Any]
 
@@ -15,12 +16,13 @@ MARKERS = {
     "steps": ("<!-- steps: written by scripts/benchmark.py -->", "<!-- end of steps -->"),
     "shapes": ("<!-- shapes: written by scripts/benchmark_shapes.py -->", "<!-- end of shapes -->"),
     "pieces": ("<!-- pieces: written by scripts/benchmark.py -->", "<!-- end of pieces -->"),
+    "ladder": ("<!-- ladder: written by scripts/benchmark.py -->", "<!-- end of ladder -->"),
 }
 QUIET_SHARE = 0.05  # of the processors' time; where others take more, threads wait for each other far longer than that
 
 
 def keep(folder: Path, lines: Iterable[Line]) -> None:
-    """Append lines to results.jsonl and rewrite the tables in README.md.
+    """Append lines to results.jsonl and rewrite the tables in README.md, and one in the project's.
 
     Raises:
         OutputError: a file cannot be written, or the README has no place for a table.
@@ -40,6 +42,14 @@ def keep(folder: Path, lines: Iterable[Line]) -> None:
     ):
         text = put_table(text, name, make_table(everything))
     write_text(readme, text)
+    _keep_ladder(folder.parent.parent / "README.md", everything)
+
+
+def _keep_ladder(readme: Path, lines: Sequence[Line]) -> None:
+    """Rewrite the table of the project's own README; results elsewhere have none above them."""
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    if MARKERS["ladder"][0] in text:
+        write_text(readme, put_table(text, "ladder", make_ladder_table(lines)))
 
 
 def read_lines(folder: Path) -> list[Line]:

@@ -17,6 +17,7 @@ from mindaudio_ds2.errors import ConfigError, OutputError
 from scripts.benchmarking import command, others, tables
 from scripts.benchmarking.case import Case, ContenderError, make_batches
 from scripts.benchmarking.contender import build_contender, explain_mismatch
+from scripts.benchmarking.ladder import make_ladder_table
 from scripts.benchmarking.worker import Job
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -250,6 +251,37 @@ def test_a_failure_stands_in_the_table_with_its_reason() -> None:
 def test_a_busy_machine_is_named() -> None:
     assert "busy machine (others took 30 %)" in tables.make_steps_table([make_line("pytorch", 1.0, others_share=0.3)])
     assert "busy" not in tables.make_steps_table([make_line("pytorch", 1.0, others_share=0.03)])
+
+
+def test_the_ladder_counts_no_padding_and_takes_the_newest_lines() -> None:
+    network = {"network": "deepspeech2: 5 x 1024 lstm, 9.71 GFLOP"}
+    lines = [
+        make_line("mindspore-official", 9.0, case="train, 1 x 15 s", **network),
+        make_line("mindspore-official", 2.0, case="train, 1 x 15 s", **network),
+        make_line("ours-native", 8.0, case="train, 16 x 15 s", **network),
+        make_line("ours-native", 7.0, case="train, 16 x 15 s", network="deepspeech2_mini: small"),
+        make_line("ours-native", 9.5, case="train, durations of librispeech_mini/train.jsonl", **network),
+    ]
+    real = 28539 * 15 / (100.59 * 3600)  # padded seconds for each second of audio
+    first, batched, planned = (row.split(" | ")[1:] for row in make_ladder_table(lines).splitlines()[2:])
+    assert first == [f"{2 / real:.1f}", f"{100 * real / 2:.1f} h", "1.0 |"]
+    assert batched == [f"{8 / real:.1f}", f"{100 * real / 8:.1f} h", "4.0 |"]
+    assert planned == ["9.5", "10.5 h", f"{9.5 / 2 * real:.1f} |"]
+    assert make_ladder_table(lines[2:]) == ""
+
+
+def test_the_project_readme_gets_the_ladder(tmp_path: Path) -> None:
+    folder = tmp_path / "recipes" / "benchmark"
+    folder.mkdir(parents=True)
+    begin, end = tables.MARKERS["ladder"]
+    (tmp_path / "README.md").write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    (folder / "README.md").write_text("".join(f"{b}\n{e}\n" for b, e in tables.MARKERS.values()))
+    network = "deepspeech2: 5 x 1024 lstm, 9.71 GFLOP"
+    tables.keep(folder, [make_line("mindspore-official", 2.0, case="train, 1 x 15 s", network=network)])
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith(f"before\n{begin}\n| |")
+    assert text.endswith(f"{end}\nafter\n")
+    assert "old" not in text
 
 
 def test_pieces_stand_beside_each_other() -> None:
