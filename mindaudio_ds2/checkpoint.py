@@ -149,6 +149,7 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["augmentation"] = {**AUGMENTATION_BEFORE_3, **config["augmentation"]}
     if version < 4:
         config["model"]["rnn_dropout"] = 0.0
+        config["training"] |= {"ema_decay": 0.0, "average_best": 0}
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

@@ -363,11 +363,18 @@ class TrainingConfig:
     """Save last.ckpt at least so often, also within an epoch (minutes)."""
     keep_every_epochs: int
     """Also keep epoch_N.ckpt every so many epochs; 0 keeps none (epochs)."""
+    ema_decay: float
+    """Score and keep a moving average of the weights, of which this share stays at each step; 0 for none (0 to 1)."""
+    average_best: int
+    """At the end, score the mean weights of so many of the best epochs; best.ckpt if it is better; 0: none (epochs)."""
 
     def __post_init__(self) -> None:
         _require(self.epochs > 0, "training.epochs", self.epochs, "at least 1")
         for name in ("early_stopping_epochs", "max_bad_steps", "keep_every_epochs"):
             _require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "0 or more")
+        _require(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "0 or more, below 1; 0.999, say")
+        num = self.average_best
+        _require(num == 0 or num >= 2, "training.average_best", num, "0, or at least 2")
         minutes = self.checkpoint_every_minutes
         _require(minutes > 0, "training.checkpoint_every_minutes", minutes, "must be positive")
 

@@ -122,6 +122,8 @@ YAML: dict[str, Any] = {
         "max_bad_steps": 2,
         "checkpoint_every_minutes": 60.0,
         "keep_every_epochs": 0,
+        "ema_decay": 0.0,
+        "average_best": 0,
     },
     "ops": {"native": "auto"},
 }

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,17 @@ from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import CheckpointError
 
-FREE_KEYS = ("run_dir", "device_target", "data.", "training.", "batching.prefetch_batches")
-"""What may change between the parts of a run: the numbers do not depend on it, except on training.epochs."""
+FREE_KEYS = (
+    "run_dir",
+    "device_target",
+    "data.",
+    "batching.prefetch_batches",
+    "training.early_stopping_epochs",
+    "training.max_bad_steps",
+    "training.checkpoint_every_minutes",
+    "training.keep_every_epochs",
+)
+"""What may change between the parts of a run: the numbers do not depend on it."""
 
 
 @dataclass
@@ -25,7 +34,10 @@ class Progress:
         step: batches done in all, the bad ones included.
         num_bad_steps: steps whose loss or gradient was not finite.
         loss_sum, num_utterances: of the epoch under way, finite steps only.
-        best_wer, best_cer, best_epoch: of best.ckpt; WER and CER are fractions.
+        best_wer, best_cer: of best.ckpt; fractions.
+        best_epoch: the best single epoch.
+        averaged_epochs: of which best.ckpt is the average; empty where it is that of the best epoch.
+        best_epochs: dev WER, dev CER and number of the epochs kept for training.average_best, from good to bad.
         train_seconds: wall time spent in training so far, validation included.
         train_hours: audio in the training utterances.
         fingerprint: of the utterances trained on.
@@ -40,9 +52,14 @@ class Progress:
     best_wer: float = math.inf
     best_cer: float = math.inf
     best_epoch: int = 0
+    averaged_epochs: list[int] = field(default_factory=list)
+    best_epochs: list[tuple[float, float, int]] = field(default_factory=list)
     train_seconds: float = 0.0
     train_hours: float = 0.0
     fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        self.best_epochs = [(wer, cer, epoch) for wer, cer, epoch in self.best_epochs]  # JSON has lists for tuples
 
     @property
     def mean_loss(self) -> float | None:
@@ -52,6 +69,11 @@ class Progress:
     def describe_loss(self) -> str:
         """The mean loss as a person reads it."""
         return "no finite loss" if self.mean_loss is None else f"loss {self.mean_loss:.2f}"
+
+    def describe_best(self) -> str:
+        """Where best.ckpt comes from, as a person reads it."""
+        averaged = ", ".join(map(str, self.averaged_epochs))
+        return f"of the average of epochs {averaged}" if averaged else f"in epoch {self.best_epoch}"
 
 
 def fingerprint_of(utterances: Sequence[Utterance]) -> str:
@@ -93,7 +115,7 @@ def check_same_run(old: Config, new: Config, path: Path) -> None:
     Raises:
         CheckpointError: names the keys that differ, with both values.
     """
-    differing = _compare(old, new, lambda key: key == "training.epochs" or not key.startswith(FREE_KEYS))
+    differing = _compare(old, new, lambda key: not key.startswith(FREE_KEYS))
     if differing:
         raise CheckpointError(
             f"{path} was trained with another {differing}; resume with the configuration in its folder "

@@ -3,9 +3,9 @@
 config.yaml       the configuration, complete
 environment.json  versions, commit, processor, command line
 train.log         what the console showed, with times
-metrics.jsonl     one JSON object a line: kind "step", "bad_step" or "epoch"
+metrics.jsonl     one JSON object a line: kind "step", "bad_step", "epoch" or "average"
 excluded.jsonl    the utterances that are not trained on, with reasons, if there are any
-last.ckpt         to resume from; best.ckpt the best dev WER so far; epoch_N.ckpt if asked for
+last.ckpt         to resume from; best.ckpt the best dev WER so far; epoch_N.ckpt, average.ckpt if asked for
 """
 
 import contextlib
@@ -105,6 +105,15 @@ class RunLog:
     def best_checkpoint(self) -> Path:
         """The weights with the lowest dev WER."""
         return self.folder / "best.ckpt"
+
+    @property
+    def average_checkpoint(self) -> Path:
+        """The mean of the best epochs' weights."""
+        return self.folder / "average.ckpt"
+
+    def epoch_checkpoint(self, epoch: int) -> Path:
+        """The weights after an epoch, which counts from 1."""
+        return self.folder / f"epoch_{epoch}.ckpt"
 
     def _open_logger(self, mode: str) -> logging.Logger:
         logger = logging.getLogger("mindaudio_ds2")

@@ -6,6 +6,7 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, feature_signature
 from mindaudio_ds2.training.loss import CTCLoss
 from mindaudio_ds2.training.optimizer import Adam
+from mindaudio_ds2.training.weight_average import MovingAverage
 
 
 class Gradients(nn.Cell):
@@ -55,12 +56,16 @@ class Update(nn.Cell):
         network: whose running statistics take over the `next_` ones.
         optimizer: holds the network's trainable parameters.
         max_gradient_norm: gradients are scaled down to this L2 norm where theirs is larger.
+        average: follows the weights; None where no average is wanted.
     """
 
-    def __init__(self, network: DeepSpeech2, optimizer: Adam, max_gradient_norm: float) -> None:
+    def __init__(
+        self, network: DeepSpeech2, optimizer: Adam, max_gradient_norm: float, average: MovingAverage | None = None
+    ) -> None:
         super().__init__()
         self.optimizer = optimizer
         self.max_gradient_norm = max_gradient_norm
+        self.average = average
         norms = network.batch_norms()
         self.running = ParameterTuple([p for norm in norms for p in (norm.moving_mean, norm.moving_variance)])
         self.next_running = ParameterTuple([p for norm in norms for p in (norm.next_mean, norm.next_variance)])
@@ -82,6 +87,8 @@ class Update(nn.Cell):
             norm = ops.depend(norm, self.optimizer(clipped, learning_rate))
             for i, statistic in enumerate(self.next_running):
                 norm = ops.depend(norm, ops.assign(self.running[i], statistic))
+            if self.average is not None:
+                norm = ops.depend(norm, self.average())
         return norm, is_finite
 
 
@@ -89,19 +96,27 @@ class TrainStep(nn.Cell):
     """A training step as one graph, compiled once for all batch shapes.
 
     A step whose loss, gradient or batch statistics are not finite changes no weight, no running statistic and no
-    optimiser state.
+    optimiser state, and no average.
 
     Args:
         network: the network that is trained.
         loss: the loss.
         optimizer: holds the network's trainable parameters.
         max_gradient_norm: gradients are scaled down to this L2 norm where theirs is larger.
+        average: follows the weights; None where no average is wanted.
     """
 
-    def __init__(self, network: DeepSpeech2, loss: CTCLoss, optimizer: Adam, max_gradient_norm: float) -> None:
+    def __init__(
+        self,
+        network: DeepSpeech2,
+        loss: CTCLoss,
+        optimizer: Adam,
+        max_gradient_norm: float,
+        average: MovingAverage | None = None,
+    ) -> None:
         super().__init__()
         self.gradients = Gradients(network, loss, optimizer.weights)
-        self.update = Update(network, optimizer, max_gradient_norm)
+        self.update = Update(network, optimizer, max_gradient_norm, average)
 
     def construct(
         self,

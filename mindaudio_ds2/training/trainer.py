@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from tqdm import tqdm
 from mindaudio_ds2.batching.augmentation import Augmenter, Changes
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import BatchSpec, plan_epoch, share_of_padding
-from mindaudio_ds2.checkpoint import build_network, fill, load_checkpoint, save_checkpoint
+from mindaudio_ds2.checkpoint import build_network, fill
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
-from mindaudio_ds2.errors import CheckpointError, TrainingError
+from mindaudio_ds2.errors import TrainingError
 from mindaudio_ds2.evaluate import Evaluation, Evaluator
 from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters
 from mindaudio_ds2.text.alphabet import Alphabet
@@ -24,11 +24,14 @@ from mindaudio_ds2.training.dropout import draw_dropout
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.training.loss import CTCLoss
 from mindaudio_ds2.training.optimizer import Adam
-from mindaudio_ds2.training.progress import Progress, check_same_meaning, check_same_run, clock_time, fingerprint_of
+from mindaudio_ds2.training.progress import Progress, clock_time, fingerprint_of
+from mindaudio_ds2.training.run_checkpoints import RunCheckpoints
 from mindaudio_ds2.training.runlog import RunLog
 from mindaudio_ds2.training.schedule import learning_rate
+from mindaudio_ds2.training.starting import start_from, take_up
 from mindaudio_ds2.training.step import TrainStep
 from mindaudio_ds2.training.training_set import TrainingSet, read_training_set, require_audio
+from mindaudio_ds2.training.weight_average import MovingAverage, average_checkpoints
 
 SECONDS_BETWEEN_LINES = 60.0
 
@@ -102,13 +105,23 @@ class Trainer:
         self.loader = open_loader(utterances, training_set.labels, config)
         self.augmenter = Augmenter(config, utterances, training_set.labels)
         self.network = build_network(config, kernels)
+        self.kernels = kernels
         self.optimizer = Adam(self.network.trainable_params(), config.optimizer)
+        scored_network = self.network
+        self.average: MovingAverage | None = None
+        if config.training.ema_decay:
+            scored_network = build_network(config, kernels)
+            self.average = MovingAverage(self.network, scored_network, config.training.ema_decay)
+            self.average.begin()
+        state = {**self.optimizer.state(), **(self.average.state() if self.average else {})}
+        self.checkpoints = RunCheckpoints(config, log, self.network, scored_network, state)
         loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
-        self.step = TrainStep(self.network, loss, self.optimizer, config.optimizer.max_gradient_norm)
+        clip = config.optimizer.max_gradient_norm
+        self.step = TrainStep(self.network, loss, self.optimizer, clip, self.average)
         if self.network.takes_open_shapes:
             sizes = (config.model.rnn_num_layers, config.model.rnn_hidden_size) if config.model.rnn_dropout else None
             self.step.open_shapes(config.features.num_bins, sizes)
-        self.evaluator = Evaluator(Recognizer(self.network), dev_utterances, config)
+        self.evaluator = Evaluator(Recognizer(scored_network), dev_utterances, config)
         self.progress = Progress(fingerprint=fingerprint_of(utterances), train_hours=sum(self.durations) / 3600)
         self.clock = _Clock()
 
@@ -118,17 +131,9 @@ class Trainer:
         Raises:
             CheckpointError: it is damaged, or belongs to other data or to a configuration that gives other numbers.
         """
-        path = self.log.last_checkpoint
-        checkpoint = load_checkpoint(path)
-        check_same_run(checkpoint.config, self.config, path)
-        if checkpoint.state["fingerprint"] != self.progress.fingerprint:
-            raise CheckpointError(
-                f"{path} was trained on other utterances than {self.config.data.train_manifest} holds now; "
-                "restore the manifest, or start a new run with --run_dir and --pre_trained_model_path"
-            )
-        fill(self.network.weights(), checkpoint.weights, str(path))
-        fill(self.optimizer.state(), checkpoint.optimizer, str(path))
-        self.progress = Progress(**checkpoint.state)
+        self.progress = take_up(
+            self.log.last_checkpoint, self.config, self.network, self.checkpoints.state, self.progress.fingerprint
+        )
         self.log.forget_after(self.progress.step, self.progress.epoch)
         self.log.say(f"going on after step {self.progress.step}, epoch {self.progress.epoch + 1}")
 
@@ -138,10 +143,10 @@ class Trainer:
         Raises:
             CheckpointError: other features, another alphabet or network, or a damaged file.
         """
-        checkpoint = load_checkpoint(path)
-        check_same_meaning(checkpoint.config, self.config, path)
-        fill(self.network.weights(), checkpoint.weights, path)
-        self.log.say(f"starting from the weights of {path}")
+        message = start_from(path, self.config, self.network)
+        if self.average:
+            self.average.begin()
+        self.log.say(message)
 
     def run(self) -> Progress:
         """Train until the last epoch, or until the dev WER stops falling."""
@@ -149,10 +154,12 @@ class Trainer:
         with Interruption() as interruption:
             while self.progress.epoch < self.config.training.epochs and not self._is_stalled():
                 self._train_epoch(interruption)
-                self._finish_epoch(self._validate(interruption))
+                self._finish_epoch(self._validate(interruption, self.evaluator))
+            if len(self.progress.best_epochs) > 1:
+                self._average_best(interruption)
         best = self.progress
         self.log.say(
-            f"done: best dev WER {100 * best.best_wer:.2f} % in epoch {best.best_epoch}, "
+            f"done: best dev WER {100 * best.best_wer:.2f} % {best.describe_best()}, "
             f"{clock_time(best.train_seconds)} of training; {self.log.best_checkpoint}"
         )
         return self.progress
@@ -261,13 +268,14 @@ class Trainer:
         minutes = (time.monotonic() - self.clock.saved) / 60
         is_asked = bool(interruption.signal_number)  # read once: a signal may come at any moment
         if is_asked or minutes >= self.config.training.checkpoint_every_minutes:
-            self._save(self.log.last_checkpoint, with_optimizer=True)
+            self.checkpoints.save_last(self.progress)
+            self.clock.saved = time.monotonic()
         if is_asked:
             interruption.end(f"saved {self.log.last_checkpoint}; go on with --resume")
 
-    def _validate(self, interruption: Interruption) -> Evaluation:
+    def _validate(self, interruption: Interruption, evaluator: Evaluator) -> Evaluation:
         started = time.monotonic()
-        evaluation = self.evaluator.run(self._watched(interruption))
+        evaluation = evaluator.run(self._watched(interruption))
         self.progress.train_seconds += time.monotonic() - started
         return evaluation
 
@@ -301,12 +309,29 @@ class Trainer:
             f"{clock_time(progress.train_seconds)} done, "
             f"{self._time_left(0.0)} left\n  said       {example.reference}\n  recognised {example.hypothesis}"
         )
+        self.checkpoints.save_epoch(progress, counts, is_best)
+        self.clock.saved = time.monotonic()
+
+    def _average_best(self, interruption: Interruption) -> None:
+        """Average the weights of the best epochs; best.ckpt has the average from now on, if that is better."""
+        progress, log = self.progress, self.log
+        epochs = sorted(epoch for _, _, epoch in progress.best_epochs)
+        network = build_network(self.config, self.kernels)
+        arrays = average_checkpoints([log.epoch_checkpoint(epoch) for epoch in epochs])
+        fill(network.weights(), arrays, f"the average of epochs {epochs}")
+        evaluator = Evaluator(Recognizer(network), self.evaluator.utterances, self.config)
+        counts = self._validate(interruption, evaluator).counts
+        is_best = (counts.wer, counts.cer) < (progress.best_wer, progress.best_cer)
         if is_best:
-            self._save(self.log.best_checkpoint, with_optimizer=False)
-        every = self.config.training.keep_every_epochs
-        if every and progress.epoch % every == 0:
-            self._save(self.log.folder / f"epoch_{progress.epoch}.ckpt", with_optimizer=False)
-        self._save(self.log.last_checkpoint, with_optimizer=True)
+            progress.best_wer, progress.best_cer, progress.averaged_epochs = counts.wer, counts.cer, epochs
+        self.checkpoints.save_average(progress, network, is_best)
+        log.record(
+            "average", step=progress.step, epoch=progress.epoch, epochs=epochs, dev_wer=counts.wer, dev_cer=counts.cer
+        )
+        log.say(
+            f"average of epochs {', '.join(map(str, epochs))}: dev WER {100 * counts.wer:.2f} % "
+            f"CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}"
+        )
 
     def _is_stalled(self) -> bool:
         patience = self.config.training.early_stopping_epochs
@@ -314,9 +339,3 @@ class Trainer:
         if stalled:
             self.log.say(f"stopping early: the dev WER has not fallen for {patience} epochs")
         return stalled
-
-    def _save(self, path: Path, with_optimizer: bool) -> None:
-        optimizer = self.optimizer.state() if with_optimizer else {}
-        save_checkpoint(path, self.config, self.network.weights(), optimizer, asdict(self.progress))
-        if with_optimizer:
-            self.clock.saved = time.monotonic()

@@ -305,6 +305,8 @@ def make_config(**data: float) -> Config:
             "max_bad_steps": 1,
             "checkpoint_every_minutes": 10.0,
             "keep_every_epochs": 0,
+            "ema_decay": 0.0,
+            "average_best": 0,
         },
         "ops": {"native": "off"},
     }
