@@ -79,6 +79,7 @@ YAML: dict[str, Any] = {
         "bucket_edges_seconds": [0.4, 2.0],
         "max_batch_utterances": 3,
         "max_batch_padded_seconds": 2.0,
+        "accumulation_steps": 1,
         "sortagrad": True,
         "prefetch_batches": 2,
     },
@@ -125,6 +126,7 @@ YAML: dict[str, Any] = {
         "ema_decay": 0.0,
         "average_best": 0,
     },
+    "processes": {"sync_batch_norm": False, "timeout_seconds": 60.0},
     "ops": {"native": "auto"},
 }
 

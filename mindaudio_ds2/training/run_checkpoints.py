@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 from mindspore import Parameter
 
@@ -22,24 +23,31 @@ class RunCheckpoints:
         trained: the network that is trained: last.ckpt has its weights, and `state`.
         scored: the network that is scored, the same one or a moving average of it: all others have its weights.
         state: what the run needs beside the weights to go on.
+        is_writer: whether this process is the one that writes; the others only keep the books.
 
     Raises:
         OutputError: by all methods that save: no space, no permission.
     """
 
     def __init__(
-        self, config: Config, log: RunLog, trained: DeepSpeech2, scored: DeepSpeech2, state: Mapping[str, Parameter]
+        self,
+        config: Config,
+        log: RunLog,
+        trained: DeepSpeech2,
+        scored: DeepSpeech2,
+        state: Mapping[str, Parameter],
+        is_writer: bool,
     ) -> None:
         self.config = config
         self.log = log
         self.trained = trained
         self.scored = scored
         self.state = state
+        self.is_writer = is_writer
 
     def save_last(self, progress: Progress) -> None:
         """Save what `--resume` needs."""
-        path = self.log.last_checkpoint
-        save_checkpoint(path, self.config, self.trained.weights(), self.state, asdict(progress))
+        self._save(self.log.last_checkpoint, self.trained, self.state, progress)
 
     def save_epoch(self, progress: Progress, counts: ErrorCounts, is_best: bool) -> None:
         """Save an epoch that has just been scored, wherever it is wanted, and remove those that no longer are.
@@ -54,7 +62,7 @@ class RunCheckpoints:
         if self._is_kept(progress.epoch, progress):
             paths.append(self.log.epoch_checkpoint(progress.epoch))
         for path in paths:
-            save_checkpoint(path, self.config, self.scored.weights(), {}, asdict(progress))
+            self._save(path, self.scored, {}, progress)
         self.save_last(progress)
         self._remove(overtaken, progress)
 
@@ -69,9 +77,13 @@ class RunCheckpoints:
         epochs = [epoch for _, _, epoch in progress.best_epochs]
         progress.best_epochs = []
         for path in [self.log.average_checkpoint, *([self.log.best_checkpoint] if is_best else [])]:
-            save_checkpoint(path, self.config, network.weights(), {}, asdict(progress))
+            self._save(path, network, {}, progress)
         self.save_last(progress)
         self._remove(epochs, progress)
+
+    def _save(self, path: Path, network: DeepSpeech2, state: Mapping[str, Parameter], progress: Progress) -> None:
+        if self.is_writer:
+            save_checkpoint(path, self.config, network.weights(), state, asdict(progress))
 
     def _is_kept(self, epoch: int, progress: Progress) -> bool:
         every = self.config.training.keep_every_epochs
@@ -79,7 +91,7 @@ class RunCheckpoints:
 
     def _remove(self, epochs: Iterable[int], progress: Progress) -> None:
         for epoch in epochs:
-            if not self._is_kept(epoch, progress):
+            if self.is_writer and not self._is_kept(epoch, progress):
                 self.log.epoch_checkpoint(epoch).unlink(missing_ok=True)
 
 

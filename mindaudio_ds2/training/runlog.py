@@ -177,3 +177,30 @@ class RunLog:
             with contextlib.suppress(OSError):
                 handler.close()
             self._logger.removeHandler(handler)
+
+
+class SilentLog(RunLog):
+    """The log of every process but the first: it knows the run folder, and writes and says nothing.
+
+    Args:
+        config: of the run.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.folder = Path(config.run_dir)
+        self.is_resumed = False
+
+    def remember(self, config: Config, training_set: TrainingSet) -> None:
+        """The first process does it."""
+
+    def say(self, message: str) -> None:
+        """The first process says it."""
+
+    def record(self, kind: str, **values: Any) -> None:
+        """The first process records it."""
+
+    def forget_after(self, step: int, epoch: int) -> None:
+        """The first process does it."""
+
+    def close(self) -> None:
+        """Nothing is open."""

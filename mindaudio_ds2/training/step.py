@@ -30,11 +30,12 @@ class Gradients(nn.Cell):
         feature_lengths: Tensor,
         labels: Tensor,
         label_lengths: Tensor,
+        share: Tensor | float,
         dropout: Tensor | None = None,
     ) -> Tensor:
-        """The loss of a batch, () float32."""
+        """What a batch adds to the loss of its update, () float32."""
         logits, logit_lengths = self.network(features, feature_lengths, dropout)
-        return self.loss(logits, logit_lengths, labels, label_lengths)
+        return self.loss(logits, logit_lengths, labels, label_lengths) * share
 
     def construct(
         self,
@@ -42,10 +43,19 @@ class Gradients(nn.Cell):
         feature_lengths: Tensor,
         labels: Tensor,
         label_lengths: Tensor,
+        share: Tensor | float,
         dropout: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The loss in nats an utterance, () float32, and the gradient of each weight. Inputs as in `TrainStep`."""
-        loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths, dropout)
+        """Compute what one batch adds to the loss and gradients of an update; the sum over its batches is the whole.
+
+        Args:
+            features, feature_lengths, labels, label_lengths, dropout: as in `TrainStep`.
+            share: of the update's utterances that are in this batch, () float32; 1 for a batch alone.
+
+        Returns:
+            The share of the loss in nats an utterance, () float32, and that of each weight's gradient.
+        """
+        loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths, share, dropout)
         return loss, gradients
 
 
@@ -141,7 +151,7 @@ class TrainStep(nn.Cell):
             The loss in nats an utterance, the L2 norm of the gradient before clipping, both () float32; and whether
             the step was finite and was made, () bool.
         """
-        loss, gradients = self.gradients(features, feature_lengths, labels, label_lengths, dropout)
+        loss, gradients = self.gradients(features, feature_lengths, labels, label_lengths, 1.0, dropout)
         norm, is_finite = self.update(loss, gradients, learning_rate)
         return loss, norm, is_finite
 
@@ -149,16 +159,28 @@ class TrainStep(nn.Cell):
         """Compile for any batch size, time and label length (else each new shape is compiled anew).
 
         Args:
-            num_bins: F.
-            dropout_sizes: N and H of the dropout; None for steps without.
+            num_bins, dropout_sizes: as in `step_signature`.
         """
-        signature = [
-            *feature_signature(num_bins),
-            Tensor(shape=[None, None], dtype=ms.int32),
-            Tensor(shape=[None], dtype=ms.int32),
-            Tensor(shape=[], dtype=ms.float32),
-        ]
-        if dropout_sizes:
-            num_layers, hidden_size = dropout_sizes
-            signature.append(Tensor(shape=[num_layers, None, hidden_size], dtype=ms.float32))
-        self.set_inputs(*signature)
+        self.set_inputs(*step_signature(num_bins, dropout_sizes))
+
+
+def step_signature(num_bins: int, dropout_sizes: tuple[int, int] | None = None) -> list[Tensor]:
+    """Symbolic inputs of a step with open batch, time and label length, for `set_inputs`.
+
+    Args:
+        num_bins: F.
+        dropout_sizes: N and H of the dropout; None for steps without.
+
+    Returns:
+        Features, feature lengths, labels, label lengths, one number, and the dropout if there is any.
+    """
+    signature = [
+        *feature_signature(num_bins),
+        Tensor(shape=[None, None], dtype=ms.int32),
+        Tensor(shape=[None], dtype=ms.int32),
+        Tensor(shape=[], dtype=ms.float32),
+    ]
+    if dropout_sizes:
+        num_layers, hidden_size = dropout_sizes
+        signature.append(Tensor(shape=[num_layers, None, hidden_size], dtype=ms.float32))
+    return signature
