@@ -206,7 +206,7 @@ def plan_epoch(
         batches=tuple(batch for update in zip(*ranks, strict=True) for batch in update),
         left_out=tuple(left_out),
         num_joint_utterances=tuple(map(len, joint_batches)),
-        share_done=1 - len(left) / len(durations),
+        share_done=1 - len(left) / max(1, len(durations)),
     )
 
 
