@@ -10,7 +10,7 @@ Features, alphabet and network come from the checkpoint; so do batching and the 
 import sys
 from typing import Any
 
-from mindaudio_ds2 import runtime
+from mindaudio_ds2 import collectives, runtime
 from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.errors import exit_on_error
 
@@ -27,14 +27,20 @@ def add_options(parser: Any) -> None:
 def main() -> None:
     """Parse the command line, prepare the device, score, show."""
     config, options = parse_command_line(__doc__, sys.argv[1:], add_options, None)
-    kernels = runtime.start(config.device_target, 0, config.ops.native) if config else runtime.start("CPU", 0, "auto")
-    from mindaudio_ds2.evaluate import evaluate_checkpoint, show
+    device_target, native, timeout_seconds = "CPU", "auto", 600.0
+    if config:
+        device_target, native = config.device_target, config.ops.native
+        timeout_seconds = config.processes.timeout_seconds
+    with collectives.join(runtime.find_own_place(), timeout_seconds) as ranks:
+        kernels = runtime.start(device_target, 0, native, ranks.count_threads())
+        from mindaudio_ds2.evaluate import evaluate_checkpoint, show
 
-    evaluation, path = evaluate_checkpoint(
-        options.pre_trained_model_path, config, options.manifest, options.output_dir, kernels
-    )
-    print(show(evaluation, options.num_worst))
-    print(f"details in {path}")
+        evaluation, path = evaluate_checkpoint(
+            options.pre_trained_model_path, config, options.manifest, options.output_dir, kernels, ranks
+        )
+        if ranks.is_first:
+            print(show(evaluation, options.num_worst))
+            print(f"details in {path}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--output_dir", help="path; default: export/ beside the checkpoint")
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
     options = parser.parse_args()
+    runtime.require_one_process("export.py")
     runtime.start(options.device_target, 0)
     from mindaudio_ds2.export import export
 

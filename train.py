@@ -3,6 +3,7 @@
 
 python train.py -c hparams/an4.yaml
 python train.py -c hparams/an4.yaml --resume
+mpirun -n 2 python train.py -c hparams/an4.yaml
 python train.py -c hparams/an4.yaml --run_dir runs/wide --model.rnn_hidden_size 512
 """
 
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mindaudio_ds2 import runtime
+from mindaudio_ds2 import collectives, runtime
 from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.errors import exit_on_error
 
@@ -29,10 +30,11 @@ def main() -> None:
     default = Path(__file__).parent / "hparams" / "deepspeech2.yaml"
     config, options = parse_command_line(__doc__, sys.argv[1:], add_options, default)
     assert config is not None
-    kernels = runtime.start(config.device_target, config.seed, config.ops.native)
-    from mindaudio_ds2.training.trainer import train
+    with collectives.join(runtime.find_own_place(), config.processes.timeout_seconds) as ranks:
+        kernels = runtime.start(config.device_target, config.seed, config.ops.native, ranks.count_threads())
+        from mindaudio_ds2.training.trainer import train
 
-    train(config, options.resume, options.pre_trained_model_path, kernels)
+        train(config, options.resume, options.pre_trained_model_path, kernels, ranks)
 
 
 if __name__ == "__main__":

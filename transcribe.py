@@ -26,6 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.output:
         require_writable(Path(options.output))
+    runtime.require_one_process("transcribe.py")
     kernels = runtime.start(options.device_target, 0, "auto")
     from mindaudio_ds2.transcribe import Transcriber, as_json, as_text, find_recordings
 

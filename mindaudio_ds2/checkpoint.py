@@ -21,6 +21,7 @@ from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.errors import CheckpointError, ConfigError
 from mindaudio_ds2.files import write_atomically
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
+from mindaudio_ds2.ops.joint import JointSum
 from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
@@ -149,6 +150,9 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["augmentation"] = {**AUGMENTATION_BEFORE_3, **config["augmentation"]}
     if version < 4:
         config["model"]["rnn_dropout"] = 0.0
+        config["training"] |= {"ema_decay": 0.0, "average_best": 0}
+        config["batching"]["accumulation_steps"] = 1
+        config["processes"] = {"sync_batch_norm": False, "timeout_seconds": 600.0}
 
 
 def _read_entries(path: Path) -> dict[str, Any]:
@@ -197,14 +201,15 @@ def fill(parameters: Mapping[str, Parameter], arrays: Mapping[str, NDArray[np.fl
         parameter.set_data(Tensor(arrays[name]))
 
 
-def build_network(config: Config, kernels: Path | None = None) -> DeepSpeech2:
+def build_network(config: Config, kernels: Path | None = None, joint_sum: JointSum | None = None) -> DeepSpeech2:
     """A network with fresh weights, of the sizes that the configuration gives.
 
     Args:
         config: the network's sizes, features and alphabet.
         kernels: the library of native kernels, from `runtime.start`; None takes MindSpore's own operators.
+        joint_sum: sums an array over all processes, for batch norms over all of them; None for each its own.
     """
-    return DeepSpeech2(config.model, config.features.num_bins, Alphabet(config.text).size, kernels)
+    return DeepSpeech2(config.model, config.features.num_bins, Alphabet(config.text).size, kernels, joint_sum)
 
 
 def restore_network(checkpoint: Checkpoint, source: str, kernels: Path | None = None) -> DeepSpeech2:

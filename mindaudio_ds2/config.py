@@ -202,6 +202,8 @@ class BatchingConfig:
 
     Counted before augmentation, which can make it 1 / augmentation.speed_range[0] times as much, and adds at most
     augmentation.max_shift_seconds to each utterance."""
+    accumulation_steps: int
+    """Batches of one process whose gradients make one update; n processes with 1 do what one does with n (count)."""
     sortagrad: bool
     """Go through the first epoch from short to long (paper, section 3.3)."""
     prefetch_batches: int
@@ -215,7 +217,8 @@ class BatchingConfig:
         _require(most > 0, "batching.max_batch_utterances", most, "at least 1")
         seconds = self.max_batch_padded_seconds
         _require(seconds > 0, "batching.max_batch_padded_seconds", seconds, "above 0")
-        _require(self.prefetch_batches > 0, "batching.prefetch_batches", self.prefetch_batches, "at least 1")
+        for name in ("prefetch_batches", "accumulation_steps"):
+            _require(getattr(self, name) > 0, f"batching.{name}", getattr(self, name), "at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -363,13 +366,35 @@ class TrainingConfig:
     """Save last.ckpt at least so often, also within an epoch (minutes)."""
     keep_every_epochs: int
     """Also keep epoch_N.ckpt every so many epochs; 0 keeps none (epochs)."""
+    ema_decay: float
+    """Score and keep a moving average of the weights, of which this share stays at each step; 0 for none (0 to 1)."""
+    average_best: int
+    """At the end, score the mean weights of so many of the best epochs; best.ckpt if it is better; 0: none (epochs)."""
 
     def __post_init__(self) -> None:
         _require(self.epochs > 0, "training.epochs", self.epochs, "at least 1")
         for name in ("early_stopping_epochs", "max_bad_steps", "keep_every_epochs"):
             _require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "0 or more")
+        _require(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "0 or more, below 1; 0.999, say")
+        num = self.average_best
+        _require(num == 0 or num >= 2, "training.average_best", num, "0, or at least 2")
         minutes = self.checkpoint_every_minutes
         _require(minutes > 0, "training.checkpoint_every_minutes", minutes, "must be positive")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessesConfig:
+    """How several processes train together; one process needs none of it."""
+
+    sync_batch_norm: bool
+    """Batch norm takes its statistics over the batches of all processes instead of each its own. Then n processes do
+    exactly what one does with the joint batch; it costs three messages a batch norm and step."""
+    timeout_seconds: float
+    """How long a process waits for the others at one point before it ends all of them with an error (seconds)."""
+
+    def __post_init__(self) -> None:
+        seconds = self.timeout_seconds
+        _require(seconds > 0, "processes.timeout_seconds", seconds, "above 0; 600, say")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -399,6 +424,7 @@ class Config:
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     training: TrainingConfig
+    processes: ProcessesConfig
     ops: OpsConfig
 
     def __post_init__(self) -> None:

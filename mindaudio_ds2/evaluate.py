@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from mindaudio_ds2.agreement import require_same_start, require_same_weights
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import plan_evaluation
 from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
+from mindaudio_ds2.collectives import Ranks
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.decoding.greedy import decode_greedy
@@ -71,10 +73,18 @@ class Evaluator:
         recognizer: the network with its log-softmax.
         utterances: what is scored.
         config: features, alphabet and network as the recognizer was trained with; batching as wished.
+        ranks: the processes that share the work, and all get the whole result; None for this one alone.
     """
 
-    def __init__(self, recognizer: Recognizer, utterances: Sequence[Utterance], config: Config) -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        utterances: Sequence[Utterance],
+        config: Config,
+        ranks: Ranks | None = None,
+    ) -> None:
         self.recognizer = recognizer
+        self.ranks = ranks or Ranks()
         self.utterances = utterances
         self.alphabet = Alphabet(config.text)
         self.references = [self.alphabet.normalize(utterance.transcript) for utterance in utterances]
@@ -83,6 +93,8 @@ class Evaluator:
             [utterance.duration_seconds for utterance in utterances],
             config.batching,
             num_frames=config.features.num_frames,
+            rank=self.ranks.place.rank,
+            world_size=self.ranks.world_size,
         )
         no_labels = [np.zeros(0, dtype=np.int32)] * len(utterances)
         self.loader = open_loader(utterances, no_labels, config)
@@ -94,23 +106,29 @@ class Evaluator:
 
         Args:
             watch: the batches to go through, where somebody wants to look on; else those of the plan.
+
+        Returns:
+            The scores of all processes' utterances, the same on each.
         """
         self.recognizer.set_train(False)
         started = time.monotonic()
-        scored: dict[int, ScoredUtterance] = {}
+        own: dict[int, str] = {}
         for batch in self.batches() if watch is None else watch:
             log_probs, lengths = self.recognizer(batch.features, batch.feature_lengths)
             hypotheses = decode_greedy(log_probs.asnumpy(), lengths.asnumpy(), self.alphabet, self.seconds_per_frame)
             for index, hypothesis in zip(batch.indices, hypotheses, strict=True):
-                assert index not in scored, "an utterance is scored once"
-                scored[index] = self._score(index, hypothesis.text)
-        assert len(scored) == len(self.utterances), "every utterance is scored"
-        ordered = tuple(scored[index] for index in range(len(scored)))
+                own[index] = hypothesis.text
+        texts: dict[int, str] = {}
+        for theirs in self.ranks.gather(own):
+            assert not texts.keys() & theirs.keys(), "an utterance is scored once"
+            texts |= theirs
+        assert len(texts) == len(self.utterances), "every utterance is scored"
+        ordered = tuple(self._score(index, texts[index]) for index in range(len(texts)))
         audio_seconds = sum(utterance.duration_seconds for utterance in self.utterances)
         return Evaluation(ordered, audio_seconds, time.monotonic() - started)
 
     def batches(self) -> Iterable[TensorBatch]:
-        """The batches of the plan, from short to long."""
+        """The batches of this process, from short to long."""
         return self.loader.iterate(self.plan)
 
     def _score(self, index: int, hypothesis: str) -> ScoredUtterance:
@@ -124,6 +142,7 @@ def evaluate_checkpoint(
     manifest_path: str | None,
     output_dir: str | None,
     kernels: Path | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[Evaluation, Path]:
     """Score a manifest with a checkpoint and write `eval_<manifest>.json` and `eval_<manifest>_utterances.jsonl`.
 
@@ -135,13 +154,15 @@ def evaluate_checkpoint(
         manifest_path: None takes `data.test_manifest`.
         output_dir: None takes the checkpoint's folder.
         kernels: the library of native kernels, from `runtime.start`, or None.
+        ranks: the processes that share the work, of which the first writes; None for this one alone.
 
     Returns:
         The scores, and the path of the summary.
 
     Raises:
-        CheckpointError, ManifestError, AudioError, OutputError: see their places.
+        CheckpointError, ManifestError, AudioError, DeviceError, OutputError: see their places.
     """
+    ranks = ranks or Ranks()
     checkpoint = load_checkpoint(checkpoint_path)
     network = restore_network(checkpoint, str(checkpoint_path), kernels)
     run = config or checkpoint.config
@@ -151,8 +172,14 @@ def evaluate_checkpoint(
     split = Path(manifest).stem
     folder = Path(output_dir) if output_dir else Path(checkpoint_path).parent
     path = folder / f"eval_{split}.json"
-    require_writable(path)
-    evaluation = Evaluator(Recognizer(network), read_manifest(manifest), config).run()
+    if ranks.is_first:
+        require_writable(path)
+    utterances = read_manifest(manifest)
+    require_same_start(ranks, config, {manifest: utterances})
+    require_same_weights(ranks, network.weights())
+    evaluation = Evaluator(Recognizer(network), utterances, config, ranks).run()
+    if not ranks.is_first:
+        return evaluation, path
     rows = [json.dumps(_to_row(scored), ensure_ascii=False) for scored in evaluation.utterances]
     write_text(folder / f"eval_{split}_utterances.jsonl", "\n".join(rows) + "\n")
     summary = {

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         OutputError: the file cannot be written; the partial file is removed.
     """
     path = Path(path)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    # Unlike any other's beside it: several processes may write the same, and on other hosts have the same number.
+    partial = path.with_name(f".partial-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)

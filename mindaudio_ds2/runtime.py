@@ -1,4 +1,5 @@
-"""Device, graph mode, seeds, and what this machine is. The only file that names a device or reads the environment.
+"""Device, graph mode, threads, seeds, and what this machine is. The only file that names a device or reads the
+environment.
 
 `start` must run before anything imports MindSpore, because MindSpore reads its log level when it is loaded.
 """
@@ -11,26 +12,49 @@ from typing import Any
 
 from mindaudio_ds2.errors import DeviceError
 from mindaudio_ds2.ops.library import find_kernels
+from mindaudio_ds2.ranks import Place, find_place
 
-PROCESS_COUNT_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS", "MS_WORKER_NUM")
+
+def find_own_place() -> Place:
+    """Which process of how many this one is, by the launcher's variables: mpirun's, msrun's or srun's.
+
+    Raises:
+        DeviceError: they contradict each other.
+    """
+    return find_place(os.environ)
 
 
-def start(device_target: str, seed: int, native: str = "off") -> Path | None:
+def require_one_process(verb: str) -> None:
+    """Make sure that a verb whose work is not shared out was not started several times.
+
+    Raises:
+        DeviceError: it was.
+    """
+    place = find_own_place()
+    if place.world_size > 1:
+        raise DeviceError(
+            f"{place.world_size} processes were started ({place.launcher}), but {verb} is done by one: each would do "
+            "all of it. Start it alone"
+        )
+
+
+def start(device_target: str, seed: int, native: str = "off", num_threads: int | None = None) -> Path | None:
     """Prepare MindSpore: quiet log, graph mode, the device, the seed. Call once, before importing the network.
 
     Args:
         device_target: "CPU", "GPU" or "Ascend".
         seed: of weight initialisation; everything else draws from generators of its own.
         native: `ops.native` of the configuration.
+        num_threads: for the kernels, where several processes share the host; None leaves it to the libraries.
 
     Returns:
         The library of native kernels to build networks with, or None for MindSpore's own operators.
 
     Raises:
-        DeviceError: the device or, where they are insisted on, the kernels are not there; or several processes were
-            started.
+        DeviceError: the device or, where they are insisted on, the kernels are not there.
     """
-    _refuse_several_processes()
+    if num_threads is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))
     kernels = find_kernels(native, device_target)
     os.environ.setdefault("GLOG_v", "4")  # MindSpore's exceptions say it all; its log repeats them, and more
     # MindSpore 2.10's oneDNN 3.10 runs float32 convolutions on a scalar reference kernel where the processor has
@@ -53,16 +77,6 @@ def start(device_target: str, seed: int, native: str = "off") -> Path | None:
     return kernels
 
 
-def _refuse_several_processes() -> None:
-    for name in PROCESS_COUNT_VARIABLES:
-        value = os.environ.get(name, "1")
-        if value.isdigit() and int(value) > 1:
-            raise DeviceError(
-                f"{value} processes were started ({name}), but training is done by one process so far: "
-                "they would train apart and overwrite each other. Start it without mpirun."
-            )
-
-
 def describe_environment() -> dict[str, Any]:
     """What a result depends on besides data and configuration, for logs and result files.
 
@@ -82,7 +96,7 @@ def describe_environment() -> dict[str, Any]:
         "mindspore_version": ms.__version__,
         "numpy_version": np.__version__,
         "device_target": ms.get_context("device_target"),
-        "num_processes": 1,
+        "num_processes": find_own_place().world_size,
         "cpu": _name_processor(),
         "num_cores": len(os.sched_getaffinity(0)),
     }

@@ -23,6 +23,7 @@ RANKS = {
     "": 0,  # mindaudio_ds2/__init__.py
     "errors": 0,
     "files": 1,
+    "ranks": 1,
     "config": 2,
     "config_reader": 3,
     "corpus": 3,
@@ -31,10 +32,12 @@ RANKS = {
     "decoding": 4,
     "batching": 5,  # plan, collate, feature_cache
     "ops.library": 5,
+    "collectives": 5,
     "runtime": 6,
     "ops": 7,
     "batching.dataset": 7,
     "model": 8,
+    "agreement": 9,
     "checkpoint": 9,
     "evaluate": 10,
     "importers": 10,

@@ -211,6 +211,10 @@ IMPOSSIBLE = [
     ("training.max_bad_steps", -1),
     ("training.checkpoint_every_minutes", 0.0),
     ("training.keep_every_epochs", -1),
+    ("training.ema_decay", -0.1),
+    ("training.ema_decay", 1.0),
+    ("training.average_best", -1),
+    ("training.average_best", 1),
 ]
 
 

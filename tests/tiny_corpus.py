@@ -79,6 +79,7 @@ YAML: dict[str, Any] = {
         "bucket_edges_seconds": [0.4, 2.0],
         "max_batch_utterances": 3,
         "max_batch_padded_seconds": 2.0,
+        "accumulation_steps": 1,
         "sortagrad": True,
         "prefetch_batches": 2,
     },
@@ -122,7 +123,10 @@ YAML: dict[str, Any] = {
         "max_bad_steps": 2,
         "checkpoint_every_minutes": 60.0,
         "keep_every_epochs": 0,
+        "ema_decay": 0.0,
+        "average_best": 0,
     },
+    "processes": {"sync_batch_norm": False, "timeout_seconds": 60.0},
     "ops": {"native": "auto"},
 }
 

@@ -39,13 +39,26 @@ class EpochPlan:
     """One epoch of one rank.
 
     Attributes:
-        batches: in the order of the steps; every rank has the same number of them.
-        left_out: utterances that no rank gets in this epoch, because fewer were left than there are ranks. The same
-            on all ranks, always empty for one rank, and fewer than there are ranks.
+        batches: in the order of the updates, `accumulation_steps` of them for each; every rank has as many.
+        left_out: utterances that no rank gets in this epoch, because fewer were left than an update has batches. The
+            same on all ranks, and always empty where an update has one batch.
+        num_joint_utterances: for each update, the utterances that it has on all ranks together.
+        share_done: share of the utterances that were finished before this plan begins, 0 to 1.
     """
 
     batches: tuple[BatchSpec, ...]
     left_out: tuple[int, ...]
+    num_joint_utterances: tuple[int, ...]
+    share_done: float
+
+    @property
+    def num_updates(self) -> int:
+        """Updates in the plan; the same for all ranks."""
+        return len(self.num_joint_utterances)
+
+    def share_after(self, num_updates: int) -> float:
+        """The share of the epoch that is done after so many updates of the plan, 0 to 1."""
+        return self.share_done + (1 - self.share_done) * num_updates / self.num_updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,37 +169,45 @@ def plan_epoch(
     num_frames: Callable[[float], int],
     rank: int = 0,
     world_size: int = 1,
+    finished: Sequence[tuple[int, int]] = (),
 ) -> EpochPlan:
     """Plan one epoch of training: every utterance at most once, and no batch above the limits of `config`.
 
-    Utterances are shuffled within their buckets, which follow each other from short to long, and are cut into batches
-    in that order. What does not fill a batch of its own bucket so moves up into the next. The batches are then
-    shuffled. With sortagrad, epoch 0 instead goes strictly from short to long.
+    Utterances are shuffled within their buckets, which follow each other from short to long, and are cut into joint
+    batches in that order, one for each update. What does not fill a batch of its own bucket so moves up into the next.
+    The joint batches are then shuffled. With sortagrad, epoch 0 instead goes strictly from short to long.
+
+    A joint batch has `world_size * config.accumulation_steps` parts, which are batches. So one rank that accumulates
+    eight batches makes the same updates as eight ranks that accumulate none.
 
     Args:
         durations_seconds: of the utterances that are trained on; none above `max_batch_padded_seconds`.
-        config: buckets and limits; the limits are those of one rank.
+        config: buckets and limits; the limits are those of one batch.
         epoch: counts from 0.
         seed: of the run; together with the epoch it decides the order.
         num_frames: T for a duration in seconds.
         rank: of this process.
-        world_size: number of processes. The members of a batch are dealt out in turn, so that ranks differ by at most
-            one utterance in each step.
+        world_size: number of processes. The members of a joint batch are dealt out in turn, so that its parts differ by
+            at most one utterance.
+        finished: where the epoch was begun with another number of parts: that number and the updates made, once for
+            each time it changed. What is left of the epoch is planned.
     """
     durations = np.asarray(durations_seconds, dtype=np.float64)
-    is_sorted = config.sortagrad and epoch == 0
-    generator = np.random.default_rng((seed, epoch))
-    if is_sorted:
-        order = np.argsort(durations, kind="stable")
-    else:
-        order = _shuffle_within_buckets(durations, config.bucket_edges_seconds, generator)
-    global_batches = _cut(order, durations, config, world_size)
-    # Only the end of the order can give a batch that is too small to go round, see _cut.
-    too_few = bool(global_batches) and len(global_batches[-1]) < world_size
-    left_out = tuple(global_batches.pop()) if too_few else ()
-    if not is_sorted:
-        global_batches = [global_batches[i] for i in generator.permutation(len(global_batches))]
-    return EpochPlan(_deal(global_batches, durations, num_frames, rank, world_size), left_out)
+    left = np.arange(len(durations))
+    for num_parts, num_updates in finished:
+        joint_batches, _ = _order_joint_batches(left, durations, config, epoch, seed, num_parts)
+        done = [index for members in joint_batches[:num_updates] for index in members]
+        left = np.setdiff1d(left, done)
+    steps = config.accumulation_steps
+    num_parts = world_size * steps
+    joint_batches, left_out = _order_joint_batches(left, durations, config, epoch, seed, num_parts)
+    ranks = [_deal(joint_batches, durations, num_frames, rank * steps + part, num_parts) for part in range(steps)]
+    return EpochPlan(
+        batches=tuple(batch for update in zip(*ranks, strict=True) for batch in update),
+        left_out=tuple(left_out),
+        num_joint_utterances=tuple(map(len, joint_batches)),
+        share_done=1 - len(left) / max(1, len(durations)),
+    )
 
 
 def plan_evaluation(
@@ -210,8 +231,8 @@ def plan_evaluation(
         world_size: number of processes.
     """
     durations = np.asarray(durations_seconds, dtype=np.float64)
-    global_batches = _cut(np.argsort(durations, kind="stable"), durations, config, world_size)
-    return _deal(global_batches, durations, num_frames, rank, world_size)
+    joint_batches = _cut(np.argsort(durations, kind="stable"), durations, config, world_size)
+    return _deal(joint_batches, durations, num_frames, rank, world_size)
 
 
 def share_of_padding(batches: Iterable[BatchSpec], num_frames: Sequence[int]) -> float:
@@ -226,6 +247,31 @@ def share_of_padding(batches: Iterable[BatchSpec], num_frames: Sequence[int]) ->
         num_real += sum(int(num_frames[index]) for index in batch.indices)
         num_padded += len(batch.indices) * batch.num_padded_frames
     return 1 - num_real / num_padded if num_padded else 0.0
+
+
+def _order_joint_batches(
+    indices: NDArray[np.intp],
+    durations: NDArray[np.float64],
+    config: BatchingConfig,
+    epoch: int,
+    seed: int,
+    num_parts: int,
+) -> tuple[list[list[int]], list[int]]:
+    """The joint batches of some utterances in the order of the updates, and the utterances that are left out."""
+    is_sorted = config.sortagrad and epoch == 0
+    generator = np.random.default_rng((seed, epoch))
+    chosen = durations[indices]
+    if is_sorted:
+        order = np.argsort(chosen, kind="stable")
+    else:
+        order = _shuffle_within_buckets(chosen, config.bucket_edges_seconds, generator)
+    joint_batches = _cut(indices[order], durations, config, num_parts)
+    # Only the end of the order can give a batch that is too small to go round, see _cut.
+    too_few = bool(joint_batches) and len(joint_batches[-1]) < num_parts
+    left_out = joint_batches.pop() if too_few else []
+    if not is_sorted:
+        joint_batches = [joint_batches[i] for i in generator.permutation(len(joint_batches))]
+    return joint_batches, left_out
 
 
 def _shuffle_within_buckets(
@@ -265,7 +311,7 @@ def _cut(
 
 
 def _deal(
-    global_batches: list[list[int]],
+    joint_batches: list[list[int]],
     durations: NDArray[np.float64],
     num_frames: Callable[[float], int],
     rank: int,
@@ -274,6 +320,6 @@ def _deal(
     assert 0 <= rank < world_size
     return tuple(
         BatchSpec(tuple(members[rank::world_size]), num_frames(float(durations[members].max())))
-        for members in global_batches
+        for members in joint_batches
         if len(members) > rank
     )

@@ -11,6 +11,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.model.layers import Lookahead, MaskedConv, Recurrent
 from mindaudio_ds2.model.masked_norm import MaskedBatchNorm, make_mask
+from mindaudio_ds2.ops.joint import JointSum
 
 
 class DeepSpeech2(nn.Cell):
@@ -27,9 +28,17 @@ class DeepSpeech2(nn.Cell):
         alphabet_size: V.
         kernels: the library of native CPU kernels (`runtime.start`), or None for MindSpore's own operators. Weights
             are the same with either.
+        joint_sum: sums an array over all processes, for batch norms over all of them; None for each its own.
     """
 
-    def __init__(self, config: ModelConfig, num_bins: int, alphabet_size: int, kernels: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        num_bins: int,
+        alphabet_size: int,
+        kernels: Path | None = None,
+        joint_sum: JointSum | None = None,
+    ) -> None:
         super().__init__()
         momentum, epsilon = config.batch_norm_momentum, config.batch_norm_epsilon
         hidden = config.rnn_hidden_size
@@ -51,6 +60,7 @@ class DeepSpeech2(nn.Cell):
                     momentum,
                     epsilon,
                     kernels,
+                    joint_sum,
                 )
                 for i, (size, stride) in enumerate(zip(sizes, strides, strict=True))
             ]
@@ -64,13 +74,13 @@ class DeepSpeech2(nn.Cell):
             ]
         )
         self.rnn_batch_norms = (
-            nn.CellList([_sequence_batch_norm(hidden, momentum, epsilon, kernels) for _ in layers[1:]])
+            nn.CellList([_sequence_batch_norm(hidden, momentum, epsilon, kernels, joint_sum) for _ in layers[1:]])
             if config.rnn_batch_norm
             else None
         )
         self.lookahead = None if config.bidirectional else Lookahead(hidden, config.lookahead_frames)
         self.head_batch_norm = (
-            _sequence_batch_norm(hidden, momentum, epsilon, kernels) if config.head_batch_norm else None
+            _sequence_batch_norm(hidden, momentum, epsilon, kernels, joint_sum) if config.head_batch_norm else None
         )
         self.head = nn.Dense(hidden, alphabet_size, has_bias=config.head_bias)
 
@@ -157,8 +167,10 @@ def count_parameters(network: nn.Cell) -> int:
     return sum(parameter.size for parameter in network.trainable_params())
 
 
-def _sequence_batch_norm(hidden: int, momentum: float, epsilon: float, kernels: Path | None) -> MaskedBatchNorm:
-    return MaskedBatchNorm(hidden, True, momentum, epsilon, is_clipped=False, kernels=kernels)
+def _sequence_batch_norm(
+    hidden: int, momentum: float, epsilon: float, kernels: Path | None, joint_sum: JointSum | None
+) -> MaskedBatchNorm:
+    return MaskedBatchNorm(hidden, True, momentum, epsilon, False, kernels, joint_sum)
 
 
 def feature_signature(num_bins: int) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from mindaudio_ds2.model.masked_norm import CLIP, MaskedBatchNorm, make_mask
+from mindaudio_ds2.ops.joint import JointSum
 from mindaudio_ds2.ops.native import NativeBidirectionalRecurrence, NativeConv, NativeRecurrence
 
 
@@ -32,6 +33,7 @@ class MaskedConv(nn.Cell):
         activation: "clipped_relu" or "tanh".
         momentum, epsilon: of the batch norm.
         kernels: the library of native kernels, or None. With it, channels come last.
+        joint_sum: as in `MaskedBatchNorm`.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class MaskedConv(nn.Cell):
         momentum: float,
         epsilon: float,
         kernels: Path | None = None,
+        joint_sum: JointSum | None = None,
     ) -> None:
         super().__init__()
         top, left = kernel[0] // 2, kernel[1] // 2
@@ -59,7 +62,7 @@ class MaskedConv(nn.Cell):
         )
         self.native_conv = NativeConv(kernels, stride) if kernels else None
         self.is_tanh = activation == "tanh"
-        self.batch_norm = MaskedBatchNorm(out_channels, False, momentum, epsilon, not self.is_tanh, kernels)
+        self.batch_norm = MaskedBatchNorm(out_channels, False, momentum, epsilon, not self.is_tanh, kernels, joint_sum)
         self.time_stride = stride[1]
 
     def construct(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,7 +80,9 @@ class MaskedConv(nn.Cell):
             x = self.native_conv(x, self.conv.weight)
             if self.conv.has_bias:
                 x = x + self.conv.bias.reshape((1, 1, 1, -1))  # without it MindSpore 2.10 fails on open shapes
-            mask, num_valid = lengths, lengths  # the native batch norm needs neither
+            mask = make_mask(lengths, x.shape[2])
+            num_valid = mask.sum() * x.shape[1]
+            mask = mask.expand_dims(1).expand_dims(3)  # (B, S) -> (B, 1, S, 1)
         else:
             x = self.conv(x)
             mask = make_mask(lengths, x.shape[3])

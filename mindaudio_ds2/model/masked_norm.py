@@ -10,6 +10,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
+from mindaudio_ds2.ops.joint import JointSum
 from mindaudio_ds2.ops.native import NativeNorm, NativeScale
 
 CLIP = 20.0  # the paper's clipped ReLU, section 3.1
@@ -36,16 +37,18 @@ class _NormalizeMasked(nn.Cell):
 
     Args:
         num_features: C or H.
-        features_last: whether the input is (S, B, H) or (B, C, F, S).
+        features_last: whether the input is (S, B, H) or (B, F, S, C), or else (B, C, F, S).
         epsilon: added to the variance.
+        joint_sum: sums an array over all processes, whose positions then count as those of one batch; None for one.
     """
 
-    def __init__(self, num_features: int, features_last: bool, epsilon: float) -> None:
+    def __init__(self, num_features: int, features_last: bool, epsilon: float, joint_sum: JointSum | None) -> None:
         super().__init__()
         self.num_features = num_features
         self.features_last = features_last
         self.shape = (1, 1, num_features) if features_last else (1, num_features, 1, 1)
         self.epsilon = epsilon
+        self.joint_sum = joint_sum
 
     def sum_positions(self, x: Tensor) -> Tensor:
         """Sum over all axes but the features': (num_features,)."""
@@ -55,13 +58,23 @@ class _NormalizeMasked(nn.Cell):
 
     def construct(
         self, x: Tensor, mask: Tensor, num_valid: Tensor, gamma: Tensor, beta: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised input, zero at padded positions; mean and biased variance, both (num_features,)."""
-        mean = self.sum_positions(x * mask) / num_valid
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Normalised input, zero at padded positions; mean and biased variance (num_features,); the positions' number.
+
+        The number is that of all processes, where they are joined.
+        """
+        total = self.sum_positions(x * mask)
+        if self.joint_sum is not None:
+            joint = self.joint_sum(ops.concat((total, num_valid.reshape((1,)))))
+            total, num_valid = joint[:-1], joint[-1]
+        mean = total / num_valid
         centred = (x - mean.reshape(self.shape)) * mask
-        variance = self.sum_positions(ops.square(centred)) / num_valid
+        square = self.sum_positions(ops.square(centred))
+        if self.joint_sum is not None:
+            square = self.joint_sum(square)
+        variance = square / num_valid
         scale = gamma * ops.rsqrt(variance + self.epsilon)
-        return centred * scale.reshape(self.shape) + beta.reshape(self.shape) * mask, mean, variance
+        return centred * scale.reshape(self.shape) + beta.reshape(self.shape) * mask, mean, variance, num_valid
 
     def bprop(
         self,
@@ -70,18 +83,25 @@ class _NormalizeMasked(nn.Cell):
         num_valid: Tensor,
         gamma: Tensor,
         beta: Tensor,
-        out: tuple[Tensor, Tensor, Tensor],
-        dout: tuple[Tensor, Tensor, Tensor],
+        out: tuple[Tensor, Tensor, Tensor, Tensor],
+        dout: tuple[Tensor, Tensor, Tensor, Tensor],
     ) -> tuple[Tensor, ...]:
-        """Gradients of all inputs. Mean and variance go into running statistics only, so none comes from them."""
-        _, mean, variance = out
+        """Gradients of all inputs. Mean and variance go into running statistics only, so none comes from them.
+
+        Those of gamma and beta are this process's part; the step sums the parts of all.
+        """
+        _, mean, variance, num_joint = out
         inverse_deviation = ops.rsqrt(variance + self.epsilon)
         gradient = dout[0] * mask
         centred = x - mean.reshape(self.shape)
         beta_gradient = self.sum_positions(gradient)
         gamma_gradient = self.sum_positions(gradient * centred) * inverse_deviation
-        slope = (inverse_deviation * gamma_gradient / num_valid).reshape(self.shape)
-        offset = (beta_gradient / num_valid).reshape(self.shape)
+        joint_gamma, joint_beta = gamma_gradient, beta_gradient
+        if self.joint_sum is not None:
+            joint = self.joint_sum(ops.concat((gamma_gradient, beta_gradient)))
+            joint_gamma, joint_beta = joint[: self.num_features], joint[self.num_features :]
+        slope = (inverse_deviation * joint_gamma / num_joint).reshape(self.shape)
+        offset = (joint_beta / num_joint).reshape(self.shape)
         scale = (gamma * inverse_deviation).reshape(self.shape) * mask
         x_gradient = (gradient - (centred * slope + offset)) * scale
         return x_gradient, ops.zeros_like(mask), ops.zeros_like(num_valid), gamma_gradient, beta_gradient
@@ -104,6 +124,8 @@ class MaskedBatchNorm(nn.Cell):
         epsilon: added to the variance.
         is_clipped: whether the clipped ReLU follows.
         kernels: the library of native kernels, or None. With it, the input of convolutions is (B, F, S, C).
+        joint_sum: sums an array over all processes, and training takes the statistics over all of them, with
+            MindSpore's operators; None takes them over the batch of this process.
     """
 
     def __init__(
@@ -114,6 +136,7 @@ class MaskedBatchNorm(nn.Cell):
         epsilon: float,
         is_clipped: bool = False,
         kernels: Path | None = None,
+        joint_sum: JointSum | None = None,
     ) -> None:
         super().__init__()
         self.gamma = Parameter(initializer("ones", (num_features,)), name="gamma")
@@ -124,13 +147,13 @@ class MaskedBatchNorm(nn.Cell):
         )
         self.next_mean = Parameter(initializer("zeros", (num_features,)), name="next_mean", requires_grad=False)
         self.next_variance = Parameter(initializer("ones", (num_features,)), name="next_variance", requires_grad=False)
-        self.normalize = _NormalizeMasked(num_features, features_last, epsilon)
+        self.normalize = _NormalizeMasked(num_features, features_last or kernels is not None, epsilon, joint_sum)
         self.shape = self.normalize.shape
         self.momentum = momentum
         self.epsilon = epsilon
         self.is_clipped = is_clipped
         low, high = (0.0, CLIP) if is_clipped else (-math.inf, math.inf)
-        self.native_normalize = NativeNorm(kernels, epsilon, low, high) if kernels else None
+        self.native_normalize = NativeNorm(kernels, epsilon, low, high) if kernels and joint_sum is None else None
         self.native_scale = NativeScale(kernels, low, high) if kernels else None
 
     def construct(self, x: Tensor, lengths: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:
@@ -149,7 +172,7 @@ class MaskedBatchNorm(nn.Cell):
             if self.native_normalize is not None:
                 x, mean, variance = self.native_normalize(x, lengths, self.gamma, self.beta)
             else:
-                x, mean, variance = self.normalize(x, mask, num_valid, self.gamma, self.beta)
+                x, mean, variance, _ = self.normalize(x, mask, num_valid, self.gamma, self.beta)
                 x = self._clip(x)
             x = ops.depend(x, ops.assign(self.next_mean, self._blend(self.moving_mean, mean)))
             return ops.depend(x, ops.assign(self.next_variance, self._blend(self.moving_variance, variance)))

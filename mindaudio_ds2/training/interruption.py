@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a wish that is granted between two steps."""
+"""SIGTERM, Ctrl-C and SIGUSR1 as a wish that is granted between two steps."""
 
 import signal
 from types import FrameType, TracebackType
@@ -9,6 +9,9 @@ from mindaudio_ds2.errors import Interrupted
 
 class Interruption:
     """While entered, remembers the first SIGTERM or SIGINT instead of dying of it; a second one ends at once.
+
+    SIGUSR1 counts as SIGTERM, because it is what gets through: Open MPI 5's mpirun passes it on to all processes, but
+    answers a SIGTERM of its own by killing them within half a second. Slurm's --signal=USR1 sends it too.
 
     While MindSpore 2.10 runs a graph, and from then on, it answers SIGINT with a handler of its own that sends SIGTERM
     to the process: Ctrl-C then arrives here as SIGTERM. tests/training/test_interruption.py tells when this has gone.
@@ -22,7 +25,7 @@ class Interruption:
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interruption":
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             self._previous[number] = signal.signal(number, self._remember)
         return self
 
@@ -32,7 +35,7 @@ class Interruption:
         self._restore()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.signal_number = number
+        self.signal_number = signal.SIGTERM if number == signal.SIGUSR1 else number
         self._restore()
 
     def _restore(self) -> None:
@@ -40,7 +43,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def end(self, message: str) -> NoReturn:
-        """End the work, as the signal asked.
+        """End the work, as a signal asked this or another process.
 
         Args:
             message: what was saved, and how to go on.
@@ -48,5 +51,4 @@ class Interruption:
         Raises:
             Interrupted: always.
         """
-        assert self.signal_number, "no signal has come"
-        raise Interrupted(message, self.signal_number)
+        raise Interrupted(message, self.signal_number or signal.SIGTERM)

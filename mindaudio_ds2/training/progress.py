@@ -1,18 +1,28 @@
 """How far a run has come, and whether a run may be taken up again."""
 
-import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from mindaudio_ds2.agreement import flatten
 from mindaudio_ds2.config import Config, to_mapping
-from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import CheckpointError
 
-FREE_KEYS = ("run_dir", "device_target", "data.", "training.", "batching.prefetch_batches")
-"""What may change between the parts of a run: the numbers do not depend on it, except on training.epochs."""
+FREE_KEYS = (
+    "run_dir",
+    "device_target",
+    "data.",
+    "batching.prefetch_batches",
+    "batching.accumulation_steps",
+    "processes.timeout_seconds",
+    "training.early_stopping_epochs",
+    "training.max_bad_steps",
+    "training.checkpoint_every_minutes",
+    "training.keep_every_epochs",
+)
+"""What may change between the parts of a run: the numbers do not depend on it. Accumulation may, because the number of
+processes may; what counts is the product of both, and `Progress.change_parts` sees to that."""
 
 
 @dataclass
@@ -21,14 +31,20 @@ class Progress:
 
     Attributes:
         epoch: epochs wholly done, their validation included.
-        batch: batches done in the epoch under way.
-        step: batches done in all, the bad ones included.
+        batch: updates done in the epoch under way, since `num_parts` changed last.
+        step: updates done in all, the bad ones included.
         num_bad_steps: steps whose loss or gradient was not finite.
         loss_sum, num_utterances: of the epoch under way, finite steps only.
-        best_wer, best_cer, best_epoch: of best.ckpt; WER and CER are fractions.
+        best_wer, best_cer: of best.ckpt; fractions.
+        best_epoch: the best single epoch.
+        averaged_epochs: of which best.ckpt is the average; empty where it is that of the best epoch.
+        best_epochs: dev WER, dev CER and number of the epochs kept for training.average_best, from good to bad.
         train_seconds: wall time spent in training so far, validation included.
         train_hours: audio in the training utterances.
         fingerprint: of the utterances trained on.
+        num_parts: batches of an update: processes times batching.accumulation_steps.
+        finished: of the epoch under way, where `num_parts` has changed within it: each former number, and the updates
+            made with it.
     """
 
     epoch: int = 0
@@ -40,9 +56,38 @@ class Progress:
     best_wer: float = math.inf
     best_cer: float = math.inf
     best_epoch: int = 0
+    averaged_epochs: list[int] = field(default_factory=list)
+    best_epochs: list[tuple[float, float, int]] = field(default_factory=list)
     train_seconds: float = 0.0
     train_hours: float = 0.0
     fingerprint: str = ""
+    num_parts: int = 1
+    finished: list[tuple[int, int]] = field(default_factory=list)
+
+    def change_parts(self, num_parts: int) -> str:
+        """Go on with another number of processes, or of batches that each accumulates.
+
+        Args:
+            num_parts: batches of an update from now on.
+
+        Returns:
+            What that changes, to be said; empty if nothing does.
+        """
+        before = self.num_parts
+        if num_parts == before:
+            return ""
+        if self.batch:
+            self.finished.append((before, self.batch))
+        self.num_parts, self.batch = num_parts, 0
+        return (
+            f"an update now has up to {num_parts} batches, and had up to {before}; what is left of epoch "
+            f"{self.epoch + 1} is dealt anew, each utterance once. The numbers are no longer those of the run before; "
+            "with as many processes times batching.accumulation_steps as before, they would be"
+        )
+
+    def __post_init__(self) -> None:
+        self.best_epochs = [(wer, cer, epoch) for wer, cer, epoch in self.best_epochs]  # JSON has lists for tuples
+        self.finished = [(num_parts, num_updates) for num_parts, num_updates in self.finished]
 
     @property
     def mean_loss(self) -> float | None:
@@ -53,13 +98,20 @@ class Progress:
         """The mean loss as a person reads it."""
         return "no finite loss" if self.mean_loss is None else f"loss {self.mean_loss:.2f}"
 
+    def time_left(self, num_epochs: int, share_of_epoch: float) -> str:
+        """How much longer the run takes at the pace so far, as a person says it.
 
-def fingerprint_of(utterances: Sequence[Utterance]) -> str:
-    """A short digest of what is trained on, to tell whether a resumed run still has the same utterances."""
-    digest = hashlib.sha256()
-    for utterance in utterances:
-        digest.update(f"{utterance.id}\t{utterance.duration_seconds!r}\t{utterance.transcript}\n".encode())
-    return digest.hexdigest()[:16]
+        Args:
+            num_epochs: of the whole run.
+            share_of_epoch: done of the epoch under way, 0 to 1.
+        """
+        done = self.epoch + share_of_epoch
+        return clock_time(self.train_seconds * (num_epochs - done) / done)
+
+    def describe_best(self) -> str:
+        """Where best.ckpt comes from, as a person reads it."""
+        averaged = ", ".join(map(str, self.averaged_epochs))
+        return f"of the average of epochs {averaged}" if averaged else f"in epoch {self.best_epoch}"
 
 
 def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
@@ -93,7 +145,7 @@ def check_same_run(old: Config, new: Config, path: Path) -> None:
     Raises:
         CheckpointError: names the keys that differ, with both values.
     """
-    differing = _compare(old, new, lambda key: key == "training.epochs" or not key.startswith(FREE_KEYS))
+    differing = _compare(old, new, lambda key: not key.startswith(FREE_KEYS))
     if differing:
         raise CheckpointError(
             f"{path} was trained with another {differing}; resume with the configuration in its folder "
@@ -103,16 +155,9 @@ def check_same_run(old: Config, new: Config, path: Path) -> None:
 
 def _compare(old: Config, new: Config, counts: Callable[[str], bool]) -> str:
     """The keys that differ, among those that count, with both values; empty if none does."""
-    before, now = _flatten(to_mapping(old)), _flatten(to_mapping(new))
+    before, now = flatten(to_mapping(old)), flatten(to_mapping(new))
     differing = [key for key in before if before[key] != now[key] and counts(key)]
     return ", ".join(f"{key} ({before[key]!r}, now {now[key]!r})" for key in differing)
-
-
-def _flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def clock_time(seconds: float) -> str:

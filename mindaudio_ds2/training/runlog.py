@@ -3,9 +3,9 @@
 config.yaml       the configuration, complete
 environment.json  versions, commit, processor, command line
 train.log         what the console showed, with times
-metrics.jsonl     one JSON object a line: kind "step", "bad_step" or "epoch"
+metrics.jsonl     one JSON object a line: kind "step", "bad_step", "epoch" or "average"
 excluded.jsonl    the utterances that are not trained on, with reasons, if there are any
-last.ckpt         to resume from; best.ckpt the best dev WER so far; epoch_N.ckpt if asked for
+last.ckpt         to resume from; best.ckpt the best dev WER so far; epoch_N.ckpt, average.ckpt if asked for
 """
 
 import contextlib
@@ -106,6 +106,15 @@ class RunLog:
         """The weights with the lowest dev WER."""
         return self.folder / "best.ckpt"
 
+    @property
+    def average_checkpoint(self) -> Path:
+        """The mean of the best epochs' weights."""
+        return self.folder / "average.ckpt"
+
+    def epoch_checkpoint(self, epoch: int) -> Path:
+        """The weights after an epoch, which counts from 1."""
+        return self.folder / f"epoch_{epoch}.ckpt"
+
     def _open_logger(self, mode: str) -> logging.Logger:
         logger = logging.getLogger("mindaudio_ds2")
         logger.setLevel(logging.INFO)
@@ -168,3 +177,30 @@ class RunLog:
             with contextlib.suppress(OSError):
                 handler.close()
             self._logger.removeHandler(handler)
+
+
+class SilentLog(RunLog):
+    """The log of every process but the first: it knows the run folder, and writes and says nothing.
+
+    Args:
+        config: of the run.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.folder = Path(config.run_dir)
+        self.is_resumed = False
+
+    def remember(self, config: Config, training_set: TrainingSet) -> None:
+        """The first process does it."""
+
+    def say(self, message: str) -> None:
+        """The first process says it."""
+
+    def record(self, kind: str, **values: Any) -> None:
+        """The first process records it."""
+
+    def forget_after(self, step: int, epoch: int) -> None:
+        """The first process does it."""
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -6,6 +6,7 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, feature_signature
 from mindaudio_ds2.training.loss import CTCLoss
 from mindaudio_ds2.training.optimizer import Adam
+from mindaudio_ds2.training.weight_average import MovingAverage
 
 
 class Gradients(nn.Cell):
@@ -29,11 +30,12 @@ class Gradients(nn.Cell):
         feature_lengths: Tensor,
         labels: Tensor,
         label_lengths: Tensor,
+        share: Tensor | float,
         dropout: Tensor | None = None,
     ) -> Tensor:
-        """The loss of a batch, () float32."""
+        """What a batch adds to the loss of its update, () float32."""
         logits, logit_lengths = self.network(features, feature_lengths, dropout)
-        return self.loss(logits, logit_lengths, labels, label_lengths)
+        return self.loss(logits, logit_lengths, labels, label_lengths) * share
 
     def construct(
         self,
@@ -41,10 +43,19 @@ class Gradients(nn.Cell):
         feature_lengths: Tensor,
         labels: Tensor,
         label_lengths: Tensor,
+        share: Tensor | float,
         dropout: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The loss in nats an utterance, () float32, and the gradient of each weight. Inputs as in `TrainStep`."""
-        loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths, dropout)
+        """Compute what one batch adds to the loss and gradients of an update; the sum over its batches is the whole.
+
+        Args:
+            features, feature_lengths, labels, label_lengths, dropout: as in `TrainStep`.
+            share: of the update's utterances that are in this batch, () float32; 1 for a batch alone.
+
+        Returns:
+            The share of the loss in nats an utterance, () float32, and that of each weight's gradient.
+        """
+        loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths, share, dropout)
         return loss, gradients
 
 
@@ -55,12 +66,16 @@ class Update(nn.Cell):
         network: whose running statistics take over the `next_` ones.
         optimizer: holds the network's trainable parameters.
         max_gradient_norm: gradients are scaled down to this L2 norm where theirs is larger.
+        average: follows the weights; None where no average is wanted.
     """
 
-    def __init__(self, network: DeepSpeech2, optimizer: Adam, max_gradient_norm: float) -> None:
+    def __init__(
+        self, network: DeepSpeech2, optimizer: Adam, max_gradient_norm: float, average: MovingAverage | None = None
+    ) -> None:
         super().__init__()
         self.optimizer = optimizer
         self.max_gradient_norm = max_gradient_norm
+        self.average = average
         norms = network.batch_norms()
         self.running = ParameterTuple([p for norm in norms for p in (norm.moving_mean, norm.moving_variance)])
         self.next_running = ParameterTuple([p for norm in norms for p in (norm.next_mean, norm.next_variance)])
@@ -82,6 +97,8 @@ class Update(nn.Cell):
             norm = ops.depend(norm, self.optimizer(clipped, learning_rate))
             for i, statistic in enumerate(self.next_running):
                 norm = ops.depend(norm, ops.assign(self.running[i], statistic))
+            if self.average is not None:
+                norm = ops.depend(norm, self.average())
         return norm, is_finite
 
 
@@ -89,19 +106,27 @@ class TrainStep(nn.Cell):
     """A training step as one graph, compiled once for all batch shapes.
 
     A step whose loss, gradient or batch statistics are not finite changes no weight, no running statistic and no
-    optimiser state.
+    optimiser state, and no average.
 
     Args:
         network: the network that is trained.
         loss: the loss.
         optimizer: holds the network's trainable parameters.
         max_gradient_norm: gradients are scaled down to this L2 norm where theirs is larger.
+        average: follows the weights; None where no average is wanted.
     """
 
-    def __init__(self, network: DeepSpeech2, loss: CTCLoss, optimizer: Adam, max_gradient_norm: float) -> None:
+    def __init__(
+        self,
+        network: DeepSpeech2,
+        loss: CTCLoss,
+        optimizer: Adam,
+        max_gradient_norm: float,
+        average: MovingAverage | None = None,
+    ) -> None:
         super().__init__()
         self.gradients = Gradients(network, loss, optimizer.weights)
-        self.update = Update(network, optimizer, max_gradient_norm)
+        self.update = Update(network, optimizer, max_gradient_norm, average)
 
     def construct(
         self,
@@ -126,7 +151,7 @@ class TrainStep(nn.Cell):
             The loss in nats an utterance, the L2 norm of the gradient before clipping, both () float32; and whether
             the step was finite and was made, () bool.
         """
-        loss, gradients = self.gradients(features, feature_lengths, labels, label_lengths, dropout)
+        loss, gradients = self.gradients(features, feature_lengths, labels, label_lengths, 1.0, dropout)
         norm, is_finite = self.update(loss, gradients, learning_rate)
         return loss, norm, is_finite
 
@@ -134,16 +159,28 @@ class TrainStep(nn.Cell):
         """Compile for any batch size, time and label length (else each new shape is compiled anew).
 
         Args:
-            num_bins: F.
-            dropout_sizes: N and H of the dropout; None for steps without.
+            num_bins, dropout_sizes: as in `step_signature`.
         """
-        signature = [
-            *feature_signature(num_bins),
-            Tensor(shape=[None, None], dtype=ms.int32),
-            Tensor(shape=[None], dtype=ms.int32),
-            Tensor(shape=[], dtype=ms.float32),
-        ]
-        if dropout_sizes:
-            num_layers, hidden_size = dropout_sizes
-            signature.append(Tensor(shape=[num_layers, None, hidden_size], dtype=ms.float32))
-        self.set_inputs(*signature)
+        self.set_inputs(*step_signature(num_bins, dropout_sizes))
+
+
+def step_signature(num_bins: int, dropout_sizes: tuple[int, int] | None = None) -> list[Tensor]:
+    """Symbolic inputs of a step with open batch, time and label length, for `set_inputs`.
+
+    Args:
+        num_bins: F.
+        dropout_sizes: N and H of the dropout; None for steps without.
+
+    Returns:
+        Features, feature lengths, labels, label lengths, one number, and the dropout if there is any.
+    """
+    signature = [
+        *feature_signature(num_bins),
+        Tensor(shape=[None, None], dtype=ms.int32),
+        Tensor(shape=[None], dtype=ms.int32),
+        Tensor(shape=[], dtype=ms.float32),
+    ]
+    if dropout_sizes:
+        num_layers, hidden_size = dropout_sizes
+        signature.append(Tensor(shape=[num_layers, None, hidden_size], dtype=ms.float32))
+    return signature

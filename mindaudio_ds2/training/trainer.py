@@ -1,47 +1,53 @@
-"""The training loop: a plain loop over one compiled step, that can be stopped and taken up again at any batch."""
+"""The training loop: a plain loop over one compiled step, that can be stopped and taken up again at any update.
 
+With several processes, each runs this loop on its own batches, and all come to the same updates; the first one alone
+writes files.
+"""
+
+import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import mindspore as ms
 from mindspore import Tensor
-from tqdm import tqdm
 
+from mindaudio_ds2.agreement import fingerprint_of, require_same_start, require_same_weights
 from mindaudio_ds2.batching.augmentation import Augmenter, Changes
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
-from mindaudio_ds2.batching.plan import BatchSpec, plan_epoch, share_of_padding
-from mindaudio_ds2.checkpoint import build_network, fill, load_checkpoint, save_checkpoint
+from mindaudio_ds2.batching.plan import EpochPlan
+from mindaudio_ds2.checkpoint import build_network, fill
+from mindaudio_ds2.collectives import Ranks
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
-from mindaudio_ds2.errors import CheckpointError, TrainingError
+from mindaudio_ds2.errors import TrainingError
 from mindaudio_ds2.evaluate import Evaluation, Evaluator
-from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters
+from mindaudio_ds2.model.deepspeech2 import Recognizer
+from mindaudio_ds2.ops.joint import JointSum
 from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.training.display import EpochDisplay, describe_epoch, describe_run
 from mindaudio_ds2.training.dropout import draw_dropout
+from mindaudio_ds2.training.epoch_plan import plan_next_epoch
 from mindaudio_ds2.training.interruption import Interruption
+from mindaudio_ds2.training.joint_step import Inputs, make_step
 from mindaudio_ds2.training.loss import CTCLoss
 from mindaudio_ds2.training.optimizer import Adam
-from mindaudio_ds2.training.progress import Progress, check_same_meaning, check_same_run, clock_time, fingerprint_of
-from mindaudio_ds2.training.runlog import RunLog
+from mindaudio_ds2.training.progress import Progress, clock_time
+from mindaudio_ds2.training.run_checkpoints import RunCheckpoints
+from mindaudio_ds2.training.runlog import RunLog, SilentLog
 from mindaudio_ds2.training.schedule import learning_rate
+from mindaudio_ds2.training.starting import start_from, take_up
 from mindaudio_ds2.training.step import TrainStep
 from mindaudio_ds2.training.training_set import TrainingSet, read_training_set, require_audio
-
-SECONDS_BETWEEN_LINES = 60.0
-
-
-@dataclass
-class _Clock:
-    """When last.ckpt was last saved, and when the last line of progress was shown (monotonic seconds)."""
-
-    saved: float = field(default_factory=time.monotonic)
-    shown: float = field(default_factory=time.monotonic)
+from mindaudio_ds2.training.weight_average import MovingAverage, average_checkpoints
 
 
-def train(config: Config, resume: bool, pre_trained_model_path: str | None, kernels: Path | None = None) -> Progress:
+def train(
+    config: Config,
+    resume: bool,
+    pre_trained_model_path: str | None,
+    kernels: Path | None = None,
+    ranks: Ranks | None = None,
+) -> Progress:
     """Train a network as `config` says; everything it leaves lies in `config.run_dir`.
 
     Args:
@@ -49,6 +55,7 @@ def train(config: Config, resume: bool, pre_trained_model_path: str | None, kern
         resume: continue the run in that folder, if there is one; the numbers are those of a run never interrupted.
         pre_trained_model_path: a checkpoint of the same network and alphabet whose weights are the start.
         kernels: the library of native kernels, from `runtime.start`, or None.
+        ranks: the processes that train together, from `collectives.join`; None for this one alone.
 
     Returns:
         The state at the end.
@@ -56,20 +63,24 @@ def train(config: Config, resume: bool, pre_trained_model_path: str | None, kern
     Raises:
         Interrupted: SIGTERM or Ctrl-C; last.ckpt was saved first.
         TrainingError: too many steps were not finite.
-        ConfigError, ManifestError, AudioError, CheckpointError, OutputError: see their places.
+        ConfigError, ManifestError, AudioError, CheckpointError, DeviceError, OutputError: see their places.
     """
+    ranks = ranks or Ranks()
     training_set = read_training_set(config)
     dev_utterances = read_manifest(config.data.dev_manifest)
     require_audio(dev_utterances, config.data.dev_manifest)
-    run = RunLog(config, resume)
+    manifests = {config.data.train_manifest: training_set.utterances, config.data.dev_manifest: dev_utterances}
+    require_same_start(ranks, config, manifests)
+    run = RunLog(config, resume) if ranks.is_first else SilentLog(config)
     try:
-        trainer = Trainer(config, run, training_set, dev_utterances, kernels)
+        trainer = Trainer(config, run, training_set, dev_utterances, kernels, ranks)
         if resume and not run.is_resumed:
             run.say(f"nothing to resume: {run.last_checkpoint} does not exist")
-        if run.is_resumed:
+        if ranks.is_first and run.is_resumed:
             trainer.resume()
-        elif pre_trained_model_path:
+        elif ranks.is_first and pre_trained_model_path:
             trainer.start_from(pre_trained_model_path)
+        trainer.spread_start()
         run.remember(config, training_set)
         return trainer.run()
     finally:
@@ -85,6 +96,7 @@ class Trainer:
         training_set: what is trained on.
         dev_utterances: scored after each epoch.
         kernels: the library of native kernels, or None.
+        ranks: the processes that train together.
     """
 
     def __init__(
@@ -94,23 +106,41 @@ class Trainer:
         training_set: TrainingSet,
         dev_utterances: Sequence[Utterance],
         kernels: Path | None,
+        ranks: Ranks,
     ) -> None:
         self.config = config
+        self.ranks = ranks
         self.log = log
         self.utterances = utterances = training_set.utterances
         self.durations = [utterance.duration_seconds for utterance in utterances]
         self.loader = open_loader(utterances, training_set.labels, config)
         self.augmenter = Augmenter(config, utterances, training_set.labels)
-        self.network = build_network(config, kernels)
+        is_joint = config.processes.sync_batch_norm and ranks.world_size > 1
+        self.network = build_network(config, kernels, JointSum(ranks.sum) if is_joint else None)
+        self.kernels = kernels
         self.optimizer = Adam(self.network.trainable_params(), config.optimizer)
+        scored_network = self.network
+        self.average: MovingAverage | None = None
+        if config.training.ema_decay:
+            scored_network = build_network(config, kernels)
+            self.average = MovingAverage(self.network, scored_network, config.training.ema_decay)
+            self.average.begin()
+        state = {**self.optimizer.state(), **(self.average.state() if self.average else {})}
+        self.checkpoints = RunCheckpoints(config, log, self.network, scored_network, state, ranks.is_first)
         loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
-        self.step = TrainStep(self.network, loss, self.optimizer, config.optimizer.max_gradient_norm)
-        if self.network.takes_open_shapes:
-            sizes = (config.model.rnn_num_layers, config.model.rnn_hidden_size) if config.model.rnn_dropout else None
-            self.step.open_shapes(config.features.num_bins, sizes)
-        self.evaluator = Evaluator(Recognizer(self.network), dev_utterances, config)
-        self.progress = Progress(fingerprint=fingerprint_of(utterances), train_hours=sum(self.durations) / 3600)
-        self.clock = _Clock()
+        clip = config.optimizer.max_gradient_norm
+        step = TrainStep(self.network, loss, self.optimizer, clip, self.average)
+        sizes = (config.model.rnn_num_layers, config.model.rnn_hidden_size) if config.model.rnn_dropout else None
+        open_shapes = (config.features.num_bins, sizes) if self.network.takes_open_shapes else None
+        self.num_batches = config.batching.accumulation_steps
+        self.step = make_step(step, ranks, self.num_batches, open_shapes)
+        self.evaluator = Evaluator(Recognizer(scored_network), dev_utterances, config, ranks)
+        self.progress = Progress(
+            fingerprint=fingerprint_of(utterances),
+            train_hours=sum(self.durations) / 3600,
+            num_parts=ranks.world_size * self.num_batches,
+        )
+        self.saved_at = time.monotonic()
 
     def resume(self) -> None:
         """Take everything from last.ckpt.
@@ -118,19 +148,14 @@ class Trainer:
         Raises:
             CheckpointError: it is damaged, or belongs to other data or to a configuration that gives other numbers.
         """
-        path = self.log.last_checkpoint
-        checkpoint = load_checkpoint(path)
-        check_same_run(checkpoint.config, self.config, path)
-        if checkpoint.state["fingerprint"] != self.progress.fingerprint:
-            raise CheckpointError(
-                f"{path} was trained on other utterances than {self.config.data.train_manifest} holds now; "
-                "restore the manifest, or start a new run with --run_dir and --pre_trained_model_path"
-            )
-        fill(self.network.weights(), checkpoint.weights, str(path))
-        fill(self.optimizer.state(), checkpoint.optimizer, str(path))
-        self.progress = Progress(**checkpoint.state)
+        self.progress = take_up(
+            self.log.last_checkpoint, self.config, self.network, self.checkpoints.state, self.progress.fingerprint
+        )
         self.log.forget_after(self.progress.step, self.progress.epoch)
         self.log.say(f"going on after step {self.progress.step}, epoch {self.progress.epoch + 1}")
+        change = self.progress.change_parts(self.ranks.world_size * self.num_batches)
+        if change:
+            self.log.say(change)
 
     def start_from(self, path: str) -> None:
         """Take only the weights of another run's checkpoint.
@@ -138,98 +163,98 @@ class Trainer:
         Raises:
             CheckpointError: other features, another alphabet or network, or a damaged file.
         """
-        checkpoint = load_checkpoint(path)
-        check_same_meaning(checkpoint.config, self.config, path)
-        fill(self.network.weights(), checkpoint.weights, path)
-        self.log.say(f"starting from the weights of {path}")
+        message = start_from(path, self.config, self.network)
+        if self.average:
+            self.average.begin()
+        self.log.say(message)
+
+    def spread_start(self) -> None:
+        """Give all processes the first one's weights, optimiser state and progress."""
+        for parameters in (self.network.weights(), self.checkpoints.state):
+            arrays = self.ranks.broadcast({name: parameter.asnumpy() for name, parameter in parameters.items()})
+            if not self.ranks.is_first:
+                fill(parameters, arrays, "rank 0")
+        self.progress = self.ranks.broadcast(self.progress)
 
     def run(self) -> Progress:
         """Train until the last epoch, or until the dev WER stops falling."""
-        self._introduce()
+        self.log.say(describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.network))
+        self.log.say(f"augmentation: {self.augmenter.describe()}")
         with Interruption() as interruption:
             while self.progress.epoch < self.config.training.epochs and not self._is_stalled():
                 self._train_epoch(interruption)
-                self._finish_epoch(self._validate(interruption))
+                self._finish_epoch(self._validate(interruption, self.evaluator))
+            if len(self.progress.best_epochs) > 1:
+                self._average_best(interruption)
         best = self.progress
         self.log.say(
-            f"done: best dev WER {100 * best.best_wer:.2f} % in epoch {best.best_epoch}, "
+            f"done: best dev WER {100 * best.best_wer:.2f} % {best.describe_best()}, "
             f"{clock_time(best.train_seconds)} of training; {self.log.best_checkpoint}"
         )
         return self.progress
 
-    def _introduce(self) -> None:
-        model = self.config.model
-        self.log.say(
-            f"{len(self.utterances)} utterances, {self.progress.train_hours:.2f} hours of audio; "
-            f"{count_parameters(self.network):,} parameters, {model.rnn_num_layers} x {model.rnn_hidden_size} "
-            f"{model.rnn_type}; run folder {self.log.folder}"
-        )
-        self.log.say(f"augmentation: {self.augmenter.describe()}")
-
     def _train_epoch(self, interruption: Interruption) -> None:
         progress = self.progress
-        plan = plan_epoch(
-            self.durations,
-            self.config.batching,
-            epoch=progress.epoch,
-            seed=self.config.seed,
-            num_frames=self.config.features.num_frames,
-        ).batches
-        if progress.batch == 0:
+        plan = plan_next_epoch(self.config, self.utterances, progress, self.ranks.place, self.log)
+        if progress.batch == 0 and not progress.finished:
             progress.loss_sum, progress.num_utterances = 0.0, 0
-            frames = [self.config.features.num_frames(duration) for duration in self.durations]
-            self.log.say(f"epoch {progress.epoch + 1}: {len(plan)} steps, {share_of_padding(plan, frames):.1%} padding")
-        self.step.set_train(True)
-        bar = tqdm(
-            total=len(plan), initial=progress.batch, desc=f"epoch {progress.epoch + 1}", unit="step", disable=None
-        )
-        with bar:
-            started, audio_seconds, self.clock.shown = time.monotonic(), 0.0, time.monotonic()
-            ticked = started
-            for batch in self.loader.iterate(plan, progress.batch, self._augment):
-                self._take_step(batch, len(plan))
+        ticked = time.monotonic()
+        with EpochDisplay(self.log, progress, plan, self.config.training.epochs, self.ranks.is_first) as display:
+            batches = self.loader.iterate(plan.batches, progress.batch * self.num_batches, self._augment)
+            while group := tuple(itertools.islice(batches, self.num_batches)):
+                is_stop_wished = self._take_step(group, plan, interruption)
                 now = time.monotonic()
                 progress.train_seconds += now - ticked
                 ticked = now
-                audio_seconds += sum(self.durations[index] for index in batch.indices)
-                self._show_progress(bar, plan, audio_seconds / (now - started), now)
-                self._save_if_due(interruption)
+                # exact for one process, and what this one's part lets expect for several
+                seconds = sum(self.durations[index] for batch in group for index in batch.indices)
+                display.update(seconds * self.ranks.world_size)
+                self._save_if_due(is_stop_wished, interruption)
 
     def _augment(self, index: int) -> Changes:
         return self.augmenter.make_changes(self.progress.epoch, index)
 
-    def _take_step(self, batch: TensorBatch, num_batches: int) -> None:
+    def _take_step(self, group: Sequence[TensorBatch], plan: EpochPlan, interruption: Interruption) -> bool:
+        """Make one update from the batches of this and all other processes; returns whether one was asked to stop."""
         progress, training = self.progress, self.config.training
-        rate = learning_rate(self.config.schedule, progress.epoch + (progress.batch + 1) / num_batches, training.epochs)
-        outputs = self.step(
-            batch.features,
-            batch.feature_lengths,
-            batch.labels,
-            batch.label_lengths,
-            Tensor(rate, ms.float32),
-            *self._draw_dropout(batch),
+        num_utterances = plan.num_joint_utterances[progress.batch]
+        progress_epochs = progress.epoch + plan.share_after(progress.batch + 1)
+        rate = learning_rate(self.config.schedule, progress_epochs, training.epochs)
+        outcome = self.step.take(
+            [self._list_inputs(batch) for batch in group],
+            [len(batch.indices) / num_utterances for batch in group],
+            rate,
+            lambda: bool(interruption.signal_number),
         )
-        loss, norm, is_finite = (output.asnumpy().item() for output in outputs)
         progress.batch += 1
         progress.step += 1
-        if is_finite:
-            progress.loss_sum += loss * len(batch.indices)
-            progress.num_utterances += len(batch.indices)
+        if outcome.is_finite:
+            progress.loss_sum += outcome.loss * num_utterances
+            progress.num_utterances += num_utterances
             self.log.record(
-                "step", step=progress.step, epoch=progress.epoch + 1, loss=loss, gradient_norm=norm, learning_rate=rate
+                "step",
+                step=progress.step,
+                epoch=progress.epoch + 1,
+                loss=outcome.loss,
+                gradient_norm=outcome.gradient_norm,
+                learning_rate=rate,
             )
         else:
-            self._report_bad_step(batch)
+            self._report_bad_step(group)
+        return outcome.is_stop_wished
 
-    def _draw_dropout(self, batch: TensorBatch) -> list[Tensor]:
-        """The step's last input; none where there is no dropout."""
+    def _list_inputs(self, batch: TensorBatch) -> Inputs:
+        inputs = (batch.features, batch.feature_lengths, batch.labels, batch.label_lengths)
         model, ids = self.config.model, [self.utterances[index].id for index in batch.indices]
-        return [Tensor(draw_dropout(model, self.config.seed, self.progress.epoch, ids))] if model.rnn_dropout else []
+        if not model.rnn_dropout:
+            return inputs
+        return (*inputs, Tensor(draw_dropout(model, self.config.seed, self.progress.epoch, ids)))
 
-    def _report_bad_step(self, batch: TensorBatch) -> None:
+    def _report_bad_step(self, group: Sequence[TensorBatch]) -> None:
         progress = self.progress
         progress.num_bad_steps += 1
-        ids = [self.utterances[index].id for index in batch.indices]
+        everyone = self.ranks.gather([self.utterances[index].id for batch in group for index in batch.indices])
+        ids = [utterance_id for theirs in everyone for utterance_id in theirs]
         self.log.record("bad_step", step=progress.step, epoch=progress.epoch + 1, utterances=ids)
         self.log.say(f"step {progress.step} skipped: loss or gradient not finite; utterances {', '.join(ids)}")
         if progress.num_bad_steps > self.config.training.max_bad_steps:
@@ -239,48 +264,34 @@ class Trainer:
                 f"{', '.join(ids)}"
             )
 
-    def _show_progress(self, bar: Any, plan: Sequence[BatchSpec], speed: float, now: float) -> None:
-        progress = self.progress
-        time_left = self._time_left(progress.batch / len(plan))
-        bar.set_postfix_str(
-            f"{progress.describe_loss()}, {speed:.0f} h of audio/h, all done in {time_left}", refresh=False
-        )
-        bar.update()
-        if bar.disable and now - self.clock.shown > SECONDS_BETWEEN_LINES:
-            self.clock.shown = now
-            self.log.say(
-                f"epoch {progress.epoch + 1} step {progress.batch}/{len(plan)}: {progress.describe_loss()}, "
-                f"{speed:.0f} hours of audio an hour, {time_left} left"
-            )
-
-    def _time_left(self, share_of_epoch: float) -> str:
-        done = self.progress.epoch + share_of_epoch
-        return clock_time(self.progress.train_seconds * (self.config.training.epochs - done) / done)
-
-    def _save_if_due(self, interruption: Interruption) -> None:
-        minutes = (time.monotonic() - self.clock.saved) / 60
-        is_asked = bool(interruption.signal_number)  # read once: a signal may come at any moment
-        if is_asked or minutes >= self.config.training.checkpoint_every_minutes:
-            self._save(self.log.last_checkpoint, with_optimizer=True)
-        if is_asked:
+    def _save_if_due(self, is_stop_wished: bool, interruption: Interruption) -> None:
+        if self.ranks.world_size == 1:  # nobody else needs to hear of a signal that came after the update was made
+            is_stop_wished = bool(interruption.signal_number)  # read once: a signal may come at any moment
+        minutes = (time.monotonic() - self.saved_at) / 60
+        if is_stop_wished or minutes >= self.config.training.checkpoint_every_minutes:
+            self.checkpoints.save_last(self.progress)
+            self.saved_at = time.monotonic()
+        if is_stop_wished:
             interruption.end(f"saved {self.log.last_checkpoint}; go on with --resume")
 
-    def _validate(self, interruption: Interruption) -> Evaluation:
+    def _validate(self, interruption: Interruption, evaluator: Evaluator) -> Evaluation:
         started = time.monotonic()
-        evaluation = self.evaluator.run(self._watched(interruption))
+        evaluation = evaluator.run(self._watched(evaluator, interruption))
         self.progress.train_seconds += time.monotonic() - started
         return evaluation
 
-    def _watched(self, interruption: Interruption) -> Iterator[TensorBatch]:
-        for batch in self.evaluator.batches():
-            if interruption.signal_number:
-                self._save_if_due(interruption)
-            yield batch
+    def _watched(self, evaluator: Evaluator, interruption: Interruption) -> Iterator[TensorBatch]:
+        batches = iter(evaluator.batches())
+        for _ in range(self.ranks.largest(len(evaluator.plan))):  # some processes have one batch less
+            if self.ranks.largest(interruption.signal_number):
+                self._save_if_due(True, interruption)
+            yield from itertools.islice(batches, 1)
 
     def _finish_epoch(self, evaluation: Evaluation) -> None:
         progress, counts = self.progress, evaluation.counts
         progress.epoch += 1
         progress.batch = 0
+        progress.finished.clear()
         is_best = (counts.wer, counts.cer) < (progress.best_wer, progress.best_cer)
         if is_best:
             progress.best_wer, progress.best_cer, progress.best_epoch = counts.wer, counts.cer, progress.epoch
@@ -294,19 +305,32 @@ class Trainer:
             num_bad_steps=progress.num_bad_steps,
             train_seconds=progress.train_seconds,
         )
-        example = evaluation.utterances[progress.epoch % len(evaluation.utterances)]
-        self.log.say(
-            f"epoch {progress.epoch}/{self.config.training.epochs}: {progress.describe_loss()}, "
-            f"dev WER {100 * counts.wer:.2f} % CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}, "
-            f"{clock_time(progress.train_seconds)} done, "
-            f"{self._time_left(0.0)} left\n  said       {example.reference}\n  recognised {example.hypothesis}"
-        )
+        self.log.say(describe_epoch(progress, self.config.training.epochs, evaluation, is_best))
+        self.checkpoints.save_epoch(progress, counts, is_best)
+        require_same_weights(self.ranks, self.network.weights())
+        self.saved_at = time.monotonic()
+
+    def _average_best(self, interruption: Interruption) -> None:
+        """Average the weights of the best epochs; best.ckpt has the average from now on, if that is better."""
+        progress, log = self.progress, self.log
+        epochs = sorted(epoch for _, _, epoch in progress.best_epochs)
+        network = build_network(self.config, self.kernels)
+        paths = [log.epoch_checkpoint(epoch) for epoch in epochs]
+        arrays = self.ranks.broadcast(average_checkpoints(paths) if self.ranks.is_first else {})
+        fill(network.weights(), arrays, f"the average of epochs {epochs}")
+        evaluator = Evaluator(Recognizer(network), self.evaluator.utterances, self.config, self.ranks)
+        counts = self._validate(interruption, evaluator).counts
+        is_best = (counts.wer, counts.cer) < (progress.best_wer, progress.best_cer)
         if is_best:
-            self._save(self.log.best_checkpoint, with_optimizer=False)
-        every = self.config.training.keep_every_epochs
-        if every and progress.epoch % every == 0:
-            self._save(self.log.folder / f"epoch_{progress.epoch}.ckpt", with_optimizer=False)
-        self._save(self.log.last_checkpoint, with_optimizer=True)
+            progress.best_wer, progress.best_cer, progress.averaged_epochs = counts.wer, counts.cer, epochs
+        self.checkpoints.save_average(progress, network, is_best)
+        log.record(
+            "average", step=progress.step, epoch=progress.epoch, epochs=epochs, dev_wer=counts.wer, dev_cer=counts.cer
+        )
+        log.say(
+            f"average of epochs {', '.join(map(str, epochs))}: dev WER {100 * counts.wer:.2f} % "
+            f"CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}"
+        )
 
     def _is_stalled(self) -> bool:
         patience = self.config.training.early_stopping_epochs
@@ -314,9 +338,3 @@ class Trainer:
         if stalled:
             self.log.say(f"stopping early: the dev WER has not fallen for {patience} epochs")
         return stalled
-
-    def _save(self, path: Path, with_optimizer: bool) -> None:
-        optimizer = self.optimizer.state() if with_optimizer else {}
-        save_checkpoint(path, self.config, self.network.weights(), optimizer, asdict(self.progress))
-        if with_optimizer:
-            self.clock.saved = time.monotonic()

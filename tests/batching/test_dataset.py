@@ -44,7 +44,7 @@ def utterances(tmp_path: Path) -> list[Utterance]:
 
 @pytest.fixture
 def batches(utterances: list[Utterance]) -> tuple[BatchSpec, ...]:
-    config = BatchingConfig([8.0], 3, 20.0, False, PREFETCH_BATCHES)
+    config = BatchingConfig([8.0], 3, 20.0, 1, False, PREFETCH_BATCHES)
     durations = [utterance.duration_seconds for utterance in utterances]
     return plan_evaluation(durations, config, num_frames=CONFIG.num_frames)
 

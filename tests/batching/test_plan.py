@@ -26,6 +26,7 @@ BATCHING = BatchingConfig(
     bucket_edges_seconds=[2.0, 3.0, 5.0, 8.0],
     max_batch_utterances=6,
     max_batch_padded_seconds=20.0,
+    accumulation_steps=1,
     sortagrad=False,
     prefetch_batches=2,
 )
@@ -222,7 +223,7 @@ def test_a_big_corpus_is_planned_with_little_padding() -> None:
     size = 281_241
     anywhere, near = generator.uniform(1.4, 11, size), np.clip(generator.normal(14.2, 1.6, size), 1.4, 24.5)
     durations = np.where(generator.random(size) < 0.35, anywhere, near)
-    config = BatchingConfig([4.0, 6, 8, 10, 11, 12, 13, 14, 15, 16, 17, 20, 24.5], 32, 400.0, True, 4)
+    config = BatchingConfig([4.0, 6, 8, 10, 11, 12, 13, 14, 15, 16, 17, 20, 24.5], 32, 400.0, 1, True, 4)
     frames = [count_frames(duration) for duration in durations.tolist()]
     for epoch, most in ((0, 0.005), (1, 0.07)):
         plan = plan_epoch(durations, config, epoch=epoch, seed=1, num_frames=count_frames, rank=3, world_size=8)
@@ -305,6 +306,8 @@ def make_config(**data: float) -> Config:
             "max_bad_steps": 1,
             "checkpoint_every_minutes": 10.0,
             "keep_every_epochs": 0,
+            "ema_decay": 0.0,
+            "average_best": 0,
         },
         "ops": {"native": "off"},
     }

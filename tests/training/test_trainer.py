@@ -428,7 +428,7 @@ def stub_step(monkeypatch: pytest.MonkeyPatch, is_finite: bool = True) -> None:
 
     def step(self: TrainStep, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
         counts[id(self)] = counts.get(id(self), 0) + 1
-        weight = self.network.head.weight
+        weight = self.gradients.network.head.weight
         array = weight.asnumpy().copy()
         array[0, 0] = counts[id(self)]
         weight.set_data(Tensor(array))
