@@ -1,5 +1,6 @@
 """Our own network as `train.py` and `eval.py` run it. Import it after `runtime.start`."""
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ class Multiplication:
 
     def __init__(self) -> None:
         self._product = MatrixProduct()
-        generator = np.random.default_rng(0)
-        self._matrix = Tensor(generator.standard_normal((GEMM_SIZE, GEMM_SIZE), dtype=np.float32))
+
+    @functools.cached_property
+    def _matrix(self) -> Tensor:
+        return Tensor(np.random.default_rng(0).standard_normal((GEMM_SIZE, GEMM_SIZE), dtype=np.float32))
 
     def multiply(self) -> None:
         """See `Contender`."""

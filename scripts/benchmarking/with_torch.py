@@ -3,6 +3,7 @@
 Shapes: B batch, T input frames, S output frames, F frequency bins, C channels, H hidden units, V alphabet with blank.
 """
 
+import functools
 from collections.abc import Iterable
 
 import torch
@@ -127,7 +128,10 @@ class TorchMultiplication:
     def __init__(self) -> None:
         self.num_threads = torch.get_num_threads()
         self.compiles_each_shape = False
-        self._matrix = torch.randn(GEMM_SIZE, GEMM_SIZE)
+
+    @functools.cached_property
+    def _matrix(self) -> Tensor:
+        return torch.randn(GEMM_SIZE, GEMM_SIZE)
 
     def multiply(self) -> None:
         """See `Contender`."""
