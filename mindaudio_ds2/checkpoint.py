@@ -79,7 +79,7 @@ def save_checkpoint(
         path: ends with `.ckpt`.
         config: what the network is trained with.
         weights: `DeepSpeech2.weights()`.
-        optimizer: `Adam.state()`; empty to leave it out.
+        optimizer: `Optimizer.state()`; empty to leave it out.
         state: plain values that JSON can hold.
 
     Raises:
@@ -150,6 +150,8 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["augmentation"] = {**AUGMENTATION_BEFORE_3, **config["augmentation"]}
     if version < 4:
         config["model"]["rnn_dropout"] = 0.0
+        config["optimizer"]["momentum"] = 0.99
+        config["schedule"] |= {"plateau_patience_epochs": 2, "plateau_factor": 0.5}
         config["training"] |= {"ema_decay": 0.0, "average_best": 0}
         config["batching"]["accumulation_steps"] = 1
         config["processes"] = {"sync_batch_norm": False, "timeout_seconds": 600.0}
@@ -178,7 +180,7 @@ def fill(parameters: Mapping[str, Parameter], arrays: Mapping[str, NDArray[np.fl
     Call it before the first step: MindSpore 2.10 loses what is set on an optimiser's state once the step is compiled.
 
     Args:
-        parameters: `DeepSpeech2.weights()` or `Adam.state()`.
+        parameters: `DeepSpeech2.weights()` or `Optimizer.state()`.
         arrays: by the same names.
         source: where the arrays come from, for the error's text.
 

@@ -310,12 +310,15 @@ class ModelConfig:
 class OptimizerConfig:
     """How gradients become updates."""
 
-    name: Literal["adam", "adamw"]
-    """Adam adds weight decay to the gradient; AdamW takes it off the weights (arXiv:1711.05101)."""
+    name: Literal["adam", "adamw", "sgd", "lamb"]
+    """Adam and sgd add weight decay to the gradient; AdamW takes it off the weights (arXiv:1711.05101). LAMB is for
+    very large batches (arXiv:1904.00962)."""
     betas: tuple[float, float]
-    """Decay of the running mean and of the running square of the gradient (0 to 1)."""
+    """Decay of the running mean and of the running square of the gradient; not used by sgd (0 to 1)."""
+    momentum: float
+    """Nesterov momentum of sgd; not used by the others (0 to 1)."""
     epsilon: float
-    """Added to the root of the running square."""
+    """Added to the root of the running square; not used by sgd."""
     weight_decay: float
     """Decay of weight matrices and kernels; norms and biases are never decayed."""
     max_gradient_norm: float
@@ -323,33 +326,50 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         _require(all(0 <= b < 1 for b in self.betas), "optimizer.betas", self.betas, "each 0 or more, below 1")
+        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "0 or more, below 1")
         _require(self.epsilon > 0, "optimizer.epsilon", self.epsilon, "must be positive")
         _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
         norm = self.max_gradient_norm
         _require(norm > 0, "optimizer.max_gradient_norm", norm, "must be positive; choose a large one to clip nothing")
 
 
+ONE_CYCLE_RANGE = 10.0
+"""Peak of the one_cycle schedule over the rate from which it rises, and to which it falls before it falls on."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
     """The learning rate at every step."""
 
-    name: Literal["constant", "exponential", "cosine"]
-    """After the warm-up: stay at the peak, multiply by decay_per_epoch each epoch, or fall along half a cosine."""
+    name: Literal["constant", "exponential", "cosine", "one_cycle", "plateau"]
+    """After the warm-up: stay at the peak, multiply by decay_per_epoch each epoch, fall along half a cosine, fall as
+    fast as it rose and then on (Smith 2018, arXiv:1803.09820), or multiply by plateau_factor when dev WER stalls."""
     peak_learning_rate: float
     """Highest learning rate."""
     final_learning_rate: float
-    """Where the cosine ends; the others never go below it."""
+    """Where cosine and one_cycle end; the others never go below it."""
     warmup_epochs: float
-    """Linear rise from 0 to the peak (epochs)."""
+    """Linear rise to the peak, from 0, with one_cycle from a tenth of the peak, to which it also falls (epochs)."""
     decay_per_epoch: float
     """Factor of the exponential schedule (0 to 1)."""
+    plateau_patience_epochs: int
+    """Epochs in a row without a lower dev WER before the plateau schedule lowers the rate (epochs)."""
+    plateau_factor: float
+    """Factor of the plateau schedule (0 to 1)."""
 
     def __post_init__(self) -> None:
         low, peak = self.final_learning_rate, self.peak_learning_rate
         _require(peak > 0, "schedule.peak_learning_rate", peak, "must be positive")
         _require(0 <= low <= peak, "schedule.final_learning_rate", low, "0 to the peak")
         _require(self.warmup_epochs >= 0, "schedule.warmup_epochs", self.warmup_epochs, "0 or more")
-        _require(0 < self.decay_per_epoch <= 1, "schedule.decay_per_epoch", self.decay_per_epoch, "above 0, at most 1")
+        for name in ("decay_per_epoch", "plateau_factor"):
+            _require(0 < getattr(self, name) <= 1, f"schedule.{name}", getattr(self, name), "above 0, at most 1")
+        patience = self.plateau_patience_epochs
+        _require(patience > 0, "schedule.plateau_patience_epochs", patience, "at least 1")
+        if self.name == "one_cycle":
+            remedy = f"one_cycle ends at most at a {ONE_CYCLE_RANGE:g}th of the peak"
+            _require(low <= peak / ONE_CYCLE_RANGE, "schedule.final_learning_rate", low, remedy)
+            _require(self.warmup_epochs > 0, "schedule.warmup_epochs", self.warmup_epochs, "one_cycle rises and falls")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -443,6 +463,9 @@ class Config:
             self.batching.bucket_edges_seconds,
             f"the last edge must reach data.max_duration_seconds = {longest} s",
         )
+        rise, epochs = self.schedule.warmup_epochs, self.training.epochs
+        fits = self.schedule.name != "one_cycle" or 2 * rise <= epochs
+        _require(fits, "schedule.warmup_epochs", rise, f"one_cycle rises and falls within training.epochs = {epochs}")
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

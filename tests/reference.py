@@ -208,3 +208,55 @@ class Adam:
             mean += (1 - beta1) * (gradient - mean)
             square += (1 - beta2) * (gradient**2 - square)
             weight -= rate * mean / (np.sqrt(square) + self.epsilon)
+
+
+class NesterovSGD:
+    """Stochastic gradient descent with Nesterov momentum in float64, in PyTorch's form: the velocity is a sum of
+    gradients, and meets the learning rate of the step that uses it.
+
+    Args:
+        weights: changed in place.
+        momentum, weight_decay: as in `OptimizerConfig`.
+    """
+
+    def __init__(self, weights: list[Array], momentum: float, weight_decay: float) -> None:
+        self.weights, self.momentum, self.weight_decay = weights, momentum, weight_decay
+        self.velocities = [np.zeros_like(weight) for weight in weights]
+
+    def step(self, gradients: Sequence[Array], learning_rate: float) -> None:
+        """Update every weight once."""
+        for weight, gradient, velocity in zip(self.weights, gradients, self.velocities, strict=True):
+            slope = gradient + (self.weight_decay if weight.ndim > 1 else 0.0) * weight
+            velocity *= self.momentum
+            velocity += slope
+            weight -= learning_rate * (slope + self.momentum * velocity)
+
+
+class LAMB:
+    """LAMB in float64, algorithm 2 of arXiv:1904.00962; arrays of one axis have neither decay nor trust ratio.
+
+    Args:
+        weights: changed in place.
+        betas, epsilon, weight_decay: as in `OptimizerConfig`.
+    """
+
+    def __init__(self, weights: list[Array], betas: tuple[float, float], epsilon: float, weight_decay: float) -> None:
+        self.weights, self.betas, self.epsilon, self.weight_decay = weights, betas, epsilon, weight_decay
+        self.means = [np.zeros_like(weight) for weight in weights]
+        self.squares = [np.zeros_like(weight) for weight in weights]
+        self.num_steps = 0
+
+    def step(self, gradients: Sequence[Array], learning_rate: float) -> None:
+        """Update every weight once."""
+        self.num_steps += 1
+        beta1, beta2 = self.betas
+        for i, (weight, gradient) in enumerate(zip(self.weights, gradients, strict=True)):
+            self.means[i] = beta1 * self.means[i] + (1 - beta1) * gradient
+            self.squares[i] = beta2 * self.squares[i] + (1 - beta2) * gradient**2
+            mean = self.means[i] / (1 - beta1**self.num_steps)
+            square = self.squares[i] / (1 - beta2**self.num_steps)
+            ratio = mean / (np.sqrt(square) + self.epsilon)
+            if weight.ndim > 1:
+                ratio = ratio + self.weight_decay * weight
+                ratio = ratio * np.linalg.norm(weight) / np.linalg.norm(ratio)
+            weight -= learning_rate * ratio

@@ -106,6 +106,7 @@ YAML: dict[str, Any] = {
     "optimizer": {
         "name": "adamw",
         "betas": [0.9, 0.999],
+        "momentum": 0.9,
         "epsilon": 1e-8,
         "weight_decay": 1e-3,
         "max_gradient_norm": 5.0,
@@ -116,6 +117,8 @@ YAML: dict[str, Any] = {
         "final_learning_rate": 0.001,
         "warmup_epochs": 0.5,
         "decay_per_epoch": 1.0,
+        "plateau_patience_epochs": 1,
+        "plateau_factor": 0.5,
     },
     "training": {
         "epochs": 3,

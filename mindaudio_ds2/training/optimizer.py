@@ -1,4 +1,10 @@
-"""Adam and AdamW, with the learning rate given at each step."""
+"""Adam, AdamW, SGD with Nesterov momentum and LAMB, with the learning rate given at each step.
+
+MindSpore's own optimisers keep a learning rate of their own, and its AdamWeightDecay has no bias correction. Here the
+schedule hands the rate in, so that there is one owner. All have run on the CPU only.
+"""
+
+from collections.abc import Sequence
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
@@ -6,31 +12,72 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindaudio_ds2.config import OptimizerConfig
 
 
-class Adam(nn.Cell):
-    """Adam (arXiv:1412.6980), or AdamW, whose weight decay is decoupled from the gradient (arXiv:1711.05101).
+class Optimizer(nn.Cell):
+    """What all optimisers share: the weights, which of them are decayed, and how their states are named.
 
-    MindSpore's own optimisers keep a learning rate of their own, and its AdamWeightDecay has no bias correction. Here
-    the schedule hands the rate in, so that there is one owner. Only matrices and kernels are decayed, never norms and
-    biases. Epsilon is added before the bias correction, as at the end of section 2 of the paper; PyTorch adds it after,
-    which is the same for an epsilon as small as 1e-8. Has run on the CPU only.
+    Only matrices and kernels are decayed, never norms and biases.
 
     Args:
         parameters: what is optimised; the state is numbered in their order.
-        config: betas, epsilon, weight decay, and which of the two.
+        config: the optimiser's numbers.
+        factors: of the learning rate, one for each parameter; None for 1.
     """
 
-    def __init__(self, parameters: list[Parameter], config: OptimizerConfig) -> None:
+    def __init__(
+        self, parameters: Sequence[Parameter], config: OptimizerConfig, factors: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
         self.weights = ParameterTuple(parameters)
-        self.moment1 = self.weights.clone(prefix="moment1", init="zeros")
-        self.moment2 = self.weights.clone(prefix="moment2", init="zeros")
-        self.beta1_power = Parameter(Tensor(1.0, ms.float32), name="beta1_power", requires_grad=False)
-        self.beta2_power = Parameter(Tensor(1.0, ms.float32), name="beta2_power", requires_grad=False)
+        self.is_matrix = tuple(parameter.ndim > 1 for parameter in parameters)
+        self.factors = tuple(factors or [1.0] * len(parameters))
+        assert len(self.factors) == len(parameters)
+        self.weight_decay = config.weight_decay
+        self.averages: dict[str, ParameterTuple] = {}
+        self.powers: dict[str, Parameter] = {}
+
+    def _add_average(self, name: str) -> ParameterTuple:
+        """A running average for each weight, which begins at 0."""
+        self.averages[name] = self.weights.clone(prefix=name, init="zeros")
+        return self.averages[name]
+
+    def _add_power(self, name: str) -> Parameter:
+        """A power of a decay, which begins at 1."""
+        self.powers[name] = Parameter(Tensor(1.0, ms.float32), name=name, requires_grad=False)
+        return self.powers[name]
+
+    def rate_of(self, i: int, learning_rate: Tensor) -> Tensor:
+        """The learning rate of weight i, () float32."""
+        return learning_rate if self.factors[i] == 1 else learning_rate * self.factors[i]
+
+    def is_decayed(self, i: int) -> bool:
+        """Whether weight i is decayed."""
+        return self.is_matrix[i] and self.weight_decay > 0
+
+    def state(self) -> dict[str, Parameter]:
+        """What must be saved beside the weights for an exact resume, by name."""
+        named = {f"{name}.{i}": each for name, many in self.averages.items() for i, each in enumerate(many)}
+        return {**named, **self.powers}
+
+
+class Adam(Optimizer):
+    """Adam (arXiv:1412.6980), or AdamW, whose weight decay is decoupled from the gradient (arXiv:1711.05101).
+
+    Epsilon is added before the bias correction, as at the end of section 2 of the paper; PyTorch adds it after, which
+    is the same for an epsilon as small as 1e-8.
+
+    Args:
+        parameters, config, factors: as in `Optimizer`.
+    """
+
+    def __init__(
+        self, parameters: Sequence[Parameter], config: OptimizerConfig, factors: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(parameters, config, factors)
+        self.moment1, self.moment2 = self._add_average("moment1"), self._add_average("moment2")
+        self.beta1_power, self.beta2_power = self._add_power("beta1_power"), self._add_power("beta2_power")
         self.beta1, self.beta2 = config.betas
         self.epsilon = config.epsilon
-        self.weight_decay = config.weight_decay
         self.decoupled = config.name == "adamw"
-        self.decayed = tuple(parameter.ndim > 1 and config.weight_decay > 0 for parameter in parameters)
         self.update = ops.Adam()
 
     def construct(self, gradients: tuple[Tensor, ...], learning_rate: Tensor) -> Tensor:
@@ -46,10 +93,10 @@ class Adam(nn.Cell):
         beta1_power = ops.assign(self.beta1_power, self.beta1_power * self.beta1)
         beta2_power = ops.assign(self.beta2_power, self.beta2_power * self.beta2)
         for i, gradient in enumerate(gradients):
-            weight = self.weights[i]
-            if self.decayed[i] and self.decoupled:
-                gradient = ops.depend(gradient, ops.assign(weight, weight * (1 - learning_rate * self.weight_decay)))
-            elif self.decayed[i]:
+            weight, rate = self.weights[i], self.rate_of(i, learning_rate)
+            if self.is_decayed(i) and self.decoupled:
+                gradient = ops.depend(gradient, ops.assign(weight, weight * (1 - rate * self.weight_decay)))
+            elif self.is_decayed(i):
                 gradient = gradient + self.weight_decay * weight
             self.update(
                 weight,
@@ -57,7 +104,7 @@ class Adam(nn.Cell):
                 self.moment2[i],
                 beta1_power,
                 beta2_power,
-                learning_rate,
+                rate,
                 self.beta1,
                 self.beta2,
                 self.epsilon,
@@ -65,8 +112,87 @@ class Adam(nn.Cell):
             )
         return learning_rate
 
-    def state(self) -> dict[str, Parameter]:
-        """What must be saved beside the weights for an exact resume, by name."""
-        moments = {f"moment1.{i}": moment for i, moment in enumerate(self.moment1)}
-        moments |= {f"moment2.{i}": moment for i, moment in enumerate(self.moment2)}
-        return {**moments, "beta1_power": self.beta1_power, "beta2_power": self.beta2_power}
+
+class NesterovSGD(Optimizer):
+    """Stochastic gradient descent with Nesterov momentum, as the DeepSpeech2 paper trains (section 6).
+
+    Weight decay is added to the gradient, as in PyTorch, whose formula of the momentum this is. MindSpore 2.10's fused
+    ApplyMomentum leaves Nesterov out on the CPU; tests/training/test_optimizer.py tells when it does not any more.
+
+    Args:
+        parameters, config, factors: as in `Optimizer`.
+    """
+
+    def __init__(
+        self, parameters: Sequence[Parameter], config: OptimizerConfig, factors: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(parameters, config, factors)
+        self.velocity = self._add_average("velocity")
+        self.momentum = config.momentum
+
+    def construct(self, gradients: tuple[Tensor, ...], learning_rate: Tensor) -> Tensor:
+        """Update every weight once; arguments and result as in `Adam`."""
+        for i, gradient in enumerate(gradients):
+            weight = self.weights[i]
+            if self.is_decayed(i):
+                gradient = gradient + self.weight_decay * weight
+            velocity = ops.assign(self.velocity[i], self.momentum * self.velocity[i] + gradient)
+            ops.assign(weight, weight - self.rate_of(i, learning_rate) * (gradient + self.momentum * velocity))
+        return learning_rate
+
+
+class LAMB(Optimizer):
+    """LAMB (arXiv:1904.00962, algorithm 2): Adam's direction, as long as the weights of the layer, for large batches.
+
+    As in its authors' program, norms and biases are neither decayed nor given that length: a bias that begins at 0
+    could hardly leave it.
+
+    Args:
+        parameters, config, factors: as in `Optimizer`.
+    """
+
+    def __init__(
+        self, parameters: Sequence[Parameter], config: OptimizerConfig, factors: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(parameters, config, factors)
+        self.moment1, self.moment2 = self._add_average("moment1"), self._add_average("moment2")
+        self.beta1_power, self.beta2_power = self._add_power("beta1_power"), self._add_power("beta2_power")
+        self.beta1, self.beta2 = config.betas
+        self.epsilon = config.epsilon
+
+    def construct(self, gradients: tuple[Tensor, ...], learning_rate: Tensor) -> Tensor:
+        """Update every weight once; arguments and result as in `Adam`."""
+        beta1_power = ops.assign(self.beta1_power, self.beta1_power * self.beta1)
+        beta2_power = ops.assign(self.beta2_power, self.beta2_power * self.beta2)
+        for i, gradient in enumerate(gradients):
+            weight, rate = self.weights[i], self.rate_of(i, learning_rate)
+            mean = ops.assign(self.moment1[i], self.beta1 * self.moment1[i] + (1 - self.beta1) * gradient)
+            square = ops.assign(self.moment2[i], self.beta2 * self.moment2[i] + (1 - self.beta2) * ops.square(gradient))
+            direction = mean / (1 - beta1_power) / (ops.sqrt(square / (1 - beta2_power)) + self.epsilon)
+            if self.is_decayed(i):
+                direction = direction + self.weight_decay * weight
+            if self.is_matrix[i]:
+                rate = rate * self._trust(weight, direction)
+            ops.assign(weight, weight - rate * direction)
+        return learning_rate
+
+    def _trust(self, weight: Tensor, direction: Tensor) -> Tensor:
+        """Length of the weights over that of the direction; 1 where either is 0."""
+        length = ops.sqrt(ops.square(weight).sum())
+        step = ops.sqrt(ops.square(direction).sum())
+        return ops.select(ops.logical_and(length > 0, step > 0), length / step, ops.ones_like(step))
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": Adam, "sgd": NesterovSGD, "lamb": LAMB}
+"""By `OptimizerConfig.name`."""
+
+
+def make_optimizer(
+    parameters: Sequence[Parameter], config: OptimizerConfig, factors: Sequence[float] | None = None
+) -> Optimizer:
+    """The optimiser that `config.name` says.
+
+    Args:
+        parameters, config, factors: as in `Optimizer`.
+    """
+    return OPTIMIZERS[config.name](parameters, config, factors)

@@ -37,6 +37,7 @@ class Progress:
         loss_sum, num_utterances: of the epoch under way, finite steps only.
         best_wer, best_cer: of best.ckpt; fractions.
         best_epoch: the best single epoch.
+        dev_wers: of each epoch wholly done; fractions.
         averaged_epochs: of which best.ckpt is the average; empty where it is that of the best epoch.
         best_epochs: dev WER, dev CER and number of the epochs kept for training.average_best, from good to bad.
         train_seconds: wall time spent in training so far, validation included.
@@ -56,6 +57,7 @@ class Progress:
     best_wer: float = math.inf
     best_cer: float = math.inf
     best_epoch: int = 0
+    dev_wers: list[float] = field(default_factory=list)
     averaged_epochs: list[int] = field(default_factory=list)
     best_epochs: list[tuple[float, float, int]] = field(default_factory=list)
     train_seconds: float = 0.0

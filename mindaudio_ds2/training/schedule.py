@@ -1,27 +1,62 @@
 """The learning rate, as a pure function of how far training has come. What it says is what the optimiser uses."""
 
 import math
+from collections.abc import Sequence
 
-from mindaudio_ds2.config import ScheduleConfig
+from mindaudio_ds2.config import ONE_CYCLE_RANGE, ScheduleConfig
 
 
-def learning_rate(config: ScheduleConfig, progress_epochs: float, num_epochs: int) -> float:
+def learning_rate(
+    config: ScheduleConfig, progress_epochs: float, num_epochs: int, dev_wers: Sequence[float] = ()
+) -> float:
     """The learning rate of a step.
 
     Args:
         config: which curve.
         progress_epochs: epochs done when the step is done, with its fraction; above 0.
         num_epochs: length of the whole training.
+        dev_wers: dev WER of each epoch that is wholly done; plateau alone looks at it.
 
     Returns:
         A linear rise to the peak over the warm-up, then the curve of `config.name`.
     """
     peak, final, warmup = config.peak_learning_rate, config.final_learning_rate, config.warmup_epochs
+    if config.name == "one_cycle":
+        low = peak / ONE_CYCLE_RANGE
+        corners = ((0.0, low), (warmup, peak), (2 * warmup, low), (float(num_epochs), final))
+        return _interpolate(corners, progress_epochs)
     if progress_epochs < warmup:
         return peak * progress_epochs / warmup
     if config.name == "constant":
         return peak
     if config.name == "exponential":
         return max(final, peak * config.decay_per_epoch ** math.floor(progress_epochs - warmup))
+    if config.name == "plateau":
+        num_plateaus = count_plateaus(dev_wers, config.plateau_patience_epochs)
+        return max(final, peak * config.plateau_factor**num_plateaus)
     done = min(1.0, (progress_epochs - warmup) / max(num_epochs - warmup, 1e-9))
     return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def count_plateaus(dev_wers: Sequence[float], patience_epochs: int) -> int:
+    """How often the dev WER has not fallen below its lowest for so many epochs in a row; each counts from the last.
+
+    Args:
+        dev_wers: of the epochs in their order.
+        patience_epochs: at least 1.
+    """
+    lowest, num_waited, num_plateaus = math.inf, 0, 0
+    for wer in dev_wers:
+        num_waited = 0 if wer < lowest else num_waited + 1
+        lowest = min(lowest, wer)
+        if num_waited == patience_epochs:
+            num_plateaus, num_waited = num_plateaus + 1, 0
+    return num_plateaus
+
+
+def _interpolate(corners: Sequence[tuple[float, float]], x: float) -> float:
+    """The height at `x` of the line through corners (x, y) that go from left to right; beyond the last, its height."""
+    for (x0, y0), (x1, y1) in zip(corners, corners[1:], strict=False):
+        if x < x1:
+            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return corners[-1][1]

@@ -5,7 +5,7 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, feature_signature
 from mindaudio_ds2.training.loss import CTCLoss
-from mindaudio_ds2.training.optimizer import Adam
+from mindaudio_ds2.training.optimizer import Optimizer
 from mindaudio_ds2.training.weight_average import MovingAverage
 
 
@@ -70,7 +70,7 @@ class Update(nn.Cell):
     """
 
     def __init__(
-        self, network: DeepSpeech2, optimizer: Adam, max_gradient_norm: float, average: MovingAverage | None = None
+        self, network: DeepSpeech2, optimizer: Optimizer, max_gradient_norm: float, average: MovingAverage | None = None
     ) -> None:
         super().__init__()
         self.optimizer = optimizer
@@ -120,7 +120,7 @@ class TrainStep(nn.Cell):
         self,
         network: DeepSpeech2,
         loss: CTCLoss,
-        optimizer: Adam,
+        optimizer: Optimizer,
         max_gradient_norm: float,
         average: MovingAverage | None = None,
     ) -> None:

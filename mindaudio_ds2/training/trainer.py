@@ -30,7 +30,7 @@ from mindaudio_ds2.training.epoch_plan import plan_next_epoch
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.training.joint_step import Inputs, make_step
 from mindaudio_ds2.training.loss import CTCLoss
-from mindaudio_ds2.training.optimizer import Adam
+from mindaudio_ds2.training.optimizer import make_optimizer
 from mindaudio_ds2.training.progress import Progress, clock_time
 from mindaudio_ds2.training.run_checkpoints import RunCheckpoints
 from mindaudio_ds2.training.runlog import RunLog, SilentLog
@@ -118,7 +118,7 @@ class Trainer:
         is_joint = config.processes.sync_batch_norm and ranks.world_size > 1
         self.network = build_network(config, kernels, JointSum(ranks.sum) if is_joint else None)
         self.kernels = kernels
-        self.optimizer = Adam(self.network.trainable_params(), config.optimizer)
+        self.optimizer = make_optimizer(self.network.trainable_params(), config.optimizer)
         scored_network = self.network
         self.average: MovingAverage | None = None
         if config.training.ema_decay:
@@ -219,7 +219,7 @@ class Trainer:
         progress, training = self.progress, self.config.training
         num_utterances = plan.num_joint_utterances[progress.batch]
         progress_epochs = progress.epoch + plan.share_after(progress.batch + 1)
-        rate = learning_rate(self.config.schedule, progress_epochs, training.epochs)
+        rate = learning_rate(self.config.schedule, progress_epochs, training.epochs, progress.dev_wers)
         outcome = self.step.take(
             [self._list_inputs(batch) for batch in group],
             [len(batch.indices) / num_utterances for batch in group],
@@ -292,6 +292,7 @@ class Trainer:
         progress.epoch += 1
         progress.batch = 0
         progress.finished.clear()
+        progress.dev_wers.append(counts.wer)
         is_best = (counts.wer, counts.cer) < (progress.best_wer, progress.best_cer)
         if is_best:
             progress.best_wer, progress.best_cer, progress.best_epoch = counts.wer, counts.cer, progress.epoch

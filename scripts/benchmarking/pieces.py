@@ -29,7 +29,7 @@ from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
 from mindaudio_ds2.model.masked_norm import make_mask
 from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.training.loss import CTCLoss
-from mindaudio_ds2.training.optimizer import Adam
+from mindaudio_ds2.training.optimizer import Optimizer, make_optimizer
 from scripts.benchmarking.case import Case, ContenderError, TimedBatch
 from scripts.benchmarking.contender import Contender
 from scripts.benchmarking.ours import LEARNING_RATE, Ours
@@ -132,7 +132,7 @@ class Gradients(nn.Cell):
 class Update(nn.Cell):
     """One step of the optimiser, on gradients as large as the weights."""
 
-    def __init__(self, optimizer: Adam) -> None:
+    def __init__(self, optimizer: Optimizer) -> None:
         super().__init__()
         self.optimizer = optimizer
         self.gradients = optimizer.weights.clone(prefix="gradients", init="zeros")
@@ -218,7 +218,7 @@ def _list_cells(contender: Ours, config: Config, batch: Batch, is_training: bool
             [Tensor(np.float32(1)), Tensor(logits), *labels],
             [Tensor(shape=[], dtype=ms.float32), _open(logits.shape, ms.float32), *signature] if is_open else [],
         )
-        optimizer = Adam(build_network(config).trainable_params(), config.optimizer)
+        optimizer = make_optimizer(build_network(config).trainable_params(), config.optimizer)
         works["optimiser"] = _call(Update(optimizer), [Tensor(LEARNING_RATE)], [])
     return works
 

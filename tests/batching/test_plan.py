@@ -289,6 +289,7 @@ def make_config(**data: float) -> Config:
         "optimizer": {
             "name": "adam",
             "betas": [0.9, 0.999],
+            "momentum": 0.9,
             "epsilon": 1e-8,
             "weight_decay": 0.0,
             "max_gradient_norm": 100.0,
@@ -299,6 +300,8 @@ def make_config(**data: float) -> Config:
             "final_learning_rate": 1e-5,
             "warmup_epochs": 1.0,
             "decay_per_epoch": 0.9,
+            "plateau_patience_epochs": 2,
+            "plateau_factor": 0.5,
         },
         "training": {
             "epochs": 1,

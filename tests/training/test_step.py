@@ -18,7 +18,9 @@ pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
 ALPHABET = Alphabet(TextConfig("ABC ", "first", "upper", "error"))
 TRANSCRIPTS = ["AB", "BA C", "CCA", "ABBA", "C", "B AB", "AA", "CAB"]
-OPTIMIZER = OptimizerConfig("adamw", betas=(0.9, 0.99), epsilon=1e-8, weight_decay=1e-2, max_gradient_norm=1e6)
+OPTIMIZER = OptimizerConfig(
+    "adamw", betas=(0.9, 0.99), momentum=0.9, epsilon=1e-8, weight_decay=1e-2, max_gradient_norm=1e6
+)
 Batch = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
 

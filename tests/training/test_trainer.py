@@ -93,6 +93,30 @@ def test_the_recorded_learning_rate_is_what_moves_the_weights(
     np.testing.assert_allclose(typical_moves, recorded, rtol=1e-3)
 
 
+def test_the_plateau_schedule_knows_the_dev_wer_before_an_interruption(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mindaudio_ds2.training.trainer import Trainer
+
+    class Stop(BaseException):
+        pass
+
+    def stop(*_: Any) -> None:
+        raise Stop
+
+    stub_step(monkeypatch)
+    stub_evaluation(monkeypatch, [0.5, 0.5, 0.4, 0.4, 0.3])
+    changes = {"schedule.name": "plateau", "schedule.warmup_epochs": 0.0, "training.epochs": 5}
+    config = configure(changes)  # patience 1, factor 0.5
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_is_stalled", lambda self: self.progress.epoch == 3 and stop())
+        with pytest.raises(Stop):
+            train_here(config)
+    train_here(config, resume=True)
+    rates = {row["epoch"]: row["learning_rate"] for row in read_metrics(Path(config.run_dir), "step")}
+    assert rates == pytest.approx({1: 0.03, 2: 0.03, 3: 0.015, 4: 0.015, 5: 0.0075})
+
+
 # Best, early stopping, kept epochs ------------------------------------------------------------------------------------
 
 
@@ -232,6 +256,7 @@ def test_resuming_a_finished_run_ends_at_once(
         ("batching.max_batch_utterances", 2, "batching.max_batch_utterances (3, now 2)"),
         ("features.window", "hamming", "features.window ('hann', now 'hamming')"),
         ("training.epochs", 4, "training.epochs (3, now 4)"),
+        ("training.ema_decay", 0.5, "training.ema_decay (0.0, now 0.5)"),
         ("seed", 4, "seed (3, now 4)"),
     ],
 )
