@@ -31,7 +31,9 @@ def main() -> None:
     config, options = parse_command_line(__doc__, sys.argv[1:], add_options, default)
     assert config is not None
     with collectives.join(runtime.find_own_place(), config.processes.timeout_seconds) as ranks:
-        kernels = runtime.start(config.device_target, config.seed, config.ops.native, ranks.count_threads())
+        kernels = runtime.start(
+            config.device_target, config.seed, config.ops.native, ranks.count_threads(), config.precision.compute
+        )
         from mindaudio_ds2.training.trainer import train
 
         train(config, options.resume, options.pre_trained_model_path, kernels, ranks)

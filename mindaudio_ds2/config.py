@@ -194,7 +194,9 @@ class BatchingConfig:
     """How utterances are put together."""
 
     bucket_edges_seconds: list[float]
-    """Utterances between two edges are batched together; one longer than the last edge shares its bucket (seconds)."""
+    """Utterances between two edges are batched together; one longer than the last edge shares its bucket (seconds).
+
+    Where a device compiles each shape of batch (GPU, Ascend), there is one for each of these."""
     max_batch_utterances: int
     """Most utterances in a batch of one process (count)."""
     max_batch_padded_seconds: float
@@ -418,6 +420,27 @@ class ProcessesConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PrecisionConfig:
+    """In which numbers training computes. Weights, batch norm, CTC, clipping and the update are always float32."""
+
+    compute: Literal["fp32", "fp16", "bf16"]
+    """Of convolutions, recurrent layers and output layer; recurrent layers have no bf16 and stay fp32 with it. On the
+    CPU only fp32 is possible. eval.py, transcribe.py and export.py always compute in fp32."""
+    loss_scale: float
+    """Factor of the loss before gradients are taken, which keeps fp16 gradients from vanishing; a power of two; 1 for
+    none. Where the scale is dynamic, what it starts from."""
+    loss_scale_window: int
+    """A dynamic scale doubles after so many steps without overflow, and an overflow halves it; 0 keeps it (steps)."""
+
+    def __post_init__(self) -> None:
+        scale = self.loss_scale
+        is_power = 1 <= scale <= 2**24 and math.log2(scale).is_integer()
+        _require(is_power, "precision.loss_scale", scale, "a power of two from 1 to 2 ** 24")
+        window = self.loss_scale_window
+        _require(window >= 0, "precision.loss_scale_window", window, "0 for a scale that stays, or more")
+
+
+@dataclasses.dataclass(frozen=True)
 class OpsConfig:
     """How the network is computed; not what it computes."""
 
@@ -444,6 +467,7 @@ class Config:
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     training: TrainingConfig
+    precision: PrecisionConfig
     processes: ProcessesConfig
     ops: OpsConfig
 

@@ -14,6 +14,7 @@ import numpy as np
 from mindaudio_ds2.agreement import require_same_start, require_same_weights
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import plan_evaluation
+from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
 from mindaudio_ds2.collectives import Ranks
 from mindaudio_ds2.config import Config
@@ -89,16 +90,19 @@ class Evaluator:
         self.alphabet = Alphabet(config.text)
         self.references = [self.alphabet.normalize(utterance.transcript) for utterance in utterances]
         self.seconds_per_frame = config.features.hop_seconds * config.model.time_stride
+        durations = [utterance.duration_seconds for utterance in utterances]
+        is_open = recognizer.network.takes_open_shapes
         self.plan = plan_evaluation(
-            [utterance.duration_seconds for utterance in utterances],
+            durations,
             config.batching,
             num_frames=config.features.num_frames,
             rank=self.ranks.place.rank,
             world_size=self.ranks.world_size,
+            shapes=None if is_open else FixedShapes(durations, [0] * len(durations), config, is_augmented=False),
         )
         no_labels = [np.zeros(0, dtype=np.int32)] * len(utterances)
         self.loader = open_loader(utterances, no_labels, config)
-        if recognizer.network.takes_open_shapes:
+        if is_open:
             recognizer.set_inputs(*feature_signature(config.features.num_bins))
 
     def run(self, watch: Iterable[TensorBatch] | None = None) -> Evaluation:
@@ -114,8 +118,9 @@ class Evaluator:
         started = time.monotonic()
         own: dict[int, str] = {}
         for batch in self.batches() if watch is None else watch:
-            log_probs, lengths = self.recognizer(batch.features, batch.feature_lengths)
-            hypotheses = decode_greedy(log_probs.asnumpy(), lengths.asnumpy(), self.alphabet, self.seconds_per_frame)
+            outputs = self.recognizer(batch.features, batch.feature_lengths)
+            log_probs, lengths = (output.asnumpy()[: len(batch.indices)] for output in outputs)
+            hypotheses = decode_greedy(log_probs, lengths, self.alphabet, self.seconds_per_frame)
             for index, hypothesis in zip(batch.indices, hypotheses, strict=True):
                 own[index] = hypothesis.text
         texts: dict[int, str] = {}

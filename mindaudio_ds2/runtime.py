@@ -38,7 +38,9 @@ def require_one_process(verb: str) -> None:
         )
 
 
-def start(device_target: str, seed: int, native: str = "off", num_threads: int | None = None) -> Path | None:
+def start(
+    device_target: str, seed: int, native: str = "off", num_threads: int | None = None, precision: str = "fp32"
+) -> Path | None:
     """Prepare MindSpore: quiet log, graph mode, the device, the seed. Call once, before importing the network.
 
     Args:
@@ -46,13 +48,21 @@ def start(device_target: str, seed: int, native: str = "off", num_threads: int |
         seed: of weight initialisation; everything else draws from generators of its own.
         native: `ops.native` of the configuration.
         num_threads: for the kernels, where several processes share the host; None leaves it to the libraries.
+        precision: `precision.compute` of the configuration.
 
     Returns:
         The library of native kernels to build networks with, or None for MindSpore's own operators.
 
     Raises:
-        DeviceError: the device or, where they are insisted on, the kernels are not there.
+        DeviceError: the device or, where they are insisted on, the kernels are not there; or the device cannot compute
+            in that precision.
     """
+    if device_target == "CPU" and precision != "fp32":
+        raise DeviceError(
+            f"precision.compute is {precision}, but on the CPU MindSpore has no kernels for it: it converts fp16 to "
+            "float32 and back around every operator, which is slower and less exact than fp32, and refuses bf16. "
+            "Use --precision.compute fp32."
+        )
     if num_threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))
     kernels = find_kernels(native, device_target)
@@ -75,6 +85,13 @@ def start(device_target: str, seed: int, native: str = "off", num_threads: int |
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(seed)
     return kernels
+
+
+def takes_open_shapes() -> bool:
+    """Whether one graph may serve batches of every shape; else each shape is compiled, and there should be few."""
+    import mindspore as ms
+
+    return bool(ms.get_context("device_target") == "CPU")
 
 
 def describe_environment() -> dict[str, Any]:

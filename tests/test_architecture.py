@@ -30,7 +30,7 @@ RANKS = {
     "text": 3,
     "audio": 4,
     "decoding": 4,
-    "batching": 5,  # plan, collate, feature_cache
+    "batching": 5,  # plan, shapes, collate, feature_cache
     "ops.library": 5,
     "collectives": 5,
     "runtime": 6,

@@ -102,13 +102,14 @@ def test_a_checkpoint_of_a_network_inside_a_training_step_fits_a_bare_one(tmp_pa
     from mindaudio_ds2.checkpoint import build_network, load_checkpoint, restore_network, save_checkpoint
     from mindaudio_ds2.model.deepspeech2 import Recognizer
     from mindaudio_ds2.training.loss import CTCLoss
+    from mindaudio_ds2.training.loss_scale import LossScale
     from mindaudio_ds2.training.optimizer import Adam
     from mindaudio_ds2.training.step import TrainStep
 
     config = make_config()
     network = build_network(config)
     optimizer = Adam(network.trainable_params(), config.optimizer)
-    wrapped = TrainStep(network, CTCLoss(0), optimizer, 1.0), Recognizer(network)
+    wrapped = TrainStep(network, CTCLoss(0), optimizer, 1.0, LossScale(make_config().precision)), Recognizer(network)
     save_checkpoint(tmp_path / "last.ckpt", config, network.weights(), optimizer.state(), {})
     restored = restore_network(load_checkpoint(tmp_path / "last.ckpt"), "last.ckpt")
     for name, parameter in network.weights().items():
@@ -276,6 +277,7 @@ def test_older_formats_are_read_with_what_they_did_not_know_switched_off(
     for key in KEYS_OF_4:
         section, name_in_it = key.split(".")
         del mapping[section][name_in_it]
+    del mapping["precision"]
     if version < 3:
         mapping["augmentation"] = {key: mapping["augmentation"][key] for key in KEYS_BEFORE_3}
     if version == 1:

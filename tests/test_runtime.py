@@ -57,6 +57,12 @@ def test_one_process_is_welcome_however_it_is_said(value: str) -> None:
     assert (done.returncode, done.stdout) == (0, "started\n"), done.stderr
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_sixteen_bits_on_the_cpu_are_refused_with_the_reason(precision: str) -> None:
+    with pytest.raises(DeviceError, match=rf"precision.compute is {precision}.*CPU.*--precision.compute fp32"):
+        runtime.start("CPU", seed=1, precision=precision)
+
+
 # Device and settings --------------------------------------------------------------------------------------------------
 
 

@@ -130,6 +130,7 @@ YAML: dict[str, Any] = {
         "average_best": 0,
     },
     "processes": {"sync_batch_norm": False, "timeout_seconds": 60.0},
+    "precision": {"compute": "fp32", "loss_scale": 1.0, "loss_scale_window": 0},
     "ops": {"native": "auto"},
 }
 

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2.batching.shapes import BatchShape
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Utterances side by side. What stands beyond a length is padding and means nothing.
 
     Attributes:
-        features: (B, T, F) float32, zero beyond a length; T is the longest utterance's.
-        feature_lengths: (B,) int32, frames of each utterance.
+        features: (B, T, F) float32, zero beyond a length; T is the longest utterance's, or that of a fixed shape.
+        feature_lengths: (B,) int32, frames of each utterance; 0 in the rows that only fill up a fixed shape.
         labels: (B, L) int32, the blank beyond a length; L is the longest utterance's, and at least 1.
         label_lengths: (B,) int32, labels of each utterance; 0 where there are none.
-        indices: (B,) int32, the utterances' positions in the list that was planned for.
+        indices: int32, the utterances' positions in the list that was planned for; empty rows have none.
     """
 
     features: NDArray[np.float32]
@@ -26,22 +28,30 @@ class Batch:
     indices: NDArray[np.int32]
 
 
-def collate(examples: Sequence[tuple[int, NDArray[np.float32], NDArray[np.int32]]], blank_id: int) -> Batch:
-    """Pad utterances to the longest among them.
+def collate(
+    examples: Sequence[tuple[int, NDArray[np.float32], NDArray[np.int32]]],
+    blank_id: int,
+    shape: BatchShape | None = None,
+) -> Batch:
+    """Pad utterances to the longest among them, or to a fixed shape.
 
     Args:
         examples: at least one; index, features (T, F) float32 and labels (L,) int32 of each utterance. All have the
             same F.
         blank_id: fills the labels beyond their length, because it is the one id that no transcript holds.
+        shape: what to pad to; None for what the utterances themselves need.
     """
     assert examples, "a batch has at least one utterance"
     indices, features, labels = zip(*examples, strict=True)
-    feature_lengths = np.array([len(frames) for frames in features], dtype=np.int32)
-    label_lengths = np.array([len(its_labels) for its_labels in labels], dtype=np.int32)
-    num_bins = features[0].shape[1]
-    padded_features = np.zeros((len(examples), feature_lengths.max(), num_bins), dtype=np.float32)
-    # At least one label wide, because MindSpore has no arrays without elements.
-    padded_labels = np.full((len(examples), max(1, label_lengths.max())), blank_id, dtype=np.int32)
+    if shape is None:
+        # At least one label wide, because MindSpore has no arrays without elements.
+        shape = BatchShape(len(examples), max(map(len, features)), max(1, *map(len, labels)))
+    num_empty = shape.num_rows - len(examples)
+    assert num_empty >= 0, "the plan puts no more into a batch than its shape has rows"
+    feature_lengths = np.array([*map(len, features), *[0] * num_empty], dtype=np.int32)
+    label_lengths = np.array([*map(len, labels), *[0] * num_empty], dtype=np.int32)
+    padded_features = np.zeros((shape.num_rows, shape.num_frames, features[0].shape[1]), dtype=np.float32)
+    padded_labels = np.full((shape.num_rows, shape.num_labels), blank_id, dtype=np.int32)
     for row, (frames, its_labels) in enumerate(zip(features, labels, strict=True)):
         padded_features[row, : len(frames)] = frames
         padded_labels[row, : len(its_labels)] = its_labels

@@ -32,10 +32,10 @@ class TensorBatch:
 
     Attributes:
         features: (B, T, F) float32.
-        feature_lengths: (B,) int32.
+        feature_lengths: (B,) int32; 0 in rows behind the utterances, which only fill up a fixed shape.
         labels: (B, L) int32.
         label_lengths: (B,) int32.
-        indices: positions of the utterances in the loader's list.
+        indices: positions of the utterances in the loader's list; as many as there are utterances.
     """
 
     features: Tensor
@@ -121,7 +121,7 @@ class BatchLoader:
             changes = augment(index) if augment else UNCHANGED
             features = load_features(self.utterances[index], self.config, self.cache_dir, changes.waveform)
             examples.append((index, changes.features(features), self.labels[index]))
-        return collate(examples, self.blank_id)
+        return collate(examples, self.blank_id, batch.shape)
 
 
 def open_loader(utterances: Sequence[Utterance], labels: Sequence[NDArray[np.int32]], config: Config) -> BatchLoader:

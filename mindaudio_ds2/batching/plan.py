@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes, may_share
 from mindaudio_ds2.config import BatchingConfig, Config
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import ManifestError, TrainingError
@@ -27,11 +28,13 @@ class BatchSpec:
 
     Attributes:
         indices: positions of its utterances in the list that the plan was made for.
-        num_padded_frames: T, frames of the longest utterance that any rank has in this step.
+        num_padded_frames: T, frames of the longest utterance that any rank has in this step, or of `shape`.
+        shape: what the batch is padded to; None for no more than its own longest utterance.
     """
 
     indices: tuple[int, ...]
     num_padded_frames: int
+    shape: BatchShape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,7 @@ def plan_epoch(
     rank: int = 0,
     world_size: int = 1,
     finished: Sequence[tuple[int, int]] = (),
+    shapes: FixedShapes | None = None,
 ) -> EpochPlan:
     """Plan one epoch of training: every utterance at most once, and no batch above the limits of `config`.
 
@@ -191,17 +195,19 @@ def plan_epoch(
             at most one utterance.
         finished: where the epoch was begun with another number of parts: that number and the updates made, once for
             each time it changed. What is left of the epoch is planned.
+        shapes: one of which every batch gets, where each is a graph to compile; the limits then hold with its padding.
     """
     durations = np.asarray(durations_seconds, dtype=np.float64)
+    padded = shapes.pad(durations) if shapes else durations
     left = np.arange(len(durations))
     for num_parts, num_updates in finished:
-        joint_batches, _ = _order_joint_batches(left, durations, config, epoch, seed, num_parts)
+        joint_batches, _ = _order_joint_batches(left, durations, padded, config, epoch, seed, num_parts)
         done = [index for members in joint_batches[:num_updates] for index in members]
         left = np.setdiff1d(left, done)
     steps = config.accumulation_steps
     num_parts = world_size * steps
-    joint_batches, left_out = _order_joint_batches(left, durations, config, epoch, seed, num_parts)
-    ranks = [_deal(joint_batches, durations, num_frames, rank * steps + part, num_parts) for part in range(steps)]
+    joint_batches, left_out = _order_joint_batches(left, durations, padded, config, epoch, seed, num_parts)
+    ranks = [_deal(joint_batches, padded, num_frames, rank * steps + part, num_parts, shapes) for part in range(steps)]
     return EpochPlan(
         batches=tuple(batch for update in zip(*ranks, strict=True) for batch in update),
         left_out=tuple(left_out),
@@ -217,6 +223,7 @@ def plan_evaluation(
     num_frames: Callable[[float], int],
     rank: int = 0,
     world_size: int = 1,
+    shapes: FixedShapes | None = None,
 ) -> tuple[BatchSpec, ...]:
     """Plan one pass over all utterances, from short to long, each exactly once among all ranks.
 
@@ -229,14 +236,16 @@ def plan_evaluation(
         num_frames: T for a duration in seconds.
         rank: of this process.
         world_size: number of processes.
+        shapes: as in `plan_epoch`.
     """
     durations = np.asarray(durations_seconds, dtype=np.float64)
-    joint_batches = _cut(np.argsort(durations, kind="stable"), durations, config, world_size)
-    return _deal(joint_batches, durations, num_frames, rank, world_size)
+    padded = shapes.pad(durations) if shapes else durations
+    joint_batches = _cut(np.argsort(durations, kind="stable"), padded, config, world_size)
+    return _deal(joint_batches, padded, num_frames, rank, world_size, shapes)
 
 
 def share_of_padding(batches: Iterable[BatchSpec], num_frames: Sequence[int]) -> float:
-    """Share of the batches' frames that is padding, 0 to 1; 0 without batches.
+    """Share of the batches' frames that is padding, empty rows included, 0 to 1; 0 without batches.
 
     Args:
         batches: of one rank.
@@ -245,13 +254,15 @@ def share_of_padding(batches: Iterable[BatchSpec], num_frames: Sequence[int]) ->
     num_real = num_padded = 0
     for batch in batches:
         num_real += sum(int(num_frames[index]) for index in batch.indices)
-        num_padded += len(batch.indices) * batch.num_padded_frames
+        num_rows = batch.shape.num_rows if batch.shape else len(batch.indices)
+        num_padded += num_rows * batch.num_padded_frames
     return 1 - num_real / num_padded if num_padded else 0.0
 
 
 def _order_joint_batches(
     indices: NDArray[np.intp],
     durations: NDArray[np.float64],
+    padded: NDArray[np.float64],
     config: BatchingConfig,
     epoch: int,
     seed: int,
@@ -265,7 +276,7 @@ def _order_joint_batches(
         order = np.argsort(chosen, kind="stable")
     else:
         order = _shuffle_within_buckets(chosen, config.bucket_edges_seconds, generator)
-    joint_batches = _cut(indices[order], durations, config, num_parts)
+    joint_batches = _cut(indices[order], padded, config, num_parts)
     # Only the end of the order can give a batch that is too small to go round, see _cut.
     too_few = bool(joint_batches) and len(joint_batches[-1]) < num_parts
     left_out = joint_batches.pop() if too_few else []
@@ -298,9 +309,7 @@ def _cut(
     for index, duration in zip(order.tolist(), durations[order].tolist(), strict=True):
         longest_then = max(longest, duration)
         num_per_rank = len(members) // world_size + 1  # ceil((members + 1) / world_size)
-        too_many = num_per_rank > config.max_batch_utterances
-        too_long = num_per_rank > 1 and num_per_rank * longest_then > config.max_batch_padded_seconds
-        if too_many or too_long:
+        if not may_share(num_per_rank, longest_then, config):
             batches.append(members)
             members, longest_then = [], duration
         members.append(index)
@@ -316,10 +325,13 @@ def _deal(
     num_frames: Callable[[float], int],
     rank: int,
     world_size: int,
+    shapes: FixedShapes | None,
 ) -> tuple[BatchSpec, ...]:
     assert 0 <= rank < world_size
-    return tuple(
-        BatchSpec(tuple(members[rank::world_size]), num_frames(float(durations[members].max())))
-        for members in joint_batches
-        if len(members) > rank
-    )
+    batches = []
+    for members in joint_batches:
+        longest, dealt = float(durations[members].max()), tuple(members[rank::world_size])
+        shape = shapes[longest] if shapes else None
+        if dealt:
+            batches.append(BatchSpec(dealt, shape.num_frames if shape else num_frames(longest), shape))
+    return tuple(batches)

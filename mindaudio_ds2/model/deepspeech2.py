@@ -12,6 +12,7 @@ from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.model.layers import Lookahead, MaskedConv, Recurrent
 from mindaudio_ds2.model.masked_norm import MaskedBatchNorm, make_mask
 from mindaudio_ds2.ops.joint import JointSum
+from mindaudio_ds2.runtime import takes_open_shapes
 
 
 class DeepSpeech2(nn.Cell):
@@ -42,7 +43,8 @@ class DeepSpeech2(nn.Cell):
         super().__init__()
         momentum, epsilon = config.batch_norm_momentum, config.batch_norm_epsilon
         hidden = config.rnn_hidden_size
-        self.takes_open_shapes = config.rnn_type == "lstm" or kernels is not None  # a stock GRU is unrolled over time
+        is_rolled = config.rnn_type == "lstm" or kernels is not None  # a stock GRU is unrolled over time on the CPU
+        self.takes_open_shapes = is_rolled and takes_open_shapes()
         self.channel_axis = 3 if kernels else 1
         self.to_sequence = (2, 0, 3, 1) if kernels else (3, 0, 1, 2)
         channels = [1, *config.conv_channels]
@@ -122,7 +124,7 @@ class DeepSpeech2(nn.Cell):
             x = self.head_batch_norm(x, lengths, mask, num_valid)
         if dropout is not None:
             x = x * dropout[-1]
-        return self.head(x), lengths
+        return self.head(x).astype(ms.float32), lengths
 
     def batch_norms(self) -> list[MaskedBatchNorm]:
         """All batch norms, from input to output."""

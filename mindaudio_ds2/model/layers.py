@@ -84,7 +84,7 @@ class MaskedConv(nn.Cell):
             num_valid = mask.sum() * x.shape[1]
             mask = mask.expand_dims(1).expand_dims(3)  # (B, S) -> (B, 1, S, 1)
         else:
-            x = self.conv(x)
+            x = self.conv(x).astype(ms.float32)  # see precision.py; nothing to do in fp32
             mask = make_mask(lengths, x.shape[3])
             num_valid = mask.sum() * x.shape[2]
             mask = mask.expand_dims(1).expand_dims(1)  # (B, S) -> (B, 1, 1, S)
@@ -137,9 +137,10 @@ class Recurrent(nn.Cell):
         start = ops.zeros((1, x.shape[1], self.hidden_size), ms.float32)
         state = (start, start) if self.is_lstm else start
         output, _ = self.forward_rnn(x, state)
+        output = output.astype(ms.float32)
         if self.backward_rnn is not None:
             backward, _ = self.backward_rnn(self.reverse(x, lengths), state)
-            output = output + self.reverse(backward, lengths)
+            output = output + self.reverse(backward.astype(ms.float32), lengths)
         return output
 
     def _run_natively(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -196,5 +197,5 @@ class Lookahead(nn.Cell):
             (S, B, H) float32; arbitrary finite values beyond the lengths.
         """
         x = ops.transpose(x * mask, (1, 2, 0)).expand_dims(2)  # (S, B, H) -> (B, H, 1, S)
-        x = ops.hardtanh(self.conv(x), 0.0, CLIP)
+        x = ops.hardtanh(self.conv(x).astype(ms.float32), 0.0, CLIP)
         return ops.transpose(x.squeeze(2), (2, 0, 1))  # (B, H, S) -> (S, B, H)

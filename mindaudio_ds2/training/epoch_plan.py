@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mindaudio_ds2.batching.plan import EpochPlan, plan_epoch, share_of_padding
+from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import TrainingError
@@ -12,7 +13,12 @@ from mindaudio_ds2.training.runlog import RunLog
 
 
 def plan_next_epoch(
-    config: Config, utterances: Sequence[Utterance], progress: Progress, place: Place, log: RunLog
+    config: Config,
+    utterances: Sequence[Utterance],
+    progress: Progress,
+    place: Place,
+    shapes: FixedShapes | None,
+    log: RunLog,
 ) -> EpochPlan:
     """Plan this process's part of an epoch, or of what is left of it after a change in the number of processes.
 
@@ -21,6 +27,7 @@ def plan_next_epoch(
         utterances: trained on.
         progress: of the run; its `batch` counts the updates of this plan that are done.
         place: which process this is.
+        shapes: that batches are padded to, where each is compiled.
         log: told how long the epoch is, and which utterances are left out of it.
 
     Raises:
@@ -35,6 +42,7 @@ def plan_next_epoch(
         rank=place.rank,
         world_size=place.world_size,
         finished=progress.finished,
+        shapes=shapes,
     )
     if not plan.batches and not progress.finished:
         raise TrainingError(

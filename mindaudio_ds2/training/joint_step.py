@@ -30,12 +30,14 @@ class Outcome:
         loss: mean over the update's utterances, in nats.
         gradient_norm: L2 norm before clipping.
         is_finite: whether the update was made.
+        has_overflowed: whether it was not because the loss scale was too large.
         is_stop_wished: whether some process was asked to stop.
     """
 
     loss: float
     gradient_norm: float
     is_finite: bool
+    has_overflowed: bool
     is_stop_wished: bool
 
 
@@ -64,8 +66,7 @@ class LoneStep:
         assert shares[0] == 1
         self.step.set_train(True)
         outputs = self.step(*_insert(batches[0], learning_rate))
-        loss, norm, is_finite = (output.asnumpy().item() for output in outputs)
-        return Outcome(loss, norm, is_finite, is_stop_wished())
+        return Outcome(*(output.asnumpy().item() for output in outputs), is_stop_wished())
 
 
 class JointStep:
@@ -111,8 +112,7 @@ class JointStep:
         self.ranks.sum(total)
         self.update.set_train(True)
         outputs = self.update(Tensor.from_numpy(total), Tensor(learning_rate, ms.float32))
-        loss, norm, is_finite = (output.asnumpy().item() for output in outputs)
-        return Outcome(loss, norm, is_finite, bool(total[-1]))
+        return Outcome(*(output.asnumpy().item() for output in outputs), bool(total[-1]))
 
     def _compute(self, batch: Inputs, share: float) -> NDArray[np.float32]:
         flat: NDArray[np.float32] = self.gradients(*_insert(batch, share)).asnumpy()
@@ -181,8 +181,8 @@ class _FlatUpdate(nn.Cell):
             flat = ops.depend(flat, ops.assign(statistic, flat[begin : begin + size]))
             begin = begin + size
         loss = flat[begin]
-        norm, is_finite = self.update(loss, gradients, learning_rate)
-        return loss, norm, is_finite
+        norm, is_finite, has_overflowed = self.update(loss, gradients, learning_rate)
+        return loss, norm, is_finite, has_overflowed
 
 
 def make_step(step: TrainStep, ranks: Ranks, num_batches: int, open_shapes: OpenShapes | None) -> LoneStep | JointStep:

@@ -11,8 +11,8 @@ from mindaudio_ds2.ops.native import NativeCTC
 class CTCLoss(nn.Cell):
     """Mean over utterances of the negative log-likelihood of their labels, in float32.
 
-    An utterance whose labels cannot be aligned gives an infinite loss; `batching.plan` leaves such utterances out.
-    Has run on the CPU only.
+    Rows without a frame, which only fill up a batch of fixed shape, are no utterances. An utterance whose labels cannot
+    be aligned gives an infinite loss; `batching.plan` leaves such utterances out. Has run on the CPU only.
 
     Args:
         blank_id: label id of the blank.
@@ -29,18 +29,25 @@ class CTCLoss(nn.Cell):
 
         Args:
             logits: (S, B, V); anything may stand beyond the lengths.
-            logit_lengths: (B,) int32, in output frames.
+            logit_lengths: (B,) int32, in output frames; 0 in an empty row. At least one row is not empty.
             labels: (B, L) int32; anything may stand beyond the lengths.
             label_lengths: (B,) int32.
 
         Returns:
             () float32, in nats an utterance.
         """
+        is_utterance = logit_lengths > 0
+        losses = self._find_losses(logits, logit_lengths, labels, label_lengths)
+        return ops.select(is_utterance, losses, ops.zeros_like(losses)).sum() / is_utterance.astype(ms.float32).sum()
+
+    def _find_losses(self, logits: Tensor, logit_lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
+        """(B,) float32; some finite value in an empty row."""
+        logit_lengths = ops.maximum(logit_lengths, 1)  # what devices make of a row without frames is written nowhere
         if self.native is not None:
-            return self.native(logits, logit_lengths, labels, label_lengths)[0].mean()
+            return self.native(logits, logit_lengths, labels, label_lengths)[0]
         log_probs = ops.log_softmax(logits.astype(ms.float32), -1)
         # MindSpore 2.10's CPU kernel stops the program on more labels than frames; here that is an infinite loss.
         is_possible = label_lengths <= logit_lengths
         label_lengths = ops.select(is_possible, label_lengths, ops.zeros_like(label_lengths))
         losses, _ = ops.ctc_loss(log_probs, labels, logit_lengths, label_lengths, self.blank_id, "none", False)
-        return ops.select(is_possible, losses, ops.full_like(losses, float("inf"))).mean()
+        return ops.select(is_possible, losses, ops.full_like(losses, float("inf")))

@@ -32,8 +32,9 @@ class Progress:
     Attributes:
         epoch: epochs wholly done, their validation included.
         batch: updates done in the epoch under way, since `num_parts` changed last.
-        step: updates done in all, the bad ones included.
+        step: updates done in all, those skipped included.
         num_bad_steps: steps whose loss or gradient was not finite.
+        num_overflows: steps that were skipped because the loss scale was too large; not among the bad ones.
         loss_sum, num_utterances: of the epoch under way, finite steps only.
         best_wer, best_cer: of best.ckpt; fractions.
         best_epoch: the best single epoch.
@@ -44,6 +45,7 @@ class Progress:
         train_hours: audio in the training utterances.
         fingerprint: of the utterances trained on.
         num_parts: batches of an update: processes times batching.accumulation_steps.
+        has_fixed_shapes: whether batches are planned for fixed shapes, which makes others of them.
         finished: of the epoch under way, where `num_parts` has changed within it: each former number, and the updates
             made with it.
     """
@@ -52,6 +54,7 @@ class Progress:
     batch: int = 0
     step: int = 0
     num_bad_steps: int = 0
+    num_overflows: int = 0
     loss_sum: float = 0.0
     num_utterances: int = 0
     best_wer: float = math.inf
@@ -64,6 +67,7 @@ class Progress:
     train_hours: float = 0.0
     fingerprint: str = ""
     num_parts: int = 1
+    has_fixed_shapes: bool = False
     finished: list[tuple[int, int]] = field(default_factory=list)
 
     def change_parts(self, num_parts: int) -> str:

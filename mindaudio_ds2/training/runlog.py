@@ -3,7 +3,7 @@
 config.yaml       the configuration, complete
 environment.json  versions, commit, processor, command line
 train.log         what the console showed, with times
-metrics.jsonl     one JSON object a line: kind "step", "bad_step", "epoch" or "average"
+metrics.jsonl     one JSON object a line: kind "step", "bad_step", "overflow", "epoch", "average"
 excluded.jsonl    the utterances that are not trained on, with reasons, if there are any
 last.ckpt         to resume from; best.ckpt the best dev WER so far; epoch_N.ckpt, average.ckpt if asked for
 """

@@ -13,7 +13,7 @@ from mindaudio_ds2.training.progress import Progress, check_same_meaning, check_
 
 
 def take_up(
-    path: Path, config: Config, network: DeepSpeech2, optimizer_state: Mapping[str, Parameter], fingerprint: str
+    path: Path, config: Config, network: DeepSpeech2, optimizer_state: Mapping[str, Parameter], beginning: Progress
 ) -> Progress:
     """Take everything from a run's own last.ckpt.
 
@@ -22,7 +22,7 @@ def take_up(
         config: of the run that goes on.
         network: gets the weights.
         optimizer_state: what was saved beside the weights; gets its values.
-        fingerprint: of the utterances trained on now.
+        beginning: of a new run with these utterances on this device.
 
     Returns:
         How far the run had come.
@@ -32,14 +32,22 @@ def take_up(
     """
     checkpoint = load_checkpoint(path)
     check_same_run(checkpoint.config, config, path)
-    if checkpoint.state["fingerprint"] != fingerprint:
+    progress = Progress(**checkpoint.state)
+    if progress.fingerprint != beginning.fingerprint:
         raise CheckpointError(
             f"{path} was trained on other utterances than {config.data.train_manifest} holds now; "
             "restore the manifest, or start a new run with --run_dir and --pre_trained_model_path"
         )
+    if progress.has_fixed_shapes != beginning.has_fixed_shapes:
+        if progress.batch:
+            raise CheckpointError(
+                f"{path} was saved in the middle of epoch {progress.epoch + 1}, whose batches were put together for "
+                "another kind of device or for other kernels; finish that epoch with what it was begun with"
+            )
+        progress.has_fixed_shapes = beginning.has_fixed_shapes
     fill(network.weights(), checkpoint.weights, str(path))
     fill(optimizer_state, checkpoint.optimizer, str(path))
-    return Progress(**checkpoint.state)
+    return progress
 
 
 def start_from(path: str, config: Config, network: DeepSpeech2) -> str:

@@ -1,10 +1,14 @@
-"""One optimiser update as one graph: forward, loss, backward, clip, update. Owns clipping and the check for NaN."""
+"""One optimiser update as one graph: forward, loss, backward, clip, update.
+
+Owns clipping, the loss scale and the check for NaN.
+"""
 
 import mindspore as ms
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, feature_signature
 from mindaudio_ds2.training.loss import CTCLoss
+from mindaudio_ds2.training.loss_scale import LossScale
 from mindaudio_ds2.training.optimizer import Optimizer
 from mindaudio_ds2.training.weight_average import MovingAverage
 
@@ -16,12 +20,14 @@ class Gradients(nn.Cell):
         network: the network that is trained.
         loss: the loss.
         weights: what the gradient is taken of.
+        loss_scale: the gradients are those of the loss times this.
     """
 
-    def __init__(self, network: DeepSpeech2, loss: CTCLoss, weights: ParameterTuple) -> None:
+    def __init__(self, network: DeepSpeech2, loss: CTCLoss, weights: ParameterTuple, loss_scale: LossScale) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
+        self.loss_scale = loss_scale
         self.value_and_grad = ops.value_and_grad(self.forward, None, weights)
 
     def forward(
@@ -33,9 +39,9 @@ class Gradients(nn.Cell):
         share: Tensor | float,
         dropout: Tensor | None = None,
     ) -> Tensor:
-        """What a batch adds to the loss of its update, () float32."""
+        """What a batch adds to the loss of its update, scaled, () float32."""
         logits, logit_lengths = self.network(features, feature_lengths, dropout)
-        return self.loss(logits, logit_lengths, labels, label_lengths) * share
+        return self.loss_scale.multiply(self.loss(logits, logit_lengths, labels, label_lengths) * share)
 
     def construct(
         self,
@@ -53,44 +59,65 @@ class Gradients(nn.Cell):
             share: of the update's utterances that are in this batch, () float32; 1 for a batch alone.
 
         Returns:
-            The share of the loss in nats an utterance, () float32, and that of each weight's gradient.
+            The share of the loss in nats an utterance, () float32, and that of each weight's gradient, scaled.
         """
         loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths, share, dropout)
-        return loss, gradients
+        return self.loss_scale.divide(loss), gradients
 
 
 class Update(nn.Cell):
-    """Norm, check, clip, update. Where anything is not finite, nothing changes.
+    """Norm, check, clip, update. Where anything is not finite, nothing changes but a dynamic loss scale.
 
     Args:
         network: whose running statistics take over the `next_` ones.
         optimizer: holds the network's trainable parameters.
         max_gradient_norm: gradients are scaled down to this L2 norm where theirs is larger.
+        loss_scale: what `Gradients` has scaled them by.
         average: follows the weights; None where no average is wanted.
     """
 
     def __init__(
-        self, network: DeepSpeech2, optimizer: Optimizer, max_gradient_norm: float, average: MovingAverage | None = None
+        self,
+        network: DeepSpeech2,
+        optimizer: Optimizer,
+        max_gradient_norm: float,
+        loss_scale: LossScale,
+        average: MovingAverage | None = None,
     ) -> None:
         super().__init__()
         self.optimizer = optimizer
         self.max_gradient_norm = max_gradient_norm
+        self.loss_scale = loss_scale
         self.average = average
         norms = network.batch_norms()
         self.running = ParameterTuple([p for norm in norms for p in (norm.moving_mean, norm.moving_variance)])
         self.next_running = ParameterTuple([p for norm in norms for p in (norm.next_mean, norm.next_variance)])
 
-    def construct(self, loss: Tensor, gradients: tuple[Tensor, ...], learning_rate: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient's L2 norm before clipping, () float32, and whether all was finite and the step made, () bool."""
+    def construct(
+        self, loss: Tensor, gradients: tuple[Tensor, ...], learning_rate: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Take the step.
+
+        Args:
+            loss: () float32.
+            gradients: one for each of the optimiser's parameters, scaled.
+            learning_rate: () float32.
+
+        Returns:
+            The gradient's L2 norm before clipping and without the scale, () float32; whether all was finite and the
+            step made, () bool; and whether a smaller loss scale answers that it was not, () bool.
+        """
         square = ops.zeros((), ms.float32)
         for gradient in gradients:
             square = square + ops.reduce_sum(ops.square(gradient.reshape((gradient.shape[0], -1))), 1).sum()
-        norm = ops.sqrt(square)
-        is_finite = ops.logical_and(ops.isfinite(loss), ops.isfinite(norm))
+        norm = self.loss_scale.divide(ops.sqrt(square))
+        is_forward_finite = ops.isfinite(loss)
         for statistic in self.next_running:  # a variance may overflow while loss and gradient stay finite
-            is_finite = ops.logical_and(is_finite, ops.isfinite(statistic.sum()))
+            is_forward_finite = ops.logical_and(is_forward_finite, ops.isfinite(statistic.sum()))
+        is_finite = ops.logical_and(is_forward_finite, ops.isfinite(norm))
         if is_finite:
-            scale = self.max_gradient_norm / ops.maximum(norm, self.max_gradient_norm)
+            # one factor for clipping and loss scale, so that a scale costs nothing
+            scale = self.loss_scale.divide(self.max_gradient_norm / ops.maximum(norm, self.max_gradient_norm))
             clipped: tuple[Tensor, ...] = ()
             for gradient in gradients:
                 clipped = clipped + (gradient * scale,)
@@ -99,20 +126,22 @@ class Update(nn.Cell):
                 norm = ops.depend(norm, ops.assign(self.running[i], statistic))
             if self.average is not None:
                 norm = ops.depend(norm, self.average())
-        return norm, is_finite
+        return norm, is_finite, self.loss_scale(is_forward_finite, is_finite)
 
 
 class TrainStep(nn.Cell):
     """A training step as one graph, compiled once for all batch shapes.
 
     A step whose loss, gradient or batch statistics are not finite changes no weight, no running statistic and no
-    optimiser state, and no average.
+    optimiser state, and no average. It has overflowed where only the scaled gradient was not finite, and a smaller
+    scale is tried next.
 
     Args:
         network: the network that is trained.
         loss: the loss.
         optimizer: holds the network's trainable parameters.
         max_gradient_norm: gradients are scaled down to this L2 norm where theirs is larger.
+        loss_scale: of the gradients.
         average: follows the weights; None where no average is wanted.
     """
 
@@ -122,11 +151,12 @@ class TrainStep(nn.Cell):
         loss: CTCLoss,
         optimizer: Optimizer,
         max_gradient_norm: float,
+        loss_scale: LossScale,
         average: MovingAverage | None = None,
     ) -> None:
         super().__init__()
-        self.gradients = Gradients(network, loss, optimizer.weights)
-        self.update = Update(network, optimizer, max_gradient_norm, average)
+        self.gradients = Gradients(network, loss, optimizer.weights, loss_scale)
+        self.update = Update(network, optimizer, max_gradient_norm, loss_scale, average)
 
     def construct(
         self,
@@ -136,7 +166,7 @@ class TrainStep(nn.Cell):
         label_lengths: Tensor,
         learning_rate: Tensor,
         dropout: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Train on one batch.
 
         Args:
@@ -148,12 +178,12 @@ class TrainStep(nn.Cell):
             dropout: (N, B, H) float32 for N recurrent layers, see `draw_dropout`; None for a step without.
 
         Returns:
-            The loss in nats an utterance, the L2 norm of the gradient before clipping, both () float32; and whether
-            the step was finite and was made, () bool.
+            The loss in nats an utterance, the L2 norm of the gradient before clipping, both () float32; whether the
+            step was finite and was made, and whether it was not because it has overflowed, both () bool.
         """
         loss, gradients = self.gradients(features, feature_lengths, labels, label_lengths, 1.0, dropout)
-        norm, is_finite = self.update(loss, gradients, learning_rate)
-        return loss, norm, is_finite
+        norm, is_finite, has_overflowed = self.update(loss, gradients, learning_rate)
+        return loss, norm, is_finite, has_overflowed
 
     def open_shapes(self, num_bins: int, dropout_sizes: tuple[int, int] | None = None) -> None:
         """Compile for any batch size, time and label length (else each new shape is compiled anew).

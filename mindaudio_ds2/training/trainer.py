@@ -9,19 +9,21 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from mindspore import Tensor
 
 from mindaudio_ds2.agreement import fingerprint_of, require_same_start, require_same_weights
 from mindaudio_ds2.batching.augmentation import Augmenter, Changes
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import EpochPlan
+from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.checkpoint import build_network, fill
 from mindaudio_ds2.collectives import Ranks
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
-from mindaudio_ds2.errors import TrainingError
 from mindaudio_ds2.evaluate import Evaluation, Evaluator
 from mindaudio_ds2.model.deepspeech2 import Recognizer
+from mindaudio_ds2.model.precision import compute_in
 from mindaudio_ds2.ops.joint import JointSum
 from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.training.display import EpochDisplay, describe_epoch, describe_run
@@ -30,11 +32,13 @@ from mindaudio_ds2.training.epoch_plan import plan_next_epoch
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.training.joint_step import Inputs, make_step
 from mindaudio_ds2.training.loss import CTCLoss
+from mindaudio_ds2.training.loss_scale import LossScale
 from mindaudio_ds2.training.optimizer import make_optimizer
 from mindaudio_ds2.training.progress import Progress, clock_time
 from mindaudio_ds2.training.run_checkpoints import RunCheckpoints
 from mindaudio_ds2.training.runlog import RunLog, SilentLog
 from mindaudio_ds2.training.schedule import learning_rate
+from mindaudio_ds2.training.skipped_steps import report_bad_step, report_overflow
 from mindaudio_ds2.training.starting import start_from, take_up
 from mindaudio_ds2.training.step import TrainStep
 from mindaudio_ds2.training.training_set import TrainingSet, read_training_set, require_audio
@@ -117,6 +121,7 @@ class Trainer:
         self.augmenter = Augmenter(config, utterances, training_set.labels)
         is_joint = config.processes.sync_batch_norm and ranks.world_size > 1
         self.network = build_network(config, kernels, JointSum(ranks.sum) if is_joint else None)
+        compute_in(self.network, config.precision.compute)
         self.kernels = kernels
         self.optimizer = make_optimizer(self.network.trainable_params(), config.optimizer)
         scored_network = self.network
@@ -125,13 +130,17 @@ class Trainer:
             scored_network = build_network(config, kernels)
             self.average = MovingAverage(self.network, scored_network, config.training.ema_decay)
             self.average.begin()
-        state = {**self.optimizer.state(), **(self.average.state() if self.average else {})}
+        self.loss_scale = LossScale(config.precision)
+        state = {**self.optimizer.state(), **(self.average.state() if self.average else {}), **self.loss_scale.state()}
         self.checkpoints = RunCheckpoints(config, log, self.network, scored_network, state, ranks.is_first)
         loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
         clip = config.optimizer.max_gradient_norm
-        step = TrainStep(self.network, loss, self.optimizer, clip, self.average)
+        step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average)
         sizes = (config.model.rnn_num_layers, config.model.rnn_hidden_size) if config.model.rnn_dropout else None
-        open_shapes = (config.features.num_bins, sizes) if self.network.takes_open_shapes else None
+        is_open = self.network.takes_open_shapes
+        open_shapes = (config.features.num_bins, sizes) if is_open else None
+        counts = [len(labels) for labels in training_set.labels]
+        self.shapes = None if is_open else FixedShapes(self.durations, counts, config, is_augmented=True)
         self.num_batches = config.batching.accumulation_steps
         self.step = make_step(step, ranks, self.num_batches, open_shapes)
         self.evaluator = Evaluator(Recognizer(scored_network), dev_utterances, config, ranks)
@@ -139,6 +148,7 @@ class Trainer:
             fingerprint=fingerprint_of(utterances),
             train_hours=sum(self.durations) / 3600,
             num_parts=ranks.world_size * self.num_batches,
+            has_fixed_shapes=not is_open,
         )
         self.saved_at = time.monotonic()
 
@@ -149,7 +159,7 @@ class Trainer:
             CheckpointError: it is damaged, or belongs to other data or to a configuration that gives other numbers.
         """
         self.progress = take_up(
-            self.log.last_checkpoint, self.config, self.network, self.checkpoints.state, self.progress.fingerprint
+            self.log.last_checkpoint, self.config, self.network, self.checkpoints.state, self.progress
         )
         self.log.forget_after(self.progress.step, self.progress.epoch)
         self.log.say(f"going on after step {self.progress.step}, epoch {self.progress.epoch + 1}")
@@ -180,6 +190,8 @@ class Trainer:
         """Train until the last epoch, or until the dev WER stops falling."""
         self.log.say(describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.network))
         self.log.say(f"augmentation: {self.augmenter.describe()}")
+        if self.shapes:
+            self.log.say(self.shapes.describe())
         with Interruption() as interruption:
             while self.progress.epoch < self.config.training.epochs and not self._is_stalled():
                 self._train_epoch(interruption)
@@ -195,7 +207,7 @@ class Trainer:
 
     def _train_epoch(self, interruption: Interruption) -> None:
         progress = self.progress
-        plan = plan_next_epoch(self.config, self.utterances, progress, self.ranks.place, self.log)
+        plan = plan_next_epoch(self.config, self.utterances, progress, self.ranks.place, self.shapes, self.log)
         if progress.batch == 0 and not progress.finished:
             progress.loss_sum, progress.num_utterances = 0.0, 0
         ticked = time.monotonic()
@@ -239,8 +251,12 @@ class Trainer:
                 gradient_norm=outcome.gradient_norm,
                 learning_rate=rate,
             )
+        elif outcome.has_overflowed:
+            report_overflow(progress, self.log, self.loss_scale.scale.asnumpy().item())
         else:
-            self._report_bad_step(group)
+            own = [self.utterances[index].id for batch in group for index in batch.indices]
+            ids = [utterance_id for theirs in self.ranks.gather(own) for utterance_id in theirs]
+            report_bad_step(progress, self.log, ids, training.max_bad_steps)
         return outcome.is_stop_wished
 
     def _list_inputs(self, batch: TensorBatch) -> Inputs:
@@ -248,21 +264,9 @@ class Trainer:
         model, ids = self.config.model, [self.utterances[index].id for index in batch.indices]
         if not model.rnn_dropout:
             return inputs
-        return (*inputs, Tensor(draw_dropout(model, self.config.seed, self.progress.epoch, ids)))
-
-    def _report_bad_step(self, group: Sequence[TensorBatch]) -> None:
-        progress = self.progress
-        progress.num_bad_steps += 1
-        everyone = self.ranks.gather([self.utterances[index].id for batch in group for index in batch.indices])
-        ids = [utterance_id for theirs in everyone for utterance_id in theirs]
-        self.log.record("bad_step", step=progress.step, epoch=progress.epoch + 1, utterances=ids)
-        self.log.say(f"step {progress.step} skipped: loss or gradient not finite; utterances {', '.join(ids)}")
-        if progress.num_bad_steps > self.config.training.max_bad_steps:
-            raise TrainingError(
-                f"{progress.num_bad_steps} steps had a loss or gradient that was not finite, more than "
-                f"training.max_bad_steps allows; lower schedule.peak_learning_rate, or look at the last batch: "
-                f"{', '.join(ids)}"
-            )
+        factors = draw_dropout(model, self.config.seed, self.progress.epoch, ids)
+        num_empty = len(batch.feature_lengths) - len(ids)
+        return (*inputs, Tensor(np.pad(factors, ((0, 0), (0, num_empty), (0, 0)))))
 
     def _save_if_due(self, is_stop_wished: bool, interruption: Interruption) -> None:
         if self.ranks.world_size == 1:  # nobody else needs to hear of a signal that came after the update was made
@@ -304,6 +308,7 @@ class Trainer:
             dev_wer=counts.wer,
             dev_cer=counts.cer,
             num_bad_steps=progress.num_bad_steps,
+            num_overflows=progress.num_overflows,
             train_seconds=progress.train_seconds,
         )
         self.log.say(describe_epoch(progress, self.config.training.epochs, evaluation, is_best))

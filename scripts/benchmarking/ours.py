@@ -14,6 +14,7 @@ from mindaudio_ds2.config import Config
 from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, feature_signature
 from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.training.loss import CTCLoss
+from mindaudio_ds2.training.loss_scale import LossScale
 from mindaudio_ds2.training.optimizer import make_optimizer
 from mindaudio_ds2.training.step import TrainStep
 from scripts.benchmarking.case import Task
@@ -71,7 +72,8 @@ class Ours(Multiplication):
         if self.is_training:
             loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
             optimizer = make_optimizer(network.trainable_params(), config.optimizer)
-            self.cell = TrainStep(network, loss, optimizer, config.optimizer.max_gradient_norm)
+            scale = LossScale(config.precision)
+            self.cell = TrainStep(network, loss, optimizer, config.optimizer.max_gradient_norm, scale)
             if not self.compiles_each_shape:
                 self.cell.open_shapes(config.features.num_bins)
         else:

@@ -312,6 +312,7 @@ def make_config(**data: float) -> Config:
             "ema_decay": 0.0,
             "average_best": 0,
         },
+        "precision": {"compute": "fp32", "loss_scale": 1.0, "loss_scale_window": 0},
         "ops": {"native": "off"},
     }
     config: Config = from_mapping(sections, "test")

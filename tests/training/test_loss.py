@@ -116,6 +116,18 @@ def test_what_stands_beyond_the_labels_does_not_matter(losses: Losses, padding: 
 
 
 @BLANKS
+def test_rows_without_a_frame_are_no_utterances(losses: Losses, blank_id: int) -> None:
+    rows = [2, 0, 7]
+    real = (LENGTHS[rows], lay_out(blank_id, blank_id)[rows], LABEL_LENGTHS[rows])
+    filled = tuple(np.concatenate([part, np.zeros_like(part[:2])]) for part in real)
+    logits = np.concatenate([LOGITS[:, rows], LOGITS[:, :2]], 1)
+    assert losses.compute(blank_id, logits, *filled) == losses.compute(blank_id, LOGITS[:, rows], *real)
+    gradient = losses.differentiate(blank_id, logits, *filled)
+    assert np.array_equal(gradient[:, :3], losses.differentiate(blank_id, LOGITS[:, rows], *real))
+    assert not gradient[:, 3:].any()
+
+
+@BLANKS
 def test_what_stands_beyond_the_logits_does_not_matter(losses: Losses, blank_id: int) -> None:
     noise = 1e3 * np.random.default_rng(7).normal(size=(9, len(EXAMPLES), SIZE)).astype(np.float32)
     is_real = np.arange(9)[:, None] < LENGTHS

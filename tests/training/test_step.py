@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import OptimizerConfig, TextConfig
+from mindaudio_ds2.config import OptimizerConfig, PrecisionConfig, TextConfig
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.decoding.metrics import ErrorCounts, count_errors
 from mindaudio_ds2.text.alphabet import Alphabet
@@ -21,14 +21,16 @@ TRANSCRIPTS = ["AB", "BA C", "CCA", "ABBA", "C", "B AB", "AA", "CAB"]
 OPTIMIZER = OptimizerConfig(
     "adamw", betas=(0.9, 0.99), momentum=0.9, epsilon=1e-8, weight_decay=1e-2, max_gradient_norm=1e6
 )
+UNSCALED = PrecisionConfig("fp32", loss_scale=1.0, loss_scale_window=0)
 Batch = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
 
 class Training:
     """A step with a small network; `reset` takes both back to where they began."""
 
-    def __init__(self, max_gradient_norm: float) -> None:
+    def __init__(self, max_gradient_norm: float, precision: PrecisionConfig = UNSCALED) -> None:
         from mindaudio_ds2.training.loss import CTCLoss
+        from mindaudio_ds2.training.loss_scale import LossScale
         from mindaudio_ds2.training.optimizer import Adam
         from mindaudio_ds2.training.step import TrainStep
         from tests import cells
@@ -36,7 +38,8 @@ class Training:
         gc.collect()  # MindSpore forgets what it compiled for equal shapes when an older Cell is freed
         self.network = cells.make_network(rnn_hidden_size=16)
         self.optimizer = Adam(self.network.trainable_params(), OPTIMIZER)
-        self.step = TrainStep(self.network, CTCLoss(ALPHABET.blank_id), self.optimizer, max_gradient_norm)
+        loss = CTCLoss(ALPHABET.blank_id)
+        self.step = TrainStep(self.network, loss, self.optimizer, max_gradient_norm, LossScale(precision))
         self.step.open_shapes(cells.NUM_BINS)
         self.step.set_train(True)
         self.start = cells.read(self.step)
@@ -51,7 +54,7 @@ class Training:
         from tests import cells
 
         outputs = cells.run(self.step, *batch, np.float32(rate))
-        loss, norm, is_finite = (output.item() for output in outputs)
+        loss, norm, is_finite, self.has_overflowed = (output.item() for output in outputs)
         return loss, norm, is_finite
 
     def read(self) -> dict[str, NDArray[np.float32]]:
@@ -227,6 +230,25 @@ def test_padding_does_not_change_a_step(training: Training) -> None:
     for num_frames in (0, 75):
         training.reset()
         numbers.append(training.take(make_batch(ALL, num_frames)))
+        states.append(training.read())
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-5)
+    for name, array in states[0].items():
+        np.testing.assert_allclose(states[1][name], array, atol=2e-5, rtol=1e-3, err_msg=name)
+
+
+def test_empty_rows_do_not_change_a_step(training: Training) -> None:
+    """As a batch of a fixed shape has them; its frames and labels reach further, too."""
+    features, lengths, labels, label_lengths = make_batch([0, 3, 5])
+    padded = (
+        np.pad(features, ((0, 4), (0, 9), (0, 0))),
+        np.pad(lengths, (0, 4)),
+        np.pad(labels, ((0, 4), (0, 3))),
+        np.pad(label_lengths, (0, 4)),
+    )
+    numbers, states = [], []
+    for batch in ((features, lengths, labels, label_lengths), padded):
+        training.reset()
+        numbers.append(training.take(batch))
         states.append(training.read())
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-5)
     for name, array in states[0].items():

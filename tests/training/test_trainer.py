@@ -49,6 +49,26 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_utterances(finished_run: Path
         assert row["loss"] == pytest.approx(np.average(losses, weights=sizes), rel=1e-6)
 
 
+def test_a_run_with_fixed_shapes_has_the_same_numbers(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a device that compiles every shape. Limited by number only, so that the batches have the same members."""
+    from mindaudio_ds2.model import deepspeech2
+
+    one_epoch = {"training.epochs": 1, "batching.max_batch_utterances": 5, "batching.max_batch_padded_seconds": 100.0}
+    rows = {}
+    for kind in ("open", "fixed"):
+        monkeypatch.setattr(deepspeech2, "takes_open_shapes", lambda kind=kind: kind == "open")
+        config = configure(one_epoch, kind)
+        train_here(config)
+        rows[kind] = [*read_metrics(Path(config.run_dir), "step"), *read_metrics(Path(config.run_dir), "epoch")]
+        assert ("shapes (utterances x frames)" in capsys.readouterr().err) == (kind == "fixed")
+    assert len(rows["open"]) == len(rows["fixed"]) == 4, "batches of 5, 5 and 2, and an epoch"
+    for row, expected in zip(rows["fixed"], rows["open"], strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert rows["fixed"][-1]["dev_cer"] == rows["open"][-1]["dev_cer"]
+
+
 # The learning rate ----------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +237,50 @@ def test_an_epoch_without_one_finite_step_has_no_loss(configure: Configure, monk
     assert progress.num_bad_steps == 5
     (epoch,) = read_metrics(Path(config.run_dir), "epoch")
     assert epoch["loss"] is None
+
+
+SCALED = {"training.epochs": 1, "precision.loss_scale": 64.0, "precision.loss_scale_window": 10}
+
+
+def test_an_overflow_is_counted_apart_from_bad_steps(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub_step(monkeypatch, is_finite=False, has_overflowed=True)
+    stub_evaluation(monkeypatch, [1.0])
+    config = configure({"training.max_bad_steps": 0, **SCALED})
+    progress = train_here(config)
+    assert (progress.step, progress.num_bad_steps, progress.num_overflows) == (5, 0, 5)
+    (epoch,) = read_metrics(Path(config.run_dir), "epoch")
+    assert (epoch["num_bad_steps"], epoch["num_overflows"], epoch["loss"]) == (0, 5, None)
+    overflows = read_metrics(Path(config.run_dir), "overflow")
+    assert [(row["step"], row["next_loss_scale"]) for row in overflows] == [(step, 64.0) for step in range(1, 6)]
+    assert "step 3 skipped: gradient overflowed; loss scale is now 64" in capsys.readouterr().err
+
+
+def test_a_dynamic_loss_scale_goes_on_from_the_checkpoint(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mindspore import Tensor
+
+    from mindaudio_ds2.training.step import TrainStep
+    from mindaudio_ds2.training.trainer import Trainer
+
+    stub_step(monkeypatch)
+    stub_evaluation(monkeypatch, [1.0])
+    take = TrainStep.__call__
+
+    def take_and_halve(self: TrainStep, *inputs: Any) -> Any:
+        scale = self.update.loss_scale.scale
+        scale.set_data(Tensor(scale.asnumpy() / 2))
+        return take(self, *inputs)
+
+    monkeypatch.setattr(TrainStep, "__call__", take_and_halve)
+    config = configure(SCALED)
+    train_here(config)
+    scales = []
+    monkeypatch.setattr(Trainer, "run", lambda self: scales.append(self.loss_scale.scale.asnumpy().item()))
+    train_here(config, resume=True)
+    assert scales == [64 / 2**5]
 
 
 # Going on -------------------------------------------------------------------------------------------------------------
@@ -442,7 +506,7 @@ def test_missing_audio_is_named_before_training_begins(
 # Stand-ins ------------------------------------------------------------------------------------------------------------
 
 
-def stub_step(monkeypatch: pytest.MonkeyPatch, is_finite: bool = True) -> None:
+def stub_step(monkeypatch: pytest.MonkeyPatch, is_finite: bool = True, has_overflowed: bool = False) -> None:
     """Nothing is compiled or learned; each step adds 1 to one weight that begins at 0."""
     import mindspore as ms
     from mindspore import Tensor
@@ -451,13 +515,13 @@ def stub_step(monkeypatch: pytest.MonkeyPatch, is_finite: bool = True) -> None:
 
     counts: dict[int, int] = {}
 
-    def step(self: TrainStep, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def step(self: TrainStep, *_: Any) -> tuple[Tensor, ...]:
         counts[id(self)] = counts.get(id(self), 0) + 1
         weight = self.gradients.network.head.weight
         array = weight.asnumpy().copy()
         array[0, 0] = counts[id(self)]
         weight.set_data(Tensor(array))
-        return Tensor(1.5, ms.float32), Tensor(1.0, ms.float32), Tensor(is_finite)
+        return Tensor(1.5, ms.float32), Tensor(1.0, ms.float32), Tensor(is_finite), Tensor(has_overflowed)
 
     monkeypatch.setattr(TrainStep, "__call__", step)
 

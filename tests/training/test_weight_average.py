@@ -17,7 +17,7 @@ from mindaudio_ds2.decoding.metrics import ErrorCounts
 from mindaudio_ds2.errors import CheckpointError, Interrupted
 from mindaudio_ds2.training.progress import Progress
 from tests.tiny_corpus import read_metrics, train_here
-from tests.training.test_step import OPTIMIZER, make_batch, spoil_features
+from tests.training.test_step import OPTIMIZER, UNSCALED, make_batch, spoil_features
 from tests.training.test_trainer import stub_evaluation, stub_step
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
@@ -38,6 +38,7 @@ def read_weights(checkpoint_path: Path) -> dict[str, NDArray[np.float32]]:
 def test_the_moving_average_is_numpys_over_weights_and_running_statistics() -> None:
     """Steps that are not finite do not count; the last of the others are past the warm-up."""
     from mindaudio_ds2.training.loss import CTCLoss
+    from mindaudio_ds2.training.loss_scale import LossScale
     from mindaudio_ds2.training.optimizer import Adam
     from mindaudio_ds2.training.step import TrainStep
     from mindaudio_ds2.training.weight_average import MovingAverage
@@ -46,7 +47,8 @@ def test_the_moving_average_is_numpys_over_weights_and_running_statistics() -> N
     network, averaged = cells.make_network(), cells.make_network(rnn_hidden_size=8)
     average = MovingAverage(network, averaged, DECAY)
     average.begin()
-    step = TrainStep(network, CTCLoss(0), Adam(network.trainable_params(), OPTIMIZER), 1e6, average)
+    optimizer, scale = Adam(network.trainable_params(), OPTIMIZER), LossScale(UNSCALED)
+    step = TrainStep(network, CTCLoss(0), optimizer, 1e6, scale, average)
     step.open_shapes(cells.NUM_BINS)
     step.set_train(True)
 

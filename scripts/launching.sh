@@ -1,0 +1,41 @@
+# Sourced by the run_*.sh and export.sh beside it: where the verbs lie, --help, and the checks of arguments.
+
+verbs="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+fail() {
+    echo "error: $1 (bash $0 --help tells how it is used)" >&2
+    exit 2
+}
+
+# The comment at the head of a script is its help.
+show_help() {
+    sed -n '2,/^[^#]/{/^#/!q;s/^# \{0,1\}//;p}' "$0"
+}
+
+# check_arguments NAME... -- "$@": as many arguments as names, NUM_PROCESSES a count and all others files.
+check_arguments() {
+    local name names=()
+    while [[ $1 != -- ]]; do
+        names+=("$1")
+        shift
+    done
+    shift
+    if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+        show_help
+        exit 0
+    fi
+    for name in "${names[@]}"; do
+        [[ -n ${1:-} ]] || fail "$name is missing"
+        if [[ $name == NUM_PROCESSES ]]; then
+            [[ $1 =~ ^[1-9][0-9]*$ ]] || fail "NUM_PROCESSES is $1, but should be a count above 0"
+        else
+            [[ -f $1 ]] || fail "$name $1 is no file"
+        fi
+        shift
+    done
+}
+
+# require_command NAME REMEDY
+require_command() {
+    command -v "$1" >/dev/null || fail "there is no $1 on the PATH; $2"
+}

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Score a checkpoint on an Ascend device: bash scripts/run_eval_ascend.sh CHECKPOINT CONFIG [OPTION...]
+#
+# CHECKPOINT is a best.ckpt, say; CONFIG a YAML of hparams/, for batching and the test manifest. Options go to eval.py:
+# --manifest data/dev.jsonl, --output_dir scores ...
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/launching.sh"
+check_arguments CHECKPOINT CONFIG -- "$@"
+
+exec python "$verbs/eval.py" -c "$2" --device_target Ascend --pre_trained_model_path "$1" "${@:3}"

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Train in one process on the CPU: bash scripts/run_standalone_train_cpu.sh CONFIG [OPTION...]
+#
+# CONFIG is a YAML of hparams/. Options go to train.py: --resume, --run_dir runs/x, --training.epochs 5 ...
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/launching.sh"
+check_arguments CONFIG -- "$@"
+
+exec python "$verbs/train.py" -c "$1" --device_target CPU "${@:2}"

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Train on one GPU: bash scripts/run_standalone_train_gpu.sh CONFIG [OPTION...]
+#
+# CONFIG is a YAML of hparams/. Options go to train.py: --resume, --run_dir runs/x, --precision.compute fp16 ...
+# The first GPU that CUDA_VISIBLE_DEVICES leaves visible is used; DEVICE_ID=2 takes the third.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/launching.sh"
+check_arguments CONFIG -- "$@"
+
+exec python "$verbs/train.py" -c "$1" --device_target GPU "${@:2}"

@@ -1,0 +1,166 @@
+"""The shell scripts around the verbs: what they call, checked with programs that only write down how they were called;
+and those for the CPU, run for real."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_corpus import make_settings, write_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDER = """#!/usr/bin/env bash
+printf '%s\\n' "$(basename "$0")" "$@" >"$RECORD"
+"""
+TRAIN, EVAL, EXPORT = (str(ROOT / f"{verb}.py") for verb in ("train", "eval", "export"))
+SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("run_*.sh")) + ["export.sh"]
+MPIRUN = ["mpirun", "-n", "4", "--bind-to", "none", "python", TRAIN]
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Puts python, mpirun and msrun on the PATH that write their arguments to this file, one a line."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("python", "mpirun", "msrun"):
+        (folder / name).write_text(RECORDER, encoding="utf-8")
+        (folder / name).chmod(0o755)
+    for name in ("HOSTFILE", "RANK_TABLE_FILE", "LOG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("my run.yaml", "best.ckpt"):
+        (tmp_path / name).touch()
+    return tmp_path / "record"
+
+
+def run_script(name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = ["bash", str(ROOT / "scripts" / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def expect_call(record: Path, name: str, *arguments: str) -> list[str]:
+    done = run_script(name, *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return record.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("device", ["CPU", "GPU", "Ascend"])
+def test_one_process_is_python_with_the_device(recorded: Path, device: str) -> None:
+    called = expect_call(recorded, f"run_standalone_train_{device.lower()}.sh", "my run.yaml", "--run_dir", "a b")
+    assert called == ["python", TRAIN, "-c", "my run.yaml", "--device_target", device, "--run_dir", "a b"]
+
+
+@pytest.mark.parametrize("device", ["CPU", "GPU", "Ascend"])
+def test_scoring_takes_checkpoint_and_configuration(recorded: Path, device: str) -> None:
+    called = expect_call(recorded, f"run_eval_{device.lower()}.sh", "best.ckpt", "my run.yaml", "--manifest", "m")
+    options = ["--device_target", device, "--pre_trained_model_path", "best.ckpt", "--manifest", "m"]
+    assert called == ["python", EVAL, "-c", "my run.yaml", *options]
+
+
+def test_export_takes_a_checkpoint(recorded: Path) -> None:
+    called = expect_call(recorded, "export.sh", "best.ckpt", "--output_dir", "out")
+    options = ["--pre_trained_model_path", "best.ckpt", "--file_format", "MINDIR", "--output_dir", "out"]
+    assert called == ["python", EXPORT, *options]
+
+
+@pytest.mark.parametrize("device", ["CPU", "GPU"])
+def test_several_processes_are_mpiruns(recorded: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = (f"run_distribute_train_{device.lower()}.sh", "4", "my run.yaml", "--resume")
+    rest = ["-c", "my run.yaml", "--device_target", device, "--resume"]
+    assert expect_call(recorded, *arguments) == [*MPIRUN, *rest]
+    monkeypatch.setenv("HOSTFILE", "my hosts")
+    assert expect_call(recorded, *arguments) == [*MPIRUN[:3], "--hostfile", "my hosts", *MPIRUN[3:], *rest]
+
+
+def test_several_ascend_devices_are_msruns(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("run_distribute_train_ascend.sh", "8", "my run.yaml", "--resume")
+    start = ["msrun", "--worker_num", "8", "--local_worker_num", "8", "--join", "True", "--log_dir"]
+    rest = [TRAIN, "-c", "my run.yaml", "--device_target", "Ascend", "--resume"]
+    assert expect_call(recorded, *arguments) == [*start, "msrun_log", *rest]
+    monkeypatch.setenv("LOG_DIR", "logs")
+    monkeypatch.setenv("RANK_TABLE_FILE", "table.json")
+    assert expect_call(recorded, *arguments) == [*start, "logs", "--rank_table_file", "table.json", *rest]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_the_comment_at_the_head_and_nothing_is_started(recorded: Path, name: str, option: str) -> None:
+    done = run_script(name, option)
+    assert (done.returncode, done.stderr, recorded.exists()) == (0, "", False)
+    assert f"bash scripts/{name}" in done.stdout
+    assert "set -euo" not in done.stdout
+    head = (ROOT / "scripts" / name).read_text(encoding="utf-8").split("\nset -euo")[0].splitlines()[1:]
+    assert done.stdout.splitlines() == [line.removeprefix("#").removeprefix(" ") for line in head]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_stops_at_the_first_error_and_can_be_run(name: str) -> None:
+    path = ROOT / "scripts" / name
+    assert "\nset -euo pipefail\n" in path.read_text(encoding="utf-8")
+    assert os.access(path, os.X_OK)
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 25
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("run_standalone_train_cpu.sh", (), "CONFIG is missing"),
+        ("run_standalone_train_gpu.sh", ("none.yaml",), "CONFIG none.yaml is no file"),
+        ("run_distribute_train_cpu.sh", ("my run.yaml",), "NUM_PROCESSES is my run.yaml, but should be a count"),
+        ("run_distribute_train_gpu.sh", ("0", "my run.yaml"), "NUM_PROCESSES is 0"),
+        ("run_distribute_train_gpu.sh", ("-2", "my run.yaml"), "NUM_PROCESSES is -2"),
+        ("run_distribute_train_ascend.sh", ("8",), "CONFIG is missing"),
+        ("run_eval_cpu.sh", ("best.ckpt",), "CONFIG is missing"),
+        ("run_eval_ascend.sh", ("none.ckpt", "my run.yaml"), "CHECKPOINT none.ckpt is no file"),
+        ("export.sh", ("",), "CHECKPOINT is missing"),
+    ],
+)
+def test_wrong_arguments_are_said_and_nothing_is_started(
+    recorded: Path, name: str, arguments: tuple[str, ...], message: str
+) -> None:
+    done = run_script(name, *arguments)
+    assert (done.returncode, done.stdout, recorded.exists()) == (2, "", False)
+    assert done.stderr.startswith(f"error: {message}")
+    assert "--help" in done.stderr
+
+
+@pytest.mark.parametrize(("device", "launcher"), [("cpu", "mpirun"), ("gpu", "mpirun"), ("ascend", "msrun")])
+def test_a_launcher_that_is_missing_is_named(recorded: Path, device: str, launcher: str) -> None:
+    (recorded.parent / "bin" / launcher).unlink()
+    if shutil.which(launcher):
+        pytest.skip(f"{launcher} is part of this system")
+    done = run_script(f"run_distribute_train_{device}.sh", "2", "my run.yaml")
+    assert done.returncode == 2
+    assert f"there is no {launcher} on the PATH" in done.stderr
+
+
+# For real -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of these tests first on the PATH, as if it were activated."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("OMPI_ALLOW_RUN_AS_ROOT", "1")
+    monkeypatch.setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+    monkeypatch.setenv("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
+
+
+def test_train_score_and_export_on_the_cpu(own_python: None, corpus: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    config = str(write_yaml(tmp_path / "tiny.yaml", make_settings(corpus, run_dir, {"training.epochs": 1})))
+    done = run_script("run_standalone_train_cpu.sh", config, "--training.max_bad_steps", "3")
+    assert done.returncode == 0, done.stderr
+    best = str(run_dir / "best.ckpt")
+    done = run_script("run_eval_cpu.sh", best, config, "--output_dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "eval_test.json").read_text(encoding="utf-8"))["num_utterances"] == 7
+    done = run_script("export.sh", best, "--output_dir", str(tmp_path / "exported"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "exported" / "model.mindir").stat().st_size > 1000
