@@ -21,7 +21,7 @@ from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.errors import CheckpointError, ConfigError
 from mindaudio_ds2.files import write_atomically
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
-from mindaudio_ds2.ops.joint import JointSum
+from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
@@ -204,7 +204,9 @@ def fill(parameters: Mapping[str, Parameter], arrays: Mapping[str, NDArray[np.fl
         parameter.set_data(Tensor(arrays[name]))
 
 
-def build_network(config: Config, kernels: Path | None = None, joint_sum: JointSum | None = None) -> DeepSpeech2:
+def build_network(
+    config: Config, kernels: Path | None = None, joint_sum: JointSum | DeviceSum | None = None
+) -> DeepSpeech2:
     """A network with fresh weights, of the sizes that the configuration gives.
 
     Args:

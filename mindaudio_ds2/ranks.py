@@ -25,6 +25,11 @@ class Place:
     local_size: int = 1
     launcher: str = ""
 
+    @property
+    def is_mindspores(self) -> bool:
+        """Whether the processes talk through MindSpore alone, because nothing has given them MPI."""
+        return self.launcher in ("msrun", "a rank table")
+
 
 # What each launcher sets: world size, rank, local size, local rank. Where one runs inside another (mpirun in a job of
 # Slurm), the innermost comes first here. Slurm counts only where srun has started several tasks: a batch script has
@@ -39,6 +44,7 @@ _LAUNCHERS = (
     ),
     ("MPICH", "PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS", "MPI_LOCALRANKID"),
     ("msrun", "MS_WORKER_NUM", "RANK_ID", "", "DEVICE_ID"),
+    ("a rank table", "RANK_SIZE", "RANK_ID", "", "DEVICE_ID"),  # of Ascend devices; with RANK_TABLE_FILE
     ("Slurm", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "", "SLURM_LOCALID"),
 )
 

@@ -10,17 +10,25 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from mindaudio_ds2.devices import choose_device, connect, serve_workers
 from mindaudio_ds2.errors import DeviceError
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.ranks import Place, find_place
+
+QUIET = "4"  # of MindSpore's log levels
 
 
 def find_own_place() -> Place:
     """Which process of how many this one is, by the launcher's variables: mpirun's, msrun's or srun's.
 
+    msrun starts one process more to bring the others together; that one stays in here until they have ended.
+
     Raises:
         DeviceError: they contradict each other.
     """
+    if os.environ.get("MS_ROLE") == "MS_SCHED":
+        os.environ.setdefault("GLOG_v", QUIET)
+        serve_workers()
     return find_place(os.environ)
 
 
@@ -66,7 +74,7 @@ def start(
     if num_threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))
     kernels = find_kernels(native, device_target)
-    os.environ.setdefault("GLOG_v", "4")  # MindSpore's exceptions say it all; its log repeats them, and more
+    os.environ.setdefault("GLOG_v", QUIET)  # MindSpore's exceptions say it all; its log repeats them, and more
     # MindSpore 2.10's oneDNN 3.10 runs float32 convolutions on a scalar reference kernel where the processor has
     # AVX-512: 1 GFLOP/s instead of 100. The AVX2 kernels are there. tests/test_runtime.py tells when this has gone.
     # With native kernels there are no such convolutions, and MatMul may have AVX-512: it is nearly twice as fast.
@@ -74,17 +82,26 @@ def start(
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
     import mindspore as ms
 
-    try:
-        ms.set_device(device_target)
-    except Exception as error:  # MindSpore raises ValueError, RuntimeError or its own, by platform
-        reason = str(error).strip().split("\n")[0]
-        raise DeviceError(
-            f"device_target {device_target} is not available on this machine ({reason}). Use --device_target CPU, "
-            f"or install a MindSpore build and driver for {device_target}."
-        ) from None
+    place = find_own_place()
+    choose_device(device_target, _find_device_id(device_target, place), place.local_size)
+    if place.world_size > 1 and stays_on_device(device_target):
+        connect(device_target)
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(seed)
     return kernels
+
+
+def _find_device_id(device_target: str, place: Place) -> int | None:
+    """Each process of a host takes the device of its number; one alone that which DEVICE_ID names, or the first."""
+    if device_target == "CPU":
+        return None
+    alone = os.environ.get("DEVICE_ID", "0")
+    return place.local_rank if place.world_size > 1 else int(alone) if alone.isdigit() else 0
+
+
+def stays_on_device(device_target: str) -> bool:
+    """Whether gradients are summed inside the graph, and not by the host: on GPU and Ascend, and all under msrun."""
+    return device_target != "CPU" or find_own_place().is_mindspores
 
 
 def takes_open_shapes() -> bool:

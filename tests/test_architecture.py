@@ -33,6 +33,7 @@ RANKS = {
     "batching": 5,  # plan, shapes, collate, feature_cache
     "ops.library": 5,
     "collectives": 5,
+    "devices": 5,
     "runtime": 6,
     "ops": 7,
     "batching.dataset": 7,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mindaudio_ds2 import devices
+from mindaudio_ds2 import devices, runtime
 from mindaudio_ds2.errors import DeviceError
 
 Calls = list[tuple[str, tuple[Any, ...], dict[str, Any]]]
@@ -118,3 +118,63 @@ def test_the_scheduler_of_msrun_only_brings_the_others_together(monkeypatch: pyt
         devices.serve_workers()
     assert ended.value.code == 0
     assert recorded.calls == [("set_device", ("CPU",), {}), ("init", ("mccl",), {})]
+
+
+# From `runtime.start` to these calls ----------------------------------------------------------------------------------
+
+ENVIRONMENTS = {
+    "alone": {},
+    "alone, a device chosen": {"DEVICE_ID": "2"},
+    "mpirun": {
+        "OMPI_COMM_WORLD_SIZE": "4",
+        "OMPI_COMM_WORLD_RANK": "3",
+        "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+        "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+    },
+    "msrun": {"MS_WORKER_NUM": "4", "RANK_ID": "3", "DEVICE_ID": "1", "MS_ROLE": "MS_WORKER"},
+    "a rank table": {"RANK_SIZE": "4", "RANK_ID": "3", "DEVICE_ID": "1", "RANK_TABLE_FILE": "table.json"},
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "target", "device_id", "backend"),
+    [
+        ("alone", "GPU", 0, None),
+        ("alone, a device chosen", "Ascend", 2, None),
+        ("alone, a device chosen", "CPU", None, None),
+        ("mpirun", "CPU", None, None),  # the host sums, over MPI
+        ("mpirun", "GPU", 1, "nccl"),
+        ("mpirun", "Ascend", 1, "hccl"),
+        ("msrun", "CPU", None, "mccl"),
+        ("msrun", "GPU", 1, "nccl"),
+        ("msrun", "Ascend", 1, "hccl"),
+        ("a rank table", "Ascend", 1, "hccl"),
+    ],
+)
+@pytest.mark.parametrize("version", ["2.3", "2.10"])
+def test_start_chooses_connects_and_sets_the_mode_in_this_order(
+    monkeypatch: pytest.MonkeyPatch, version: str, place: str, target: str, device_id: int | None, backend: str | None
+) -> None:
+    for name in {name for variables in ENVIRONMENTS.values() for name in variables}:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ENVIRONMENTS[place].items():
+        monkeypatch.setenv(name, value)
+    recorded = RecordedMindSpore(monkeypatch, version)
+    recorded.module.set_seed = recorded.record("set_seed")
+    recorded.module.GRAPH_MODE = 0
+    assert runtime.start(target, 5) is None
+    numbered = {} if device_id is None else {"device_id": device_id}
+    old = version == "2.3"
+    chosen = ("set_context", (), {"device_target": target, **numbered}) if old else ("set_device", (target,), numbered)
+    connected: Calls = [("init", (backend,), {})] if backend else []
+    assert recorded.calls == [chosen, *connected, ("set_context", (), {"mode": 0}), ("set_seed", (5,), {})]
+    is_alone = "alone" in place
+    assert runtime.stays_on_device(target) == (target != "CPU" or place in ("msrun", "a rank table"))
+    assert runtime.find_own_place().world_size == (1 if is_alone else 4)
+
+
+def test_only_the_cpu_takes_open_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = RecordedMindSpore(monkeypatch, "2.10")
+    for target, expected in (("CPU", True), ("GPU", False), ("Ascend", False)):
+        recorded.module.get_context = lambda name, target=target: {"device_target": target}[name]
+        assert runtime.takes_open_shapes() is expected

@@ -11,7 +11,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.model.layers import Lookahead, MaskedConv, Recurrent
 from mindaudio_ds2.model.masked_norm import MaskedBatchNorm, make_mask
-from mindaudio_ds2.ops.joint import JointSum
+from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.runtime import takes_open_shapes
 
 
@@ -38,7 +38,7 @@ class DeepSpeech2(nn.Cell):
         num_bins: int,
         alphabet_size: int,
         kernels: Path | None = None,
-        joint_sum: JointSum | None = None,
+        joint_sum: JointSum | DeviceSum | None = None,
     ) -> None:
         super().__init__()
         momentum, epsilon = config.batch_norm_momentum, config.batch_norm_epsilon
@@ -170,7 +170,7 @@ def count_parameters(network: nn.Cell) -> int:
 
 
 def _sequence_batch_norm(
-    hidden: int, momentum: float, epsilon: float, kernels: Path | None, joint_sum: JointSum | None
+    hidden: int, momentum: float, epsilon: float, kernels: Path | None, joint_sum: JointSum | DeviceSum | None
 ) -> MaskedBatchNorm:
     return MaskedBatchNorm(hidden, True, momentum, epsilon, False, kernels, joint_sum)
 

@@ -15,7 +15,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from mindaudio_ds2.model.masked_norm import CLIP, MaskedBatchNorm, make_mask
-from mindaudio_ds2.ops.joint import JointSum
+from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.ops.native import NativeBidirectionalRecurrence, NativeConv, NativeRecurrence
 
 
@@ -47,7 +47,7 @@ class MaskedConv(nn.Cell):
         momentum: float,
         epsilon: float,
         kernels: Path | None = None,
-        joint_sum: JointSum | None = None,
+        joint_sum: JointSum | DeviceSum | None = None,
     ) -> None:
         super().__init__()
         top, left = kernel[0] // 2, kernel[1] // 2

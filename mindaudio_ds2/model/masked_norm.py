@@ -10,7 +10,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
-from mindaudio_ds2.ops.joint import JointSum
+from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.ops.native import NativeNorm, NativeScale
 
 CLIP = 20.0  # the paper's clipped ReLU, section 3.1
@@ -42,7 +42,9 @@ class _NormalizeMasked(nn.Cell):
         joint_sum: sums an array over all processes, whose positions then count as those of one batch; None for one.
     """
 
-    def __init__(self, num_features: int, features_last: bool, epsilon: float, joint_sum: JointSum | None) -> None:
+    def __init__(
+        self, num_features: int, features_last: bool, epsilon: float, joint_sum: JointSum | DeviceSum | None
+    ) -> None:
         super().__init__()
         self.num_features = num_features
         self.features_last = features_last
@@ -136,7 +138,7 @@ class MaskedBatchNorm(nn.Cell):
         epsilon: float,
         is_clipped: bool = False,
         kernels: Path | None = None,
-        joint_sum: JointSum | None = None,
+        joint_sum: JointSum | DeviceSum | None = None,
     ) -> None:
         super().__init__()
         self.gamma = Parameter(initializer("ones", (num_features,)), name="gamma")

@@ -1,44 +1,19 @@
-"""One optimiser update from several batches: those of all processes, and those that a process goes through in turn.
-
-Each batch's loss counts by its share of the update's utterances, so that the sum over the batches is the mean over all
-utterances, as if they were one batch. What is summed is one flat array: gradients, running statistics, loss.
+"""One optimiser update from one batch, or from several: those of all processes, and those that a process goes through
+in turn, see `flat_step.py`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
-from mindspore import ParameterTuple, Tensor, nn, ops
+from mindspore import Tensor
 from numpy.typing import NDArray
 
 from mindaudio_ds2.collectives import Ranks
+from mindaudio_ds2.ops.joint import DeviceSum
+from mindaudio_ds2.training.device_step import DeviceStep
+from mindaudio_ds2.training.flat_step import FlatGradients, FlatUpdate, Inputs, OpenShapes, Outcome, insert_numbers
 from mindaudio_ds2.training.step import TrainStep, step_signature
-
-Inputs = tuple[Tensor, ...]
-"""A batch as `TrainStep` takes it: features, feature lengths, labels, label lengths, and dropout if there is any."""
-
-OpenShapes = tuple[int, tuple[int, int] | None]
-"""What `step_signature` is called with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an update has come to; the same on all processes.
-
-    Attributes:
-        loss: mean over the update's utterances, in nats.
-        gradient_norm: L2 norm before clipping.
-        is_finite: whether the update was made.
-        has_overflowed: whether it was not because the loss scale was too large.
-        is_stop_wished: whether some process was asked to stop.
-    """
-
-    loss: float
-    gradient_norm: float
-    is_finite: bool
-    has_overflowed: bool
-    is_stop_wished: bool
 
 
 class LoneStep:
@@ -65,15 +40,16 @@ class LoneStep:
         assert len(batches) == 1
         assert shares[0] == 1
         self.step.set_train(True)
-        outputs = self.step(*_insert(batches[0], learning_rate))
-        return Outcome(*(output.asnumpy().item() for output in outputs), is_stop_wished())
+        outputs = self.step(*insert_numbers(batches[0], learning_rate))
+        loss, norm, is_finite, has_overflowed = (output.asnumpy().item() for output in outputs)
+        return Outcome(loss, norm, is_finite, has_overflowed, is_stop_wished())
 
 
 class JointStep:
     """An update from all batches of all processes: gradients, a sum over the processes, the same update everywhere.
 
     Running statistics are averaged over the batches like the gradients; with `processes.sync_batch_norm` they are the
-    same on all processes anyway. Has run on the CPU.
+    same on all processes anyway. The sum is the host's. Has run on the CPU.
 
     Args:
         step: its two halves are used.
@@ -83,8 +59,8 @@ class JointStep:
 
     def __init__(self, step: TrainStep, ranks: Ranks, open_shapes: OpenShapes | None) -> None:
         self.ranks = ranks
-        self.gradients = _FlatGradients(step)
-        self.update = _FlatUpdate(step)
+        self.gradients = FlatGradients(step)
+        self.update = FlatUpdate(step)
         if open_shapes is not None:
             self.gradients.set_inputs(*step_signature(*open_shapes))
 
@@ -112,80 +88,17 @@ class JointStep:
         self.ranks.sum(total)
         self.update.set_train(True)
         outputs = self.update(Tensor.from_numpy(total), Tensor(learning_rate, ms.float32))
-        return Outcome(*(output.asnumpy().item() for output in outputs), bool(total[-1]))
+        loss, norm, is_finite, has_overflowed = (output.asnumpy().item() for output in outputs)
+        return Outcome(loss, norm, is_finite, has_overflowed, bool(total[-1]))
 
     def _compute(self, batch: Inputs, share: float) -> NDArray[np.float32]:
-        flat: NDArray[np.float32] = self.gradients(*_insert(batch, share)).asnumpy()
+        flat: NDArray[np.float32] = self.gradients(*insert_numbers(batch, share)).asnumpy()
         return flat if flat.flags.writeable else flat.copy()
 
 
-def _insert(batch: Inputs, number: float) -> tuple[Tensor, ...]:
-    """A batch with the number that a graph takes behind the label lengths."""
-    return (*batch[:4], Tensor(number, ms.float32), *batch[4:])
-
-
-class _FlatGradients(nn.Cell):
-    """What a batch adds to an update, as one array: gradients, new running statistics, the loss, and an empty place.
-
-    Args:
-        step: whose first half is used.
-    """
-
-    def __init__(self, step: TrainStep) -> None:
-        super().__init__()
-        self.gradients = step.gradients
-        self.next_running = step.update.next_running
-
-    def construct(
-        self,
-        features: Tensor,
-        feature_lengths: Tensor,
-        labels: Tensor,
-        label_lengths: Tensor,
-        share: Tensor,
-        dropout: Tensor | None = None,
-    ) -> Tensor:
-        """(P,) float32; inputs as in `Gradients`."""
-        loss, gradients = self.gradients(features, feature_lengths, labels, label_lengths, share, dropout)
-        parts: tuple[Tensor, ...] = ()
-        for gradient in gradients:
-            parts = parts + (gradient.reshape((-1,)),)
-        for statistic in self.next_running:
-            parts = parts + (ops.depend(statistic, loss) * share,)
-        return ops.concat((*parts, loss.reshape((1,)), ops.zeros((1,), ms.float32)))
-
-
-class _FlatUpdate(nn.Cell):
-    """The second half of a step, from the sum of what `_FlatGradients` gave.
-
-    Args:
-        step: whose second half is used.
-    """
-
-    def __init__(self, step: TrainStep) -> None:
-        super().__init__()
-        self.update = step.update
-        self.next_running: ParameterTuple = step.update.next_running
-        self.shapes = tuple(tuple(weight.shape) for weight in step.update.optimizer.weights)
-        self.sizes = tuple(weight.size for weight in step.update.optimizer.weights)
-
-    def construct(self, flat: Tensor, learning_rate: Tensor) -> tuple[Tensor, ...]:
-        """Outputs as those of `TrainStep`."""
-        begin = 0
-        gradients: tuple[Tensor, ...] = ()
-        for i, size in enumerate(self.sizes):
-            gradients = gradients + (flat[begin : begin + size].reshape(self.shapes[i]),)
-            begin = begin + size
-        for statistic in self.next_running:
-            size = statistic.size
-            flat = ops.depend(flat, ops.assign(statistic, flat[begin : begin + size]))
-            begin = begin + size
-        loss = flat[begin]
-        norm, is_finite, has_overflowed = self.update(loss, gradients, learning_rate)
-        return loss, norm, is_finite, has_overflowed
-
-
-def make_step(step: TrainStep, ranks: Ranks, num_batches: int, open_shapes: OpenShapes | None) -> LoneStep | JointStep:
+def make_step(
+    step: TrainStep, ranks: Ranks, num_batches: int, open_shapes: OpenShapes | None, stays_on_device: bool
+) -> LoneStep | JointStep | DeviceStep:
     """The way to make an update.
 
     Args:
@@ -193,7 +106,10 @@ def make_step(step: TrainStep, ranks: Ranks, num_batches: int, open_shapes: Open
         ranks: the processes.
         num_batches: of one process in an update.
         open_shapes: to compile once for all shapes; None compiles for each shape anew.
+        stays_on_device: see `runtime.stays_on_device`.
     """
     if ranks.world_size * num_batches == 1:
         return LoneStep(step, open_shapes)
+    if stays_on_device:
+        return DeviceStep(step, num_batches, DeviceSum() if ranks.world_size > 1 else None, open_shapes)
     return JointStep(step, ranks, open_shapes)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from mindspore import Tensor
 
+from mindaudio_ds2 import runtime
 from mindaudio_ds2.agreement import fingerprint_of, require_same_start, require_same_weights
 from mindaudio_ds2.batching.augmentation import Augmenter, Changes
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
@@ -24,13 +25,14 @@ from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.evaluate import Evaluation, Evaluator
 from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.model.precision import compute_in
-from mindaudio_ds2.ops.joint import JointSum
+from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.training.display import EpochDisplay, describe_epoch, describe_run
 from mindaudio_ds2.training.dropout import draw_dropout
 from mindaudio_ds2.training.epoch_plan import plan_next_epoch
+from mindaudio_ds2.training.flat_step import Inputs
 from mindaudio_ds2.training.interruption import Interruption
-from mindaudio_ds2.training.joint_step import Inputs, make_step
+from mindaudio_ds2.training.joint_step import make_step
 from mindaudio_ds2.training.loss import CTCLoss
 from mindaudio_ds2.training.loss_scale import LossScale
 from mindaudio_ds2.training.optimizer import make_optimizer
@@ -119,8 +121,11 @@ class Trainer:
         self.durations = [utterance.duration_seconds for utterance in utterances]
         self.loader = open_loader(utterances, training_set.labels, config)
         self.augmenter = Augmenter(config, utterances, training_set.labels)
-        is_joint = config.processes.sync_batch_norm and ranks.world_size > 1
-        self.network = build_network(config, kernels, JointSum(ranks.sum) if is_joint else None)
+        stays_on_device = runtime.stays_on_device(config.device_target)
+        joint_sum: JointSum | DeviceSum | None = None
+        if config.processes.sync_batch_norm and ranks.world_size > 1:
+            joint_sum = DeviceSum() if stays_on_device else JointSum(ranks.sum)
+        self.network = build_network(config, kernels, joint_sum)
         compute_in(self.network, config.precision.compute)
         self.kernels = kernels
         self.optimizer = make_optimizer(self.network.trainable_params(), config.optimizer)
@@ -134,15 +139,14 @@ class Trainer:
         state = {**self.optimizer.state(), **(self.average.state() if self.average else {}), **self.loss_scale.state()}
         self.checkpoints = RunCheckpoints(config, log, self.network, scored_network, state, ranks.is_first)
         loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
-        clip = config.optimizer.max_gradient_norm
+        clip, is_open = config.optimizer.max_gradient_norm, self.network.takes_open_shapes
         step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average)
         sizes = (config.model.rnn_num_layers, config.model.rnn_hidden_size) if config.model.rnn_dropout else None
-        is_open = self.network.takes_open_shapes
         open_shapes = (config.features.num_bins, sizes) if is_open else None
-        counts = [len(labels) for labels in training_set.labels]
+        counts = list(map(len, training_set.labels))
         self.shapes = None if is_open else FixedShapes(self.durations, counts, config, is_augmented=True)
         self.num_batches = config.batching.accumulation_steps
-        self.step = make_step(step, ranks, self.num_batches, open_shapes)
+        self.step = make_step(step, ranks, self.num_batches, open_shapes, stays_on_device)
         self.evaluator = Evaluator(Recognizer(scored_network), dev_utterances, config, ranks)
         self.progress = Progress(
             fingerprint=fingerprint_of(utterances),
