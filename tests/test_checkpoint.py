@@ -252,7 +252,14 @@ def test_another_format_is_refused_with_both_versions(tmp_path: Path) -> None:
     expect_error(path, f"format {FORMAT_VERSION + 1}", f"reads {FORMAT_VERSION}", "package version")
 
 
-KEYS_OF_4 = ("model.rnn_dropout", "training.ema_decay", "training.average_best")
+KEYS_OF_4 = (
+    "model.rnn_dropout",
+    "training.ema_decay",
+    "training.average_best",
+    "batching.accumulation_steps",
+    "processes.sync_batch_norm",
+    "processes.timeout_seconds",
+)
 KEYS_BEFORE_3 = ("num_frequency_masks", "max_frequency_mask_share", "num_time_masks", "max_time_mask_share")
 
 
