@@ -115,8 +115,9 @@ class JointStep:
         return Outcome(loss, norm, is_finite, bool(total[-1]))
 
     def _compute(self, batch: Inputs, share: float) -> NDArray[np.float32]:
+        # The array is the graph's own output, which it never touches again: summed in place, and handed on, uncopied.
         flat: NDArray[np.float32] = self.gradients(*_insert(batch, share)).asnumpy()
-        return flat if flat.flags.writeable else flat.copy()
+        return flat
 
 
 def _insert(batch: Inputs, number: float) -> tuple[Tensor, ...]:

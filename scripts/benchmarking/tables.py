@@ -15,6 +15,8 @@ MARKERS = {
     "steps": ("<!-- steps: written by scripts/benchmark.py -->", "<!-- end of steps -->"),
     "shapes": ("<!-- shapes: written by scripts/benchmark.py -->", "<!-- end of shapes -->"),
     "pieces": ("<!-- pieces: written by scripts/benchmark.py -->", "<!-- end of pieces -->"),
+    "scaling": ("<!-- scaling: written by scripts/benchmark_scaling.py -->", "<!-- end of scaling -->"),
+    "machines": ("<!-- machines: written by scripts/benchmark_scaling.py -->", "<!-- end of machines -->"),
 }
 QUIET_LOAD = 0.5  # processes; above it another program was at work
 
