@@ -260,6 +260,9 @@ KEYS_OF_4 = (
     "schedule.plateau_factor",
     "training.ema_decay",
     "training.average_best",
+    "batching.accumulation_steps",
+    "processes.sync_batch_norm",
+    "processes.timeout_seconds",
 )
 KEYS_BEFORE_3 = ("num_frequency_masks", "max_frequency_mask_share", "num_time_masks", "max_time_mask_share")
 

@@ -34,20 +34,29 @@ def expect_refusal(done: "subprocess.CompletedProcess[str]") -> str:
 # Several processes ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", runtime.PROCESS_COUNT_VARIABLES)
-def test_several_processes_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for other in runtime.PROCESS_COUNT_VARIABLES:
-        monkeypatch.delenv(other, raising=False)
-    monkeypatch.setenv(name, "8")
-    with pytest.raises(DeviceError, match=rf"8 processes were started \({name}\).*without mpirun"):
-        runtime.start("CPU", seed=1)
+SEVERAL = {"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "0"}
+
+
+@pytest.mark.parametrize("verb", ["transcribe.py", "export.py"])
+def test_verbs_whose_work_is_not_shared_out_refuse_several_processes(verb: str) -> None:
+    arguments = ["--pre_trained_model_path", "best.ckpt", *(["a.wav"] if verb == "transcribe.py" else [])]
+    message = expect_refusal(run_program(verb, *arguments, **SEVERAL))
+    assert f"8 processes were started (Open MPI), but {verb} is done by one" in message
 
 
 @pytest.mark.parametrize("verb", ["train.py", "eval.py"])
-def test_a_verb_among_several_processes_ends_with_status_2(verb: str) -> None:
+def test_processes_that_cannot_meet_are_refused(verb: str) -> None:
     arguments = ("-c", "hparams/deepspeech2.yaml", "--pre_trained_model_path", "best.ckpt")
-    message = expect_refusal(run_program(verb, *arguments, OMPI_COMM_WORLD_SIZE="8"))
-    assert "8 processes" in message
+    message = expect_refusal(run_program(verb, *arguments, **SEVERAL))
+    assert "8 processes" in message or "process 0 of 8" in message
+
+
+def test_threads_are_set_where_asked_for_and_not_said_otherwise() -> None:
+    code = "import os; from mindaudio_ds2 import runtime; runtime.start('CPU', 1, 'off', {}); "
+    code += "print(os.environ.get('OMP_NUM_THREADS'))"
+    for asked, set_before, expected in (("3", "", "3"), ("3", "5", "5"), ("None", "", "None")):
+        done = run_program("-c", code.format(asked), OMP_NUM_THREADS=set_before)
+        assert done.stdout == f"{expected}\n", done.stderr
 
 
 @pytest.mark.parametrize("value", ["1", "0", "", "4(x2)"])

@@ -17,6 +17,8 @@ MARKERS = {
     "shapes": ("<!-- shapes: written by scripts/benchmark_shapes.py -->", "<!-- end of shapes -->"),
     "pieces": ("<!-- pieces: written by scripts/benchmark.py -->", "<!-- end of pieces -->"),
     "ladder": ("<!-- ladder: written by scripts/benchmark.py -->", "<!-- end of ladder -->"),
+    "scaling": ("<!-- scaling: written by scripts/benchmark_scaling.py -->", "<!-- end of scaling -->"),
+    "machines": ("<!-- machines: written by scripts/benchmark_scaling.py -->", "<!-- end of machines -->"),
 }
 QUIET_SHARE = 0.05  # of the processors' time; where others take more, threads wait for each other far longer than that
 

@@ -106,6 +106,61 @@ def test_all_ranks_take_the_same_steps_within_the_limits(config: BatchingConfig,
             assert {batch.num_padded_frames for batch in step} == {count_frames(longest)}
 
 
+@pytest.mark.parametrize(("world_size", "steps"), [(1, 8), (2, 4), (4, 2)])
+def test_accumulation_makes_the_updates_of_as_many_more_processes(world_size: int, steps: int) -> None:
+    durations = draw_durations(333)
+    for epoch in range(2):
+        eight = plan_all_ranks(durations, SORTAGRAD, epoch, 8)
+        accumulating = dataclasses.replace(SORTAGRAD, accumulation_steps=steps)
+        for rank, plan in enumerate(plan_all_ranks(durations, accumulating, epoch, world_size)):
+            assert plan.num_joint_utterances == eight[0].num_joint_utterances
+            assert plan.left_out == eight[0].left_out
+            assert len(plan.batches) == steps * plan.num_updates
+            for update in range(plan.num_updates):
+                group = plan.batches[update * steps : (update + 1) * steps]
+                assert group == tuple(other.batches[update] for other in eight[rank * steps : (rank + 1) * steps])
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_the_joint_sizes_are_the_sums_over_the_ranks(world_size: int) -> None:
+    plans = plan_all_ranks(draw_durations(100), BATCHING, 1, world_size)
+    sizes = [[len(batch.indices) for batch in plan.batches] for plan in plans]
+    assert plans[0].num_joint_utterances == tuple(map(sum, zip(*sizes, strict=True)))
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize("changes", [[(2, 3)], [(8, 1), (3, 2), (1, 4)], [(4, 0)], [(1, 1000)]])
+def test_an_epoch_that_changes_hands_still_has_every_utterance_once(changes: list[tuple[int, int]], epoch: int) -> None:
+    durations = draw_durations(150)
+    trained: list[int] = []
+    for place, (world_size, num_updates) in enumerate([*changes, (2, 1000)]):
+        plans = [
+            plan_epoch(
+                durations,
+                SORTAGRAD,
+                epoch=epoch,
+                seed=7,
+                num_frames=count_frames,
+                rank=rank,
+                world_size=world_size,
+                finished=changes[:place],
+            )
+            for rank in range(world_size)
+        ]
+        assert plans[0].share_done == pytest.approx(len(trained) / len(durations))
+        trained += [index for plan in plans for index in list_indices(plan.batches[:num_updates])]
+    assert len(set(trained)) == len(trained)
+    assert sorted([*trained, *plans[0].left_out]) == list(range(len(durations)))
+
+
+def test_the_share_of_an_epoch_runs_from_what_was_done_to_one() -> None:
+    plan = plan_epoch(draw_durations(90), BATCHING, epoch=1, seed=7, num_frames=count_frames, finished=[(3, 2)])
+    shares = [plan.share_after(num_updates) for num_updates in range(plan.num_updates + 1)]
+    assert shares[0] == plan.share_done > 0
+    assert shares[-1] == pytest.approx(1)
+    np.testing.assert_allclose(np.diff(shares), (1 - plan.share_done) / plan.num_updates)
+
+
 def test_one_process_leaves_nothing_out() -> None:
     for num_utterances in range(40):
         durations = draw_durations(num_utterances, seed=num_utterances)
@@ -313,6 +368,7 @@ def make_config(**data: float) -> Config:
             "average_best": 0,
         },
         "precision": {"compute": "fp32", "loss_scale": 1.0, "loss_scale_window": 0},
+        "processes": {"sync_batch_norm": False, "timeout_seconds": 60.0},
         "ops": {"native": "off"},
     }
     config: Config = from_mapping(sections, "test")
