@@ -1,5 +1,5 @@
-"""Device, graph mode, threads, seeds, and what this machine is. The only file that names a device or reads the
-environment.
+"""Device, graph mode, threads, seeds, and what this machine is. The only file that reads the environment, and with
+`devices.py` the only one that names a device.
 
 `start` must run before anything imports MindSpore, because MindSpore reads its log level when it is loaded.
 """
