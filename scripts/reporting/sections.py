@@ -6,7 +6,7 @@ from typing import Any
 
 from mindaudio_ds2.model.arithmetic import describe_sizes, list_layers
 from scripts.reporting.curves import draw_curves
-from scripts.reporting.metrics import Run, find_best_epoch
+from scripts.reporting.metrics import Row, Run, find_best_epoch
 from scripts.reporting.mistakes import estimate_interval
 from scripts.reporting.page import Markup, element, folded, picture, table
 from scripts.reporting.run_folder import RunFolder, Scores
@@ -57,9 +57,16 @@ def _summarize_training(metrics: Run) -> str:
     skipped = f", {metrics.num_bad_steps:,} steps skipped" if metrics.num_bad_steps else ""
     return (
         f"Trained for {end['epoch']} epochs, {end['step']:,} steps, in {end['train_seconds'] / 60:.1f} min"
-        f"{skipped}. Best on dev after epoch {best['epoch']}: WER {percent(best['dev_wer'])}, "
-        f"CER {percent(best['dev_cer'])}."
-    )
+        f"{skipped}. Best on dev after epoch {best['epoch']}: {_say_rates(best)}."
+    ) + "".join(f" The average of epochs {_list_numbers(row)}: {_say_rates(row)}." for row in metrics.averages)
+
+
+def _say_rates(row: Row) -> str:
+    return f"WER {percent(row['dev_wer'])}, CER {percent(row['dev_cer'])}"
+
+
+def _list_numbers(row: Row) -> str:
+    return ", ".join(map(str, row["epochs"]))
 
 
 def _interval(scores: Scores) -> tuple[float, float] | None:
