@@ -68,6 +68,8 @@ setup(
             "ruff==0.17.*",  # a new minor release may format or judge differently
             "mypy==2.4.*",
             "types-PyYAML",
+            "matplotlib",  # as in plots
+            "tensorboard",
         ],
     },
     classifiers=[

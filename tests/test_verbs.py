@@ -1,15 +1,17 @@
 """The verbs from the command line to what they print, in this process."""
 
 import argparse
-import importlib.util
 import json
 import re
+import runpy
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 import pytest
 import soundfile
 
@@ -179,8 +181,13 @@ class ParsedError(Exception):
     """The command line was understood; what would follow is not done."""
 
 
-COMMAND = re.compile(r"^\s*(?:\$ )?python ((?:train|eval|transcribe|export)\.py|recipes/\S+\.py)\b(.*)$")
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("recipes/*/*.md")), *(ROOT / f"{verb}.py" for verb in VERBS)]
+COMMAND = re.compile(r"^\s*(?:\$ )?python ((?:train|eval|transcribe|export)\.py|(?:recipes|scripts)/\S+\.py)\b(.*)$")
+DOCUMENTS = [
+    *sorted(
+        path for pattern in ("*.md", "recipes/*.md", "recipes/*/*.md", "scripts/*.py") for path in ROOT.glob(pattern)
+    ),
+    *(ROOT / f"{verb}.py" for verb in VERBS),
+]
 
 
 def find_commands() -> list[tuple[str, str]]:
@@ -200,22 +207,26 @@ def test_every_documented_command_is_understood(monkeypatch: pytest.MonkeyPatch,
     def stop(*_: Any) -> None:
         raise ParsedError
 
-    parse_args = argparse.ArgumentParser.parse_args
+    def parse_and_stop(parse_args: Callable[..., Any]) -> Callable[..., Any]:
+        def parse(*arguments: Any) -> None:
+            parse_args(*arguments)
+            raise ParsedError
 
-    def parse_and_stop(*arguments: Any) -> None:
-        parse_args(*arguments)
-        raise ParsedError
+        return parse
 
-    made_by_a_recipe = "data/mine/hparams.yaml"
-    script, *arguments = shlex.split(command.replace(made_by_a_recipe, "hparams/an4.yaml"), comments=True)
+    for made_by_another_command in ("data/mine/hparams.yaml", "runs/theirs/start.yaml"):
+        command = command.replace(made_by_another_command, "hparams/an4.yaml")
+    script, *arguments = shlex.split(command, comments=True)
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", [script, *arguments])
-    if script.startswith("recipes/"):
+    if "/" in script:
         assert (ROOT / script).exists(), f"{place} shows {command!r}, but there is no {script}"
-        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+        for parser in (argparse.ArgumentParser, jsonargparse.ArgumentParser):
+            monkeypatch.setattr(parser, "parse_args", parse_and_stop(parser.parse_args))
     monkeypatch.setattr(runtime, "start", stop)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # scripts put the repository's folder there
     with pytest.raises(ParsedError):
-        load_script(script).main()
+        runpy.run_path(script, run_name="__main__")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -231,13 +242,3 @@ def test_help_is_no_error_and_an_unknown_option_is_one(
     assert "--pre_trained_model_path" in capsys.readouterr().out
     assert run_verb(verb, "--pre_trained_model_path", "x.ckpt", "--colour", "red", "x.wav") == 2
     assert "--colour" in capsys.readouterr().err
-
-
-def load_script(script: str) -> Any:
-    """A script as a module with a name of its own; every recipe has a prepare.py."""
-    specification = importlib.util.spec_from_file_location(re.sub(r"\W", "_", script), ROOT / script)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module

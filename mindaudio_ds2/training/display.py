@@ -9,6 +9,7 @@ from tqdm import tqdm
 from mindaudio_ds2.batching.plan import EpochPlan
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.evaluate import Evaluation
+from mindaudio_ds2.model.arithmetic import describe_sizes
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, count_parameters
 from mindaudio_ds2.training.progress import Progress, clock_time
 from mindaudio_ds2.training.runlog import RunLog
@@ -39,8 +40,7 @@ class EpochDisplay:
             unit="step",
             disable=None if is_shown else True,
         )
-        self.audio_seconds = 0.0
-        self.started = self.shown = time.monotonic()
+        self.shown = time.monotonic()
 
     def __enter__(self) -> "EpochDisplay":
         return self
@@ -50,15 +50,10 @@ class EpochDisplay:
     ) -> None:
         self.bar.close()
 
-    def update(self, audio_seconds: float) -> None:
-        """Show that an update has been made.
-
-        Args:
-            audio_seconds: of its utterances.
-        """
+    def update(self) -> None:
+        """Show that an update has been made."""
         progress, now = self.progress, time.monotonic()
-        self.audio_seconds += audio_seconds
-        speed = self.audio_seconds / (now - self.started)
+        speed = progress.audio_seconds_per_second or 0.0
         left = progress.time_left(self.num_epochs, self.plan.share_after(progress.batch))
         self.bar.set_postfix_str(
             f"{progress.describe_loss()}, {speed:.0f} h of audio/h, all done in {left}", refresh=False
@@ -82,10 +77,10 @@ def describe_run(config: Config, folder: Path, progress: Progress, num_utterance
         num_utterances: trained on.
         network: that is trained.
     """
-    model, num_batches = config.model, config.batching.accumulation_steps
+    num_batches = config.batching.accumulation_steps
     lines = [
         f"{num_utterances} utterances, {progress.train_hours:.2f} hours of audio; {count_parameters(network):,} "
-        f"parameters, {model.rnn_num_layers} x {model.rnn_hidden_size} {model.rnn_type}; run folder {folder}"
+        f"parameters, {describe_sizes(config)} a second of audio; run folder {folder}"
     ]
     if progress.num_parts > 1:
         norm = "all processes" if config.processes.sync_batch_norm else "each batch"
@@ -110,6 +105,7 @@ def describe_epoch(progress: Progress, num_epochs: int, evaluation: Evaluation, 
     return (
         f"epoch {progress.epoch}/{num_epochs}: {progress.describe_loss()}, "
         f"dev WER {100 * counts.wer:.2f} % CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}, "
-        f"{clock_time(progress.train_seconds)} done, {progress.time_left(num_epochs, 0.0)} left\n"
+        f"{progress.describe_speed()}, {clock_time(progress.train_seconds)} done, "
+        f"{progress.time_left(num_epochs, 0.0)} left\n"
         f"  said       {example.reference}\n  recognised {example.hypothesis}"
     )

@@ -36,6 +36,9 @@ class Progress:
         num_bad_steps: steps whose loss or gradient was not finite.
         num_overflows: steps that were skipped because the loss scale was too large; not among the bad ones.
         loss_sum, num_utterances: of the epoch under way, finite steps only.
+        audio_seconds: of the updates of the epoch under way, before augmentation.
+        epoch_seconds: wall time of these updates, compiling and saving included, validation not.
+        waiting_seconds: the part of that in which the first process waited for its batches.
         best_wer, best_cer: of best.ckpt; fractions.
         best_epoch: the best single epoch.
         dev_wers: of each epoch wholly done; fractions.
@@ -57,6 +60,9 @@ class Progress:
     num_overflows: int = 0
     loss_sum: float = 0.0
     num_utterances: int = 0
+    audio_seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    waiting_seconds: float = 0.0
     best_wer: float = math.inf
     best_cer: float = math.inf
     best_epoch: int = 0
@@ -94,6 +100,26 @@ class Progress:
     def __post_init__(self) -> None:
         self.best_epochs = [(wer, cer, epoch) for wer, cer, epoch in self.best_epochs]  # JSON has lists for tuples
         self.finished = [(num_parts, num_updates) for num_parts, num_updates in self.finished]
+
+    def begin_epoch(self) -> None:
+        """Set to zero what is counted anew in every epoch."""
+        self.loss_sum, self.num_utterances = 0.0, 0
+        self.audio_seconds, self.epoch_seconds, self.waiting_seconds = 0.0, 0.0, 0.0
+
+    @property
+    def audio_seconds_per_second(self) -> float | None:
+        """Speed of the epoch under way; None before its first update."""
+        return self.audio_seconds / self.epoch_seconds if self.epoch_seconds else None
+
+    @property
+    def waiting_share(self) -> float | None:
+        """Share of the epoch's time in which it waited for batches; None before its first update."""
+        return self.waiting_seconds / self.epoch_seconds if self.epoch_seconds else None
+
+    def describe_speed(self) -> str:
+        """Speed and waiting as a person reads them."""
+        speed, share = self.audio_seconds_per_second or 0.0, self.waiting_share or 0.0
+        return f"{speed:.0f} hours of audio an hour, {share:.1%} of the time waiting for data"
 
     @property
     def mean_loss(self) -> float | None:

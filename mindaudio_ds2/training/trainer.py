@@ -36,6 +36,7 @@ from mindaudio_ds2.training.joint_step import make_step
 from mindaudio_ds2.training.loss import CTCLoss
 from mindaudio_ds2.training.loss_scale import LossScale
 from mindaudio_ds2.training.optimizer import make_optimizer
+from mindaudio_ds2.training.pace import Pace
 from mindaudio_ds2.training.progress import Progress, clock_time
 from mindaudio_ds2.training.run_checkpoints import RunCheckpoints
 from mindaudio_ds2.training.runlog import RunLog, SilentLog
@@ -213,24 +214,20 @@ class Trainer:
         progress = self.progress
         plan = plan_next_epoch(self.config, self.utterances, progress, self.ranks.place, self.shapes, self.log)
         if progress.batch == 0 and not progress.finished:
-            progress.loss_sum, progress.num_utterances = 0.0, 0
-        ticked = time.monotonic()
+            progress.begin_epoch()
+        pace = Pace(progress)
         with EpochDisplay(self.log, progress, plan, self.config.training.epochs, self.ranks.is_first) as display:
-            batches = self.loader.iterate(plan.batches, progress.batch * self.num_batches, self._augment)
+            loaded = self.loader.iterate(plan.batches, progress.batch * self.num_batches, self._augment)
+            batches = pace.await_batches(loaded)
             while group := tuple(itertools.islice(batches, self.num_batches)):
-                is_stop_wished = self._take_step(group, plan, interruption)
-                now = time.monotonic()
-                progress.train_seconds += now - ticked
-                ticked = now
-                # exact for one process, and what this one's part lets expect for several
-                seconds = sum(self.durations[index] for batch in group for index in batch.indices)
-                display.update(seconds * self.ranks.world_size)
+                is_stop_wished = self._take_step(group, plan, interruption, pace)
+                display.update()
                 self._save_if_due(is_stop_wished, interruption)
 
     def _augment(self, index: int) -> Changes:
         return self.augmenter.make_changes(self.progress.epoch, index)
 
-    def _take_step(self, group: Sequence[TensorBatch], plan: EpochPlan, interruption: Interruption) -> bool:
+    def _take_step(self, group: Sequence[TensorBatch], plan: EpochPlan, interruption: Interruption, pace: Pace) -> bool:
         """Make one update from the batches of this and all other processes; returns whether one was asked to stop."""
         progress, training = self.progress, self.config.training
         num_utterances = plan.num_joint_utterances[progress.batch]
@@ -242,6 +239,9 @@ class Trainer:
             rate,
             lambda: bool(interruption.signal_number),
         )
+        # exact for one process, and what this one's part lets expect for several
+        seconds = sum(self.durations[index] for batch in group for index in batch.indices)
+        pace.count(seconds * self.ranks.world_size)
         progress.batch += 1
         progress.step += 1
         if outcome.is_finite:
@@ -254,6 +254,7 @@ class Trainer:
                 loss=outcome.loss,
                 gradient_norm=outcome.gradient_norm,
                 learning_rate=rate,
+                train_seconds=progress.train_seconds,
             )
         elif outcome.has_overflowed:
             report_overflow(progress, self.log, self.loss_scale.scale.asnumpy().item())
@@ -313,6 +314,8 @@ class Trainer:
             dev_cer=counts.cer,
             num_bad_steps=progress.num_bad_steps,
             num_overflows=progress.num_overflows,
+            audio_seconds_per_second=progress.audio_seconds_per_second,
+            waiting_share=progress.waiting_share,
             train_seconds=progress.train_seconds,
         )
         self.log.say(describe_epoch(progress, self.config.training.epochs, evaluation, is_best))

@@ -19,12 +19,14 @@ class Run:
         name: for the legend.
         steps: rows of kind "step", one an update.
         epochs: rows of kind "epoch", one a validation.
+        averages: rows of kind "average", one validation of the averaged weights of several epochs.
         num_bad_steps: updates that were skipped.
     """
 
     name: str
     steps: list[Row]
     epochs: list[Row]
+    averages: list[Row]
     num_bad_steps: int
 
 
@@ -40,10 +42,10 @@ def read_run(folder: Path, name: str) -> Run:
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error.strerror}; train.py writes it into its run_dir") from error
     rows = parse_lines(text, path)
-    by_kind = {kind: [row for row in rows if row["kind"] == kind] for kind in ("step", "epoch", "bad_step")}
+    by_kind = {kind: [row for row in rows if row["kind"] == kind] for kind in ("step", "epoch", "average", "bad_step")}
     if not by_kind["step"]:
         raise OutputError(f"{path} holds no step yet; draw it when training has begun")
-    return Run(name, by_kind["step"], by_kind["epoch"], len(by_kind["bad_step"]))
+    return Run(name, by_kind["step"], by_kind["epoch"], by_kind["average"], len(by_kind["bad_step"]))
 
 
 def parse_lines(text: str, path: Path) -> list[Row]:
@@ -70,15 +72,19 @@ def describe_run(run: Run) -> str:
     parts = [run.name]
     best = find_best_epoch(run)
     if best is not None:
-        rates = f"dev WER {100 * best['dev_wer']:.1f} %, CER {100 * best['dev_cer']:.1f} %"
-        parts.append(f"best {rates} after epoch {best['epoch']}")
+        parts.append(f"best {_describe_rates(best)} after epoch {best['epoch']}")
+    parts += [f"{_describe_rates(row)} of the average of {len(row['epochs'])} epochs" for row in run.averages]
     if run.num_bad_steps:
         parts.append(f"{run.num_bad_steps} steps skipped")
     return "; ".join(parts)
 
 
+def _describe_rates(row: Row) -> str:
+    return f"dev WER {100 * row['dev_wer']:.1f} %, CER {100 * row['dev_cer']:.1f} %"
+
+
 def find_best_epoch(run: Run) -> Row | None:
-    """The epoch whose weights best.ckpt holds; None before the first validation."""
+    """The single epoch with the lowest dev WER; None before the first validation."""
     return min(run.epochs, key=lambda row: (row["dev_wer"], row["dev_cer"]), default=None)
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 STYLE = """
-:root { color-scheme: light dark; --faint: #8888; --box: #8881; --wrong: #c2410c; --lost: #b91c1c; --new: #1d4ed8; }
-@media (prefers-color-scheme: dark) { :root { --wrong: #fb923c; --lost: #f87171; --new: #7dadff; } }
+:root { color-scheme: light dark; --faint: #8888; --box: #8881; --wrong: #c2410c; --lost: #86198f; --new: #1d4ed8; }
+@media (prefers-color-scheme: dark) { :root { --wrong: #fb923c; --lost: #e879f9; --new: #7dadff; } }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--faint); } h3 { margin-top: 1.8rem; }
 table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .15rem .8rem .15rem 0; text-align: left; vertical-align: top; }
 th { border-bottom: 1px solid var(--faint); font-weight: 600; }
-.number { text-align: right; }
+.number { text-align: right; white-space: nowrap; }
 .wide { overflow-x: auto; }
 pre { background: var(--box); padding: .8rem; overflow-x: auto; font-size: .85rem; white-space: pre-wrap; }
 figure { margin: 1rem 0; } img { max-width: 100%; background: white; border-radius: 4px; }
@@ -23,10 +23,11 @@ figcaption, .note { font-size: .9rem; opacity: .8; }
 .aligned span { display: inline-flex; flex-direction: column; line-height: 1.3; }
 .equal { opacity: .65; } .wrong { color: var(--wrong); } .lost { color: var(--lost); } .new { color: var(--new); }
 .wrong, .lost, .new { font-weight: 600; border-bottom: 2px solid; }
+.lost { border-bottom-style: dashed; } .new { border-bottom-style: dotted; }
 .missing { border-left: 4px solid var(--wrong); padding-left: .8rem; }
 @media print {
-  :root { color-scheme: light; --wrong: #c2410c; --lost: #b91c1c; --new: #1d4ed8; }
-  body { max-width: none; margin: 0; font-size: 10pt; }
+  :root { color-scheme: light; --wrong: #c2410c; --lost: #86198f; --new: #1d4ed8; }
+  body { max-width: none; margin: 0; font-size: 10pt; } table { font-size: 8.5pt; }
   h2, h3 { break-after: avoid; } figure, tr, .aligned { break-inside: avoid; }
 }
 """

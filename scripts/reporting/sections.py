@@ -6,14 +6,22 @@ from typing import Any
 
 from mindaudio_ds2.model.arithmetic import describe_sizes, list_layers
 from scripts.reporting.curves import draw_curves
-from scripts.reporting.metrics import Run, find_best_epoch
+from scripts.reporting.metrics import Row, Run, find_best_epoch
 from scripts.reporting.mistakes import estimate_interval
 from scripts.reporting.page import Markup, element, folded, picture, table
 from scripts.reporting.run_folder import RunFolder, Scores
 
 SCORE_HEADINGS = (
-    *("split", "utterances", "words", "WER", "95 % interval", "substituted", "deleted", "inserted"),
-    *("CER", "characters", "decoder", "real-time factor"),
+    "split",
+    "utterances",
+    "words",
+    "WER",
+    "95 % interval",
+    "subst.",
+    "del.",
+    "ins.",
+    "CER",
+    "× real time",
 )
 
 
@@ -49,9 +57,16 @@ def _summarize_training(metrics: Run) -> str:
     skipped = f", {metrics.num_bad_steps:,} steps skipped" if metrics.num_bad_steps else ""
     return (
         f"Trained for {end['epoch']} epochs, {end['step']:,} steps, in {end['train_seconds'] / 60:.1f} min"
-        f"{skipped}. Best on dev after epoch {best['epoch']}: WER {percent(best['dev_wer'])}, "
-        f"CER {percent(best['dev_cer'])}."
-    )
+        f"{skipped}. Best on dev after epoch {best['epoch']}: {_say_rates(best)}."
+    ) + "".join(f" The average of epochs {_list_numbers(row)}: {_say_rates(row)}." for row in metrics.averages)
+
+
+def _say_rates(row: Row) -> str:
+    return f"WER {percent(row['dev_wer'])}, CER {percent(row['dev_cer'])}"
+
+
+def _list_numbers(row: Row) -> str:
+    return ", ".join(map(str, row["epochs"]))
 
 
 def _interval(scores: Scores) -> tuple[float, float] | None:
@@ -73,20 +88,20 @@ def show_scores(run: RunFolder) -> Markup:
                 *(scores.split, f"{summary['num_utterances']:,}", f"{summary['num_words']:,}", percent(summary["wer"])),
                 "not known" if interval is None else f"{100 * interval[0]:.2f} to {percent(interval[1])}",
                 *(f"{summary[key]:,}" for key in ("substitutions", "deletions", "insertions")),
-                *(percent(summary["cer"]), f"{summary['num_characters']:,}", summary["decoder"]),
-                f"{summary['real_time_factor']:.3f}",
+                *(percent(summary["cer"]), f"{summary['real_time_factor']:.3f}"),
             ]
         )
     if not rows:
         return Markup("")
     note = "The interval is where the WER of another sample of as many such utterances would lie 95 times of 100."
-    numbers = [i for i, name in enumerate(SCORE_HEADINGS) if name not in ("split", "decoder")]
     sources = [
-        f"{s.split}: {s.summary['checkpoint']} on {s.summary['manifest']}, {s.summary['date']}" for s in run.scores
+        f"{scores.split}: {scores.summary['checkpoint']} on {scores.summary['manifest']}, "
+        f"{scores.summary['decoder']} decoding, {scores.summary['date']}"
+        for scores in run.scores
     ]
     return Markup(
         element("h2", "Scores")
-        + table(SCORE_HEADINGS, rows, numbers)
+        + table(SCORE_HEADINGS, rows, range(1, len(SCORE_HEADINGS)))
         + element("p", note, class_="note")
         + "".join(element("p", source, class_="note") for source in sources)
     )

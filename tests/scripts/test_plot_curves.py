@@ -84,6 +84,10 @@ def test_the_legend_tells_the_best_epoch_and_skipped_steps(tmp_path: Path) -> No
     rows = [*make_rows(4), {"kind": "bad_step", "step": 41, "epoch": 5, "utterances": ["x"]}]
     run = read_run(write_run(tmp_path / "a", rows), "mine")
     assert describe_run(run) == "mine; best dev WER 25.0 %, CER 12.5 % after epoch 4; 1 steps skipped"
+    average = {"kind": "average", "step": 40, "epoch": 4, "epochs": [2, 4], "dev_wer": 0.2, "dev_cer": 0.1}
+    (tmp_path / "a" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, average]))
+    average_said = "dev WER 20.0 %, CER 10.0 % of the average of 2 epochs"
+    assert average_said in describe_run(read_run(tmp_path / "a", "mine"))
 
 
 def test_runs_of_one_name_are_told_apart() -> None:

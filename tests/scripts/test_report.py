@@ -65,7 +65,12 @@ def write_evaluation(run: Path, lines: Sequence[ScoredLine], split: str = "test"
         key: sum(getattr(line, key) for line in lines)
         for key in ("word_errors", "num_words", "character_errors", "num_characters")
     }
-    summary = {"date": "2026-01-02", "checkpoint": str(run / "best.ckpt"), "manifest": manifest, "split": split}
+    summary: dict[str, Any] = {
+        "date": "2026-01-02",
+        "checkpoint": str(run / "best.ckpt"),
+        "manifest": manifest,
+        "split": split,
+    }
     summary |= {"decoder": "greedy", "num_utterances": len(lines), "substitutions": 1, "deletions": 2, "insertions": 3}
     summary |= {**totals, "wer": totals["word_errors"] / totals["num_words"], "real_time_factor": 0.01}
     summary["cer"] = totals["character_errors"] / totals["num_characters"]

@@ -1,8 +1,10 @@
 import dataclasses
 import json
 import math
+import re
 import shutil
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,58 @@ def test_a_run_with_fixed_shapes_has_the_same_numbers(
     for row, expected in zip(rows["fixed"], rows["open"], strict=True):
         assert row["loss"] == pytest.approx(expected["loss"], rel=1e-4)
     assert rows["fixed"][-1]["dev_cer"] == rows["open"][-1]["dev_cer"]
+
+
+# Speed ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_speed_of_an_epoch_is_its_audio_over_the_time_of_its_steps(finished_run: Path, corpus: Path) -> None:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+
+    audio_seconds = sum(utterance.duration_seconds for utterance in read_manifest(corpus / "train.jsonl"))
+    rows = read_metrics(finished_run, "epoch")
+    step_seconds = [audio_seconds / row["audio_seconds_per_second"] for row in rows]
+    assert all(seconds > 0 for seconds in step_seconds)
+    assert sum(step_seconds) < rows[-1]["train_seconds"], "validation comes on top"
+    assert all(0 <= row["waiting_share"] < 1 for row in rows)
+    state = load_checkpoint(finished_run / "last.ckpt").state
+    assert state["audio_seconds"] == pytest.approx(audio_seconds), "of the last epoch alone"
+    log = (finished_run / "train.log").read_text(encoding="utf-8")
+    assert len(re.findall(r"epoch \d/3: .* hours of audio an hour, \d+\.\d% of the time waiting for data", log)) == 3
+
+
+def test_time_spent_waiting_for_a_batch_is_told(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that a batch takes 3 s to load, a step 1 s to make, and that stands still in between."""
+    from mindaudio_ds2.batching.dataset import BatchLoader
+    from mindaudio_ds2.training import pace, trainer
+
+    now = [0.0]
+    iterate, count = BatchLoader.iterate, pace.Pace.count
+
+    def load_slowly(*arguments: Any) -> Iterator[Any]:
+        for batch in iterate(*arguments):
+            now[0] += 3.0
+            yield batch
+
+    def count_a_slow_step(*arguments: Any) -> None:
+        now[0] += 1.0
+        count(*arguments)
+
+    monkeypatch.setattr(BatchLoader, "iterate", load_slowly)
+    monkeypatch.setattr(pace.Pace, "count", count_a_slow_step)
+    for module in (pace, trainer):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    stub_evaluation(monkeypatch, [0.5])
+    config = configure({"training.epochs": 1})
+    train_here(config)
+    (row,) = read_metrics(Path(config.run_dir), "epoch")
+    audio_seconds = sum(utterance.duration_seconds for utterance in read_manifest(config.data.train_manifest))
+    steps = read_metrics(Path(config.run_dir), "step")
+    num_steps = len(steps)
+    assert [step["train_seconds"] for step in steps] == pytest.approx([4.0 * n for n in range(1, num_steps + 1)])
+    assert row["waiting_share"] == pytest.approx(0.75)
+    assert row["audio_seconds_per_second"] == pytest.approx(audio_seconds / (4 * num_steps))
+    assert row["train_seconds"] == pytest.approx(4 * num_steps)
 
 
 # The learning rate ----------------------------------------------------------------------------------------------------
