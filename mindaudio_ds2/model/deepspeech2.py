@@ -80,7 +80,7 @@ class DeepSpeech2(nn.Cell):
             if config.rnn_batch_norm
             else None
         )
-        self.lookahead = None if config.bidirectional else Lookahead(hidden, config.lookahead_frames)
+        self.lookahead = None if config.bidirectional else Lookahead(hidden, config.lookahead_frames, kernels)
         self.head_batch_norm = (
             _sequence_batch_norm(hidden, momentum, epsilon, kernels, joint_sum) if config.head_batch_norm else None
         )
@@ -119,7 +119,7 @@ class DeepSpeech2(nn.Cell):
                 x = x * dropout[i - 1]
             x = rnn(x, lengths)
         if self.lookahead is not None:
-            x = self.lookahead(x, mask)
+            x = self.lookahead(x, lengths, mask)
         if self.head_batch_norm is not None:
             x = self.head_batch_norm(x, lengths, mask, num_valid)
         if dropout is not None:

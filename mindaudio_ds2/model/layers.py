@@ -16,7 +16,7 @@ from mindspore import Tensor, nn, ops
 
 from mindaudio_ds2.model.masked_norm import CLIP, MaskedBatchNorm, make_mask
 from mindaudio_ds2.ops.joint import DeviceSum, JointSum
-from mindaudio_ds2.ops.native import NativeBidirectionalRecurrence, NativeConv, NativeRecurrence
+from mindaudio_ds2.ops.native import NativeBidirectionalRecurrence, NativeConv, NativeLookahead, NativeRecurrence
 
 
 class MaskedConv(nn.Cell):
@@ -173,9 +173,10 @@ class Lookahead(nn.Cell):
     Args:
         num_features: H.
         num_frames: frames seen from each frame, its own included.
+        kernels: the library of native kernels, or None.
     """
 
-    def __init__(self, num_features: int, num_frames: int) -> None:
+    def __init__(self, num_features: int, num_frames: int, kernels: Path | None = None) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
             num_features,
@@ -185,17 +186,21 @@ class Lookahead(nn.Cell):
             padding=(0, 0, 0, num_frames - 1),
             group=num_features,
         )
+        self.native = NativeLookahead(kernels) if kernels else None
 
-    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+    def construct(self, x: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
         """Mix each frame with those that follow it.
 
         Args:
             x: (S, B, H) float32.
+            lengths: (B,) int32.
             mask: (S, B, 1), 1 at real frames.
 
         Returns:
             (S, B, H) float32; arbitrary finite values beyond the lengths.
         """
+        if self.native is not None:
+            return ops.hardtanh(self.native(x, self.conv.weight, lengths), 0.0, CLIP)
         x = ops.transpose(x * mask, (1, 2, 0)).expand_dims(2)  # (S, B, H) -> (B, H, 1, S)
         x = ops.hardtanh(self.conv(x).astype(ms.float32), 0.0, CLIP)
         return ops.transpose(x.squeeze(2), (2, 0, 1))  # (B, H, S) -> (S, B, H)

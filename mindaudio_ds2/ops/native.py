@@ -200,6 +200,28 @@ class NativeConv(nn.Cell):
         return d_x, self.run_back_to_weight(dout, x, weight, self.stride)
 
 
+class NativeLookahead(nn.Cell):
+    """A row convolution: each feature's weighted sum over its own frame and those that follow, within the length.
+
+    Args:
+        kernels: the shared library.
+    """
+
+    def __init__(self, kernels: Path) -> None:
+        super().__init__()
+        self.run = load_op(kernels, "LookaheadForward", "ffi", 1)
+        self.run_back = load_op(kernels, "LookaheadBackward", "fffi", 2)
+
+    def construct(self, x: Tensor, weight: Tensor, lengths: Tensor) -> Tensor:
+        """(S, B, H), (H, 1, 1, K) and (B,) int32 -> (S, B, H), zero at padded positions."""
+        return self.run(x, weight, lengths)
+
+    def bprop(self, x: Tensor, weight: Tensor, lengths: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of all inputs."""
+        d_x, d_weight = self.run_back(dout, x, weight, lengths)
+        return d_x, d_weight, ops.zeros_like(lengths)
+
+
 class NativeNorm(nn.Cell):
     """Batch norm over the real frames of a batch, clipped, channels last; `model.layers` says what for.
 

@@ -73,7 +73,7 @@ class RecurrentLayers(nn.Cell):
             if self.norms is not None and i > 0:
                 x = self.norms[i - 1](x, lengths, mask, num_valid)
             x = rnn(x, lengths)
-        return x if self.lookahead is None else self.lookahead(x, mask)
+        return x if self.lookahead is None else self.lookahead(x, lengths, mask)
 
 
 class OutputLayer(nn.Cell):

@@ -227,18 +227,21 @@ def test_one_direction_is_the_textbooks_recurrence(kind: str) -> None:
 # Lookahead ------------------------------------------------------------------------------------------------------------
 
 
-def test_lookahead_sees_its_own_frame_and_those_that_follow_but_no_padding() -> None:
+@pytest.mark.parametrize("is_native", [False, True], ids=["stock", "native"])
+def test_lookahead_sees_its_own_frame_and_those_that_follow_but_no_padding(
+    is_native: bool, request: pytest.FixtureRequest
+) -> None:
     from mindaudio_ds2.model.layers import Lookahead
     from tests import cells
 
     generator = np.random.default_rng(6)
-    layer = Lookahead(4, 3)
-    x, lengths = 4 * make_rows(generator, (7, 3, 4)), np.array([7, 2, 4])
+    layer = Lookahead(4, 3, request.getfixturevalue("kernels") if is_native else None)
+    x, lengths = 4 * make_rows(generator, (7, 3, 4)), np.array([7, 2, 4], np.int32)
     mask = (np.arange(7)[:, None, None] < lengths[None, :, None]).astype(np.float32)
     kernels = 3 * make_rows(generator, (4, 1, 1, 3))
     cells.write(layer, {"conv.weight": kernels})
     layer.set_train(False)
-    output = cells.run(layer, x, mask)[0]
+    output = cells.run(layer, x, lengths, mask)[0]
     for row, length in enumerate(lengths):
         expected = reference.look_ahead(x[:length, row].astype(np.float64), kernels[:, 0, 0])
         np.testing.assert_allclose(output[:length, row], expected, atol=1e-5)

@@ -8,6 +8,10 @@
 #include <initializer_list>
 #include <vector>
 
+#ifdef __clang__  // C names with C++ types are what MindSpore's interface asks for
+#pragma clang diagnostic ignored "-Wreturn-type-c-linkage"
+#endif
+
 #define DS2_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace mindspore {

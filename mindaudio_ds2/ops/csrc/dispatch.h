@@ -3,6 +3,7 @@
 
 #include "convolution_arguments.h"
 #include "ctc_arguments.h"
+#include "lookahead_arguments.h"
 #include "norm_arguments.h"
 #include "recurrent_arguments.h"
 
@@ -14,6 +15,7 @@ struct Kernels {
     NormKernels norm;
     ConvKernels convolution;
     RunCtc ctc;
+    LookaheadKernels lookahead;
 };
 
 const Kernels& kernels();

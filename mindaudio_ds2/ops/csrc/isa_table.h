@@ -5,6 +5,7 @@
 #include "dispatch.h"
 #include "convolution.h"
 #include "ctc.h"
+#include "lookahead.h"
 #include "norm.h"
 #include "recurrent.h"
 
@@ -19,6 +20,7 @@ extern const Kernels kKernels = {
     {run_norm_forward, run_norm_backward, run_norm_scale},
     {run_conv_forward, run_conv_input_gradient, run_conv_weight_gradient},
     run_ctc,
+    {run_lookahead_forward, run_lookahead_backward},
 };
 
 }  // namespace ds2::ISA
