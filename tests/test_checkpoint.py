@@ -260,6 +260,8 @@ KEYS_OF_4 = (
     "schedule.plateau_factor",
     "training.ema_decay",
     "training.average_best",
+    "training.freeze",
+    "training.learning_rate_factors",
 )
 KEYS_BEFORE_3 = ("num_frequency_masks", "max_frequency_mask_share", "num_time_masks", "max_time_mask_share")
 

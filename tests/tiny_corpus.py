@@ -128,6 +128,8 @@ YAML: dict[str, Any] = {
         "keep_every_epochs": 0,
         "ema_decay": 0.0,
         "average_best": 0,
+        "freeze": [],
+        "learning_rate_factors": {},
     },
     "processes": {"sync_batch_norm": False, "timeout_seconds": 60.0},
     "precision": {"compute": "fp32", "loss_scale": 1.0, "loss_scale_window": 0},

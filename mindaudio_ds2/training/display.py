@@ -9,7 +9,7 @@ from tqdm import tqdm
 from mindaudio_ds2.batching.plan import EpochPlan
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.evaluate import Evaluation
-from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, count_parameters
+from mindaudio_ds2.training.layer_choice import TrainedWeights
 from mindaudio_ds2.training.progress import Progress, clock_time
 from mindaudio_ds2.training.runlog import RunLog
 
@@ -72,7 +72,7 @@ class EpochDisplay:
             )
 
 
-def describe_run(config: Config, folder: Path, progress: Progress, num_utterances: int, network: DeepSpeech2) -> str:
+def describe_run(config: Config, folder: Path, progress: Progress, num_utterances: int, trained: TrainedWeights) -> str:
     """What is about to be trained, on what, and by how many.
 
     Args:
@@ -80,13 +80,15 @@ def describe_run(config: Config, folder: Path, progress: Progress, num_utterance
         folder: of the run.
         progress: of the run.
         num_utterances: trained on.
-        network: that is trained.
+        trained: what of the network is trained.
     """
     model, num_batches = config.model, config.batching.accumulation_steps
     lines = [
-        f"{num_utterances} utterances, {progress.train_hours:.2f} hours of audio; {count_parameters(network):,} "
+        f"{num_utterances} utterances, {progress.train_hours:.2f} hours of audio; {trained.num_parameters:,} "
         f"parameters, {model.rnn_num_layers} x {model.rnn_hidden_size} {model.rnn_type}; run folder {folder}"
     ]
+    if config.training.freeze:
+        lines.append(f"frozen: {', '.join(config.training.freeze)}; {trained.num_trained:,} parameters are trained")
     if progress.num_parts > 1:
         norm = "all processes" if config.processes.sync_batch_norm else "each batch"
         lines.append(

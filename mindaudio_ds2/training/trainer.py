@@ -21,6 +21,7 @@ from mindaudio_ds2.checkpoint import build_network, fill
 from mindaudio_ds2.collectives import Ranks
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
+from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.evaluate import Evaluation, Evaluator
 from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.model.precision import compute_in
@@ -31,6 +32,7 @@ from mindaudio_ds2.training.dropout import draw_dropout
 from mindaudio_ds2.training.epoch_plan import plan_next_epoch
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.training.joint_step import Inputs, make_step
+from mindaudio_ds2.training.layer_choice import choose_trained
 from mindaudio_ds2.training.loss import CTCLoss
 from mindaudio_ds2.training.loss_scale import LossScale
 from mindaudio_ds2.training.optimizer import make_optimizer
@@ -57,7 +59,8 @@ def train(
     Args:
         config: the whole run.
         resume: continue the run in that folder, if there is one; the numbers are those of a run never interrupted.
-        pre_trained_model_path: a checkpoint of the same network and alphabet whose weights are the start.
+        pre_trained_model_path: a checkpoint of the same network whose weights are the start; with another alphabet,
+            the output layer begins anew.
         kernels: the library of native kernels, from `runtime.start`, or None.
         ranks: the processes that train together, from `collectives.join`; None for this one alone.
 
@@ -84,6 +87,11 @@ def train(
             trainer.resume()
         elif ranks.is_first and pre_trained_model_path:
             trainer.start_from(pre_trained_model_path)
+        elif ranks.is_first and config.training.freeze:
+            raise ConfigError(
+                f"training.freeze is {config.training.freeze}, but there are only random weights to keep; start from a "
+                "checkpoint with --pre_trained_model_path"
+            )
         trainer.spread_start()
         run.remember(config, training_set)
         return trainer.run()
@@ -123,7 +131,8 @@ class Trainer:
         self.network = build_network(config, kernels, JointSum(ranks.sum) if is_joint else None)
         compute_in(self.network, config.precision.compute)
         self.kernels = kernels
-        self.optimizer = make_optimizer(self.network.trainable_params(), config.optimizer)
+        self.trained = choose_trained(self.network, config.training)
+        self.optimizer = make_optimizer(self.trained.parameters, config.optimizer, self.trained.factors)
         scored_network = self.network
         self.average: MovingAverage | None = None
         if config.training.ema_decay:
@@ -171,7 +180,7 @@ class Trainer:
         """Take only the weights of another run's checkpoint.
 
         Raises:
-            CheckpointError: other features, another alphabet or network, or a damaged file.
+            CheckpointError: other features, another network, or a damaged file.
         """
         message = start_from(path, self.config, self.network)
         if self.average:
@@ -188,7 +197,7 @@ class Trainer:
 
     def run(self) -> Progress:
         """Train until the last epoch, or until the dev WER stops falling."""
-        self.log.say(describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.network))
+        self.log.say(describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.trained))
         self.log.say(f"augmentation: {self.augmenter.describe()}")
         if self.shapes:
             self.log.say(self.shapes.describe())

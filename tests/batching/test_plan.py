@@ -311,6 +311,8 @@ def make_config(**data: float) -> Config:
             "keep_every_epochs": 0,
             "ema_decay": 0.0,
             "average_best": 0,
+            "freeze": [],
+            "learning_rate_factors": {},
         },
         "precision": {"compute": "fp32", "loss_scale": 1.0, "loss_scale_window": 0},
         "ops": {"native": "off"},
