@@ -392,6 +392,8 @@ class TrainingConfig:
     """Score and keep a moving average of the weights, of which this share stays at each step; 0 for none (0 to 1)."""
     average_best: int
     """At the end, score the mean weights of so many of the best epochs; best.ckpt if it is better; 0: none (epochs)."""
+    label_smoothing: float
+    """Share of the loss that is how far each frame's probabilities are from equal ones; 0 for none (0 to 1)."""
     freeze: list[str]
     """Layers that stay as they are, running statistics included: convs, rnns.2, head_batch_norm, ... (names)."""
     learning_rate_factors: dict[str, float]
@@ -404,6 +406,8 @@ class TrainingConfig:
         _require(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "0 or more, below 1; 0.999, say")
         num = self.average_best
         _require(num == 0 or num >= 2, "training.average_best", num, "0, or at least 2")
+        smoothing = self.label_smoothing
+        _require(0 <= smoothing < 1, "training.label_smoothing", smoothing, "0 or more, below 1; 0.05, say")
         factors = self.learning_rate_factors
         remedy = "factors are above 0; name what stays as it is in training.freeze"
         _require(all(factor > 0 for factor in factors.values()), "training.learning_rate_factors", factors, remedy)

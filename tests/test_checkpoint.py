@@ -260,6 +260,7 @@ KEYS_OF_4 = (
     "schedule.plateau_factor",
     "training.ema_decay",
     "training.average_best",
+    "training.label_smoothing",
     "training.freeze",
     "training.learning_rate_factors",
 )

@@ -226,6 +226,8 @@ IMPOSSIBLE = [
     ("training.ema_decay", 1.0),
     ("training.average_best", -1),
     ("training.average_best", 1),
+    ("training.label_smoothing", -0.1),
+    ("training.label_smoothing", 1.0),
     ("training.learning_rate_factors", {"head": 0.0}),
 ]
 

@@ -128,6 +128,7 @@ YAML: dict[str, Any] = {
         "keep_every_epochs": 0,
         "ema_decay": 0.0,
         "average_best": 0,
+        "label_smoothing": 0.0,
         "freeze": [],
         "learning_rate_factors": {},
     },

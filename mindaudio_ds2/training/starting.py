@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.checkpoint import fill, load_checkpoint
 from mindaudio_ds2.config import Config, TextConfig
-from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.errors import CheckpointError, ConfigError
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
 from mindaudio_ds2.training.layer_choice import is_inside, list_layers
 from mindaudio_ds2.training.progress import Progress, check_same_meaning, check_same_run
@@ -72,6 +72,19 @@ def start_from(path: str, config: Config, network: DeepSpeech2) -> str:
     weights, note = fit_head(checkpoint.weights, checkpoint.config.text, config.text, network)
     fill(network.weights(), weights, path)
     return f"starting from the weights of {path}{note}"
+
+
+def require_nothing_frozen(config: Config) -> None:
+    """Make sure that a run which starts from random weights does not keep any of them.
+
+    Raises:
+        ConfigError: `training.freeze` names layers.
+    """
+    if config.training.freeze:
+        raise ConfigError(
+            f"training.freeze is {config.training.freeze}, but there are only random weights to keep; start from a "
+            "checkpoint with --pre_trained_model_path"
+        )
 
 
 def fit_head(

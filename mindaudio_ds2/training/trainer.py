@@ -21,7 +21,6 @@ from mindaudio_ds2.checkpoint import build_network, fill
 from mindaudio_ds2.collectives import Ranks
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
-from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.evaluate import Evaluation, Evaluator
 from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.model.precision import compute_in
@@ -41,7 +40,7 @@ from mindaudio_ds2.training.run_checkpoints import RunCheckpoints
 from mindaudio_ds2.training.runlog import RunLog, SilentLog
 from mindaudio_ds2.training.schedule import learning_rate
 from mindaudio_ds2.training.skipped_steps import report_bad_step, report_overflow
-from mindaudio_ds2.training.starting import start_from, take_up
+from mindaudio_ds2.training.starting import require_nothing_frozen, start_from, take_up
 from mindaudio_ds2.training.step import TrainStep
 from mindaudio_ds2.training.training_set import TrainingSet, read_training_set, require_audio
 from mindaudio_ds2.training.weight_average import MovingAverage, average_checkpoints
@@ -87,11 +86,8 @@ def train(
             trainer.resume()
         elif ranks.is_first and pre_trained_model_path:
             trainer.start_from(pre_trained_model_path)
-        elif ranks.is_first and config.training.freeze:
-            raise ConfigError(
-                f"training.freeze is {config.training.freeze}, but there are only random weights to keep; start from a "
-                "checkpoint with --pre_trained_model_path"
-            )
+        elif ranks.is_first:
+            require_nothing_frozen(config)
         trainer.spread_start()
         run.remember(config, training_set)
         return trainer.run()
@@ -133,16 +129,13 @@ class Trainer:
         self.kernels = kernels
         self.trained = choose_trained(self.network, config.training)
         self.optimizer = make_optimizer(self.trained.parameters, config.optimizer, self.trained.factors)
-        scored_network = self.network
-        self.average: MovingAverage | None = None
-        if config.training.ema_decay:
-            scored_network = build_network(config, kernels)
-            self.average = MovingAverage(self.network, scored_network, config.training.ema_decay)
-            self.average.begin()
+        decay = config.training.ema_decay
+        scored_network = build_network(config, kernels) if decay else self.network
+        self.average = MovingAverage(self.network, scored_network, decay) if decay else None
         self.loss_scale = LossScale(config.precision)
         state = {**self.optimizer.state(), **(self.average.state() if self.average else {}), **self.loss_scale.state()}
         self.checkpoints = RunCheckpoints(config, log, self.network, scored_network, state, ranks.is_first)
-        loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
+        loss = CTCLoss(Alphabet(config.text).blank_id, kernels, config.training.label_smoothing)
         clip = config.optimizer.max_gradient_norm
         step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average)
         sizes = (config.model.rnn_num_layers, config.model.rnn_hidden_size) if config.model.rnn_dropout else None

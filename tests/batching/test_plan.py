@@ -311,6 +311,7 @@ def make_config(**data: float) -> Config:
             "keep_every_epochs": 0,
             "ema_decay": 0.0,
             "average_best": 0,
+            "label_smoothing": 0.0,
             "freeze": [],
             "learning_rate_factors": {},
         },

@@ -46,7 +46,6 @@ def test_the_moving_average_is_numpys_over_weights_and_running_statistics() -> N
 
     network, averaged = cells.make_network(), cells.make_network(rnn_hidden_size=8)
     average = MovingAverage(network, averaged, DECAY)
-    average.begin()
     optimizer, scale = Adam(network.trainable_params(), OPTIMIZER), LossScale(UNSCALED)
     step = TrainStep(network, CTCLoss(0), optimizer, 1e6, scale, average)
     step.open_shapes(cells.NUM_BINS)
