@@ -2,14 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from mindspore import Parameter
 from numpy.typing import NDArray
 
 from mindaudio_ds2.collectives import Ranks
-from mindaudio_ds2.config import Config, to_mapping
+from mindaudio_ds2.config import Config, flatten, to_mapping
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.runtime import describe_environment
 
@@ -64,11 +63,3 @@ def digest_of(arrays: Mapping[str, NDArray[np.float32]]) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of nested mappings by their dotted paths."""
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

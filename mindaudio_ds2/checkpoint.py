@@ -152,7 +152,13 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["model"]["rnn_dropout"] = 0.0
         config["optimizer"]["momentum"] = 0.99
         config["schedule"] |= {"plateau_patience_epochs": 2, "plateau_factor": 0.5}
-        config["training"] |= {"ema_decay": 0.0, "average_best": 0}
+        config["training"] |= {
+            "ema_decay": 0.0,
+            "average_best": 0,
+            "label_smoothing": 0.0,
+            "freeze": [],
+            "learning_rate_factors": {},
+        }
         config["batching"]["accumulation_steps"] = 1
         config["precision"] = {"compute": "fp32", "loss_scale": 1.0, "loss_scale_window": 0}
         config["processes"] = {"sync_batch_norm": False, "timeout_seconds": 600.0}

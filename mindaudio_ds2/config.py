@@ -392,6 +392,12 @@ class TrainingConfig:
     """Score and keep a moving average of the weights, of which this share stays at each step; 0 for none (0 to 1)."""
     average_best: int
     """At the end, score the mean weights of so many of the best epochs; best.ckpt if it is better; 0: none (epochs)."""
+    label_smoothing: float
+    """Share of the loss that is how far each frame's probabilities are from equal ones; 0 for none (0 to 1)."""
+    freeze: list[str]
+    """Layers that stay as they are, running statistics included: convs, rnns.2, head_batch_norm, ... (names)."""
+    learning_rate_factors: dict[str, float]
+    """Factors of the learning rate by layer; of several names that fit a weight, the longest counts."""
 
     def __post_init__(self) -> None:
         _require(self.epochs > 0, "training.epochs", self.epochs, "at least 1")
@@ -400,6 +406,11 @@ class TrainingConfig:
         _require(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "0 or more, below 1; 0.999, say")
         num = self.average_best
         _require(num == 0 or num >= 2, "training.average_best", num, "0, or at least 2")
+        smoothing = self.label_smoothing
+        _require(0 <= smoothing < 1, "training.label_smoothing", smoothing, "0 or more, below 1; 0.05, say")
+        factors = self.learning_rate_factors
+        remedy = "factors are above 0; name what stays as it is in training.freeze"
+        _require(all(factor > 0 for factor in factors.values()), "training.learning_rate_factors", factors, remedy)
         minutes = self.checkpoint_every_minutes
         _require(minutes > 0, "training.checkpoint_every_minutes", minutes, "must be positive")
 
@@ -496,6 +507,20 @@ def to_mapping(config: Any) -> dict[str, Any]:
     """A dataclass of this module as plain nested dicts and lists, as in its YAML."""
     plain: dict[str, Any] = listed(dataclasses.asdict(config))
     return plain
+
+
+def flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a configuration by their dotted paths; those that are mappings themselves stay whole.
+
+    Args:
+        mapping: nested as in the YAML.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        flat |= (
+            {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, Mapping) else {key: value}
+        )
+    return flat
 
 
 def listed(value: Any) -> Any:

@@ -3,14 +3,14 @@
 import argparse
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, get_loader, set_parsing_settings
 
-from mindaudio_ds2.config import Config, listed
+from mindaudio_ds2.config import Config, flatten, listed
 from mindaudio_ds2.errors import ConfigError
 
 
@@ -73,7 +73,7 @@ def parse_command_line(
     mapping = _read_yaml(path)
     from_mapping(mapping, str(path))  # the file must be right by itself, before anything overrides it
     parser.add_class_arguments(Config, None)
-    parser.set_defaults(_flatten(mapping))
+    parser.set_defaults(flatten(mapping))
     _tidy_help(parser, options)
     namespace = _parse(parser, lambda: parser.parse_args(list(arguments)), "the command line")
     chosen = {key: value for key, value in namespace.as_dict().items() if key not in options}
@@ -133,8 +133,9 @@ def _check_shape(mapping: Mapping[str, Any], cls: type, source: str) -> None:
     for key, value in mapping.items():
         if key in sections and not isinstance(value, Mapping):
             raise ConfigError(f"{source}: {key} is {value!r}, but must be a mapping of keys; see hparams/*.yaml")
-    for key, value in _flatten(mapping).items():
-        numbers = value if isinstance(value, (list, tuple)) else [value]
+    for key, value in flatten(mapping).items():
+        values = value.values() if isinstance(value, Mapping) else value
+        numbers = values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise ConfigError(f"{source}: {key} is {value!r}; give a finite number")
 
@@ -150,16 +151,6 @@ def _compare_keys(mapping: Mapping[str, Any], cls: type, prefix: str) -> tuple[l
             unknown += inner_unknown
             missing += inner_missing
     return unknown, missing
-
-
-def _flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _parse(parser: ArgumentParser, parse: Callable[[], Any], source: str) -> Any:

@@ -263,6 +263,9 @@ KEYS_OF_4 = (
     "batching.accumulation_steps",
     "processes.sync_batch_norm",
     "processes.timeout_seconds",
+    "training.label_smoothing",
+    "training.freeze",
+    "training.learning_rate_factors",
 )
 KEYS_BEFORE_3 = ("num_frequency_masks", "max_frequency_mask_share", "num_time_masks", "max_time_mask_share")
 

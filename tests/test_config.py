@@ -44,11 +44,13 @@ def write_yaml(folder: Path, text: str) -> Path:
     return path
 
 
-def flatten(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in mapping.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+def flatten(mapping: dict[str, Any]) -> dict[str, Any]:
+    """By dotted path: a key of a section is below it, and whatever is its value is whole."""
+    return {
+        f"{name}.{key}" if isinstance(section, dict) else name: value
+        for name, section in mapping.items()
+        for key, value in (section.items() if isinstance(section, dict) else [("", section)])
+    }
 
 
 def parse(*arguments: str, default_path: Path | None = YAML_PATH) -> tuple[Config | None, Any]:
@@ -224,6 +226,9 @@ IMPOSSIBLE = [
     ("training.ema_decay", 1.0),
     ("training.average_best", -1),
     ("training.average_best", 1),
+    ("training.label_smoothing", -0.1),
+    ("training.label_smoothing", 1.0),
+    ("training.learning_rate_factors", {"head": 0.0}),
 ]
 
 
@@ -310,11 +315,26 @@ def test_without_overrides_the_file_is_what_runs() -> None:
         ("model.conv_channels", "[16, 24]", [16, 24]),
         ("optimizer.betas", "[0.8, 0.95]", (0.8, 0.95)),
         ("schedule.peak_learning_rate", "1e-3", 0.001),
+        ("training.freeze", "[convs, rnns.0]", ["convs", "rnns.0"]),
+        ("training.learning_rate_factors", "{rnns.0: 0.1, head: 10}", {"rnns.0": 0.1, "head": 10.0}),
     ],
 )
 def test_any_key_can_be_overridden(key: str, text: str, value: object) -> None:
     expected = flatten(COMPLETE) | {key: list(value) if isinstance(value, tuple) else value}
     assert flatten(to_mapping(parse_config(f"--{key}", text))) == expected
+
+
+def test_a_mapping_is_overridden_as_a_whole_or_by_one_of_its_names(tmp_path: Path) -> None:
+    key = "training.learning_rate_factors"
+    path = write_yaml(tmp_path, yaml.safe_dump(change(key, {"convs": 0.5, "head": 2})))
+    assert parse_config("-c", str(path)).training.learning_rate_factors == {"convs": 0.5, "head": 2.0}
+    whole = parse_config("-c", str(path), f"--{key}", "{rnns: 3}")
+    assert whole.training.learning_rate_factors == {"rnns": 3.0}
+    single = parse_config("-c", str(path), f"--{key}.head", "4")
+    assert single.training.learning_rate_factors == {"convs": 0.5, "head": 4.0}
+    for bad in ({"convs": "half"}, {"convs": math.inf}, ["convs"]):
+        with pytest.raises(ConfigError, match=key):
+            from_mapping(change(key, bad), "some.yaml")
 
 
 def test_the_last_override_wins_over_the_file_named_after_it() -> None:

@@ -128,6 +128,10 @@ class MaskedBatchNorm(nn.Cell):
         kernels: the library of native kernels, or None. With it, the input of convolutions is (B, F, S, C).
         joint_sum: sums an array over all processes, and training takes the statistics over all of them, with
             MindSpore's operators; None takes them over the batch of this process.
+
+    Attributes:
+        is_frozen: whether training, too, normalises by the running statistics, and leaves them alone. Set it before
+            the first step.
     """
 
     def __init__(
@@ -154,6 +158,7 @@ class MaskedBatchNorm(nn.Cell):
         self.momentum = momentum
         self.epsilon = epsilon
         self.is_clipped = is_clipped
+        self.is_frozen = False
         low, high = (0.0, CLIP) if is_clipped else (-math.inf, math.inf)
         self.native_normalize = NativeNorm(kernels, epsilon, low, high) if kernels and joint_sum is None else None
         self.native_scale = NativeScale(kernels, low, high) if kernels else None
@@ -170,7 +175,7 @@ class MaskedBatchNorm(nn.Cell):
         Returns:
             Like `x`, zero at padded positions.
         """
-        if self.training:
+        if self.training and not self.is_frozen:
             if self.native_normalize is not None:
                 x, mean, variance = self.native_normalize(x, lengths, self.gamma, self.beta)
             else:

@@ -266,7 +266,9 @@ class NativeNorm(nn.Cell):
 
 
 class NativeScale(nn.Cell):
-    """Batch norm with fixed statistics: `clip(x * scale + shift)`, zero at padded positions. For evaluation.
+    """Batch norm with fixed statistics: `clip(x * scale + shift)`, zero at padded positions.
+
+    For evaluation, and for the training of other layers than this one. Its gradient is of MindSpore's operators.
 
     Args:
         kernels: the shared library.
@@ -277,10 +279,24 @@ class NativeScale(nn.Cell):
         super().__init__()
         self.run = load_op(kernels, "NormScale", "fifff", 1)
         self.settings = Tensor([0.0, low, high], ms.float32)
+        self.low, self.high = low, high
 
     def construct(self, x: Tensor, lengths: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """(B, F, S, C) or (S, B, H), (B,) int32, (C,) or (H,) twice -> like `x`."""
         return self.run(x, lengths, scale, shift, self.settings)
+
+    def bprop(
+        self, x: Tensor, lengths: Tensor, scale: Tensor, shift: Tensor, out: Tensor, dout: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Gradients of all inputs."""
+        axis = 0 if x.ndim == 3 else 2  # of the frames
+        is_real = ops.arange(x.shape[axis]).expand_dims(0) < lengths.expand_dims(1)  # (B, S)
+        is_real = is_real.swapaxes(0, 1).expand_dims(2) if x.ndim == 3 else is_real.expand_dims(1).expand_dims(3)
+        passes = ops.logical_and(is_real, ops.logical_and(out > self.low, out < self.high))
+        gradient = dout * passes.astype(ms.float32)
+        d_scale = ops.reduce_sum((gradient * x).reshape((-1, scale.shape[0])), 0)
+        d_shift = ops.reduce_sum(gradient.reshape((-1, scale.shape[0])), 0)
+        return gradient * scale, ops.zeros_like(lengths), d_scale, d_shift
 
 
 class NativeCTC(nn.Cell):

@@ -10,7 +10,7 @@ from mindaudio_ds2.batching.plan import EpochPlan
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.evaluate import Evaluation
 from mindaudio_ds2.model.arithmetic import describe_sizes
-from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, count_parameters
+from mindaudio_ds2.training.layer_choice import TrainedWeights
 from mindaudio_ds2.training.progress import Progress, clock_time
 from mindaudio_ds2.training.runlog import RunLog
 
@@ -67,7 +67,7 @@ class EpochDisplay:
             )
 
 
-def describe_run(config: Config, folder: Path, progress: Progress, num_utterances: int, network: DeepSpeech2) -> str:
+def describe_run(config: Config, folder: Path, progress: Progress, num_utterances: int, trained: TrainedWeights) -> str:
     """What is about to be trained, on what, and by how many.
 
     Args:
@@ -75,13 +75,15 @@ def describe_run(config: Config, folder: Path, progress: Progress, num_utterance
         folder: of the run.
         progress: of the run.
         num_utterances: trained on.
-        network: that is trained.
+        trained: what of the network is trained.
     """
     num_batches = config.batching.accumulation_steps
     lines = [
-        f"{num_utterances} utterances, {progress.train_hours:.2f} hours of audio; {count_parameters(network):,} "
+        f"{num_utterances} utterances, {progress.train_hours:.2f} hours of audio; {trained.num_parameters:,} "
         f"parameters, {describe_sizes(config)} a second of audio; run folder {folder}"
     ]
+    if config.training.freeze:
+        lines.append(f"frozen: {', '.join(config.training.freeze)}; {trained.num_trained:,} parameters are trained")
     if progress.num_parts > 1:
         norm = "all processes" if config.processes.sync_batch_norm else "each batch"
         lines.append(

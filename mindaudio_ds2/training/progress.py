@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mindaudio_ds2.agreement import flatten
-from mindaudio_ds2.config import Config, to_mapping
+from mindaudio_ds2.config import Config, flatten, to_mapping
 from mindaudio_ds2.errors import CheckpointError
 
 FREE_KEYS = (
@@ -147,7 +146,9 @@ class Progress:
 
 
 def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
-    """Make sure that weights mean the same in another run: with the same features, alphabet and network.
+    """Make sure that weights mean the same in another run: with the same features and network.
+
+    The alphabet is another matter, see `starting.fit_head`.
 
     Args:
         old: of the checkpoint.
@@ -157,8 +158,8 @@ def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
     Raises:
         CheckpointError: names the keys that differ, with both values.
     """
-    meaning = ("features.", "text.", "model.")
-    differing = _compare(old, new, lambda key: key.startswith(meaning) and key != "model.rnn_dropout")
+    of_training = ("model.rnn_dropout", "model.batch_norm_momentum")
+    differing = _compare(old, new, lambda key: key.startswith(("features.", "model.")) and key not in of_training)
     if differing:
         raise CheckpointError(
             f"{path} was trained with another {differing}; its weights mean nothing here. Give these keys the "

@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from mindspore import Parameter
+from numpy.typing import NDArray
 
 from mindaudio_ds2.checkpoint import fill, load_checkpoint
-from mindaudio_ds2.config import Config
-from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.config import Config, TextConfig
+from mindaudio_ds2.errors import CheckpointError, ConfigError
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
+from mindaudio_ds2.training.layer_choice import is_inside, list_layers
 from mindaudio_ds2.training.progress import Progress, check_same_meaning, check_same_run
 
 
@@ -62,9 +65,64 @@ def start_from(path: str, config: Config, network: DeepSpeech2) -> str:
         What was taken, for the log.
 
     Raises:
-        CheckpointError: other features, another alphabet or network, or a damaged file.
+        CheckpointError: other features, another network, or a damaged file.
     """
     checkpoint = load_checkpoint(path)
     check_same_meaning(checkpoint.config, config, path)
-    fill(network.weights(), checkpoint.weights, path)
-    return f"starting from the weights of {path}"
+    weights, note = fit_head(checkpoint.weights, checkpoint.config.text, config.text, network)
+    fill(network.weights(), weights, path)
+    return f"starting from the weights of {path}{note}"
+
+
+def require_nothing_frozen(config: Config) -> None:
+    """Make sure that a run which starts from random weights does not keep any of them.
+
+    Raises:
+        ConfigError: `training.freeze` names layers.
+    """
+    if config.training.freeze:
+        raise ConfigError(
+            f"training.freeze is {config.training.freeze}, but there are only random weights to keep; start from a "
+            "checkpoint with --pre_trained_model_path"
+        )
+
+
+def fit_head(
+    weights: Mapping[str, NDArray[np.float32]], old: TextConfig, new: TextConfig, network: DeepSpeech2
+) -> tuple[dict[str, NDArray[np.float32]], str]:
+    """Weights for a run whose alphabet may be another one.
+
+    The output layer has a row for each character and one for the blank. The same characters in another order take their
+    rows along; with other characters the whole layer begins anew, since its rows compete with each other.
+
+    Args:
+        weights: of the checkpoint.
+        old: the alphabet they were trained with.
+        new: the alphabet of the run that begins.
+        network: fresh; what is not taken is as it is there.
+
+    Returns:
+        Weights that fit the network, and what has become of the output layer; empty if nothing has.
+    """
+    before, now = _list_symbols(old), _list_symbols(new)
+    if before == now:
+        return dict(weights), ""
+    is_head = {name: is_inside(name, "head") for name in weights}
+    if sorted(before) == sorted(now):
+        rows = [before.index(symbol) for symbol in now]
+        moved = {name: array[rows] if is_head[name] else array for name, array in weights.items()}
+        return moved, "; the alphabet has another order, and the rows of head went along"
+    fresh = network.weights()
+    taken = {name: fresh[name].asnumpy().copy() if is_head[name] else array for name, array in weights.items()}
+    layers = list_layers(name for name in weights if not is_head[name])
+    note = (
+        f"\n  taken: {', '.join(layers)}"
+        f"\n  NEW, with random weights: head, because the alphabet is another one: {old.characters!r} before, "
+        f"{new.characters!r} now"
+    )
+    return taken, note
+
+
+def _list_symbols(text: TextConfig) -> list[str]:
+    """The characters in the order of their ids, and an empty text for the blank."""
+    return ["", *text.characters] if text.blank == "first" else [*text.characters, ""]

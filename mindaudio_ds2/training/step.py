@@ -89,7 +89,7 @@ class Update(nn.Cell):
         self.max_gradient_norm = max_gradient_norm
         self.loss_scale = loss_scale
         self.average = average
-        norms = network.batch_norms()
+        norms = [norm for norm in network.batch_norms() if not norm.is_frozen]
         self.running = ParameterTuple([p for norm in norms for p in (norm.moving_mean, norm.moving_variance)])
         self.next_running = ParameterTuple([p for norm in norms for p in (norm.next_mean, norm.next_variance)])
 

@@ -33,6 +33,7 @@ from mindaudio_ds2.training.epoch_plan import plan_next_epoch
 from mindaudio_ds2.training.flat_step import Inputs
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.training.joint_step import make_step
+from mindaudio_ds2.training.layer_choice import choose_trained
 from mindaudio_ds2.training.loss import CTCLoss
 from mindaudio_ds2.training.loss_scale import LossScale
 from mindaudio_ds2.training.optimizer import make_optimizer
@@ -42,7 +43,7 @@ from mindaudio_ds2.training.run_checkpoints import RunCheckpoints
 from mindaudio_ds2.training.runlog import RunLog, SilentLog
 from mindaudio_ds2.training.schedule import learning_rate
 from mindaudio_ds2.training.skipped_steps import report_bad_step, report_overflow
-from mindaudio_ds2.training.starting import start_from, take_up
+from mindaudio_ds2.training.starting import require_nothing_frozen, start_from, take_up
 from mindaudio_ds2.training.step import TrainStep
 from mindaudio_ds2.training.training_set import TrainingSet, read_training_set, require_audio
 from mindaudio_ds2.training.weight_average import MovingAverage, average_checkpoints
@@ -60,7 +61,8 @@ def train(
     Args:
         config: the whole run.
         resume: continue the run in that folder, if there is one; the numbers are those of a run never interrupted.
-        pre_trained_model_path: a checkpoint of the same network and alphabet whose weights are the start.
+        pre_trained_model_path: a checkpoint of the same network whose weights are the start; with another alphabet,
+            the output layer begins anew.
         kernels: the library of native kernels, from `runtime.start`, or None.
         ranks: the processes that train together, from `collectives.join`; None for this one alone.
 
@@ -87,6 +89,8 @@ def train(
             trainer.resume()
         elif ranks.is_first and pre_trained_model_path:
             trainer.start_from(pre_trained_model_path)
+        elif ranks.is_first:
+            require_nothing_frozen(config)
         trainer.spread_start()
         run.remember(config, training_set)
         return trainer.run()
@@ -129,17 +133,15 @@ class Trainer:
         self.network = build_network(config, kernels, joint_sum)
         compute_in(self.network, config.precision.compute)
         self.kernels = kernels
-        self.optimizer = make_optimizer(self.network.trainable_params(), config.optimizer)
-        scored_network = self.network
-        self.average: MovingAverage | None = None
-        if config.training.ema_decay:
-            scored_network = build_network(config, kernels)
-            self.average = MovingAverage(self.network, scored_network, config.training.ema_decay)
-            self.average.begin()
+        self.trained = choose_trained(self.network, config.training)
+        self.optimizer = make_optimizer(self.trained.parameters, config.optimizer, self.trained.factors)
+        decay = config.training.ema_decay
+        scored_network = build_network(config, kernels) if decay else self.network
+        self.average = MovingAverage(self.network, scored_network, decay) if decay else None
         self.loss_scale = LossScale(config.precision)
         state = {**self.optimizer.state(), **(self.average.state() if self.average else {}), **self.loss_scale.state()}
         self.checkpoints = RunCheckpoints(config, log, self.network, scored_network, state, ranks.is_first)
-        loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
+        loss = CTCLoss(Alphabet(config.text).blank_id, kernels, config.training.label_smoothing)
         clip, is_open = config.optimizer.max_gradient_norm, self.network.takes_open_shapes
         step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average)
         sizes = (config.model.rnn_num_layers, config.model.rnn_hidden_size) if config.model.rnn_dropout else None
@@ -176,7 +178,7 @@ class Trainer:
         """Take only the weights of another run's checkpoint.
 
         Raises:
-            CheckpointError: other features, another alphabet or network, or a damaged file.
+            CheckpointError: other features, another network, or a damaged file.
         """
         message = start_from(path, self.config, self.network)
         if self.average:
@@ -193,7 +195,7 @@ class Trainer:
 
     def run(self) -> Progress:
         """Train until the last epoch, or until the dev WER stops falling."""
-        self.log.say(describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.network))
+        self.log.say(describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.trained))
         self.log.say(f"augmentation: {self.augmenter.describe()}")
         if self.shapes:
             self.log.say(self.shapes.describe())

@@ -37,9 +37,10 @@ class MovingAverage(nn.Cell):
         self.averages = ParameterTuple(list(self.named.values()))
         self.num_updates = Parameter(Tensor(0.0, ms.float32), name="num_averaged", requires_grad=False)
         self.decay = decay
+        self.begin()
 
     def begin(self) -> None:
-        """Set the average to the weights as they are. Call it before the first step."""
+        """Set the average to the weights as they are. Call it again where those are set before the first step."""
         for average, weight in zip(self.averages, self.weights, strict=True):
             average.set_data(Tensor(weight.asnumpy().copy()))
 

@@ -51,6 +51,31 @@ def test_loss_and_gradients_are_those_of_the_stock_operators(changes: dict[str, 
         np.testing.assert_allclose(native, statistics[1][name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("activation", ["clipped_relu", "tanh"])
+def test_gradients_through_frozen_norms_are_those_of_the_stock_operators(activation: str, kernels: Path) -> None:
+    """All norms but one, so that gradients pass through frozen and others; those of gamma and beta are there too."""
+    from tests import cells
+
+    results = []
+    for which in (kernels, None):
+        network = cells.make_network(which, activation=activation)
+        for norm in network.batch_norms():
+            norm.is_frozen = norm is not network.convs[1].batch_norm
+        network.set_train(True)
+        step = cells.LossAndGradients(network, which)
+        if which:
+            lengths = cells.integers(None)
+            step.set_inputs(*cells.floats((None, None, 9)), lengths, cells.integers(None, None), lengths)
+        before = cells.read(network)
+        results.append(cells.run(step, *make_batch(31)))
+        changed = {name for name, array in cells.read(network).items() if not np.array_equal(array, before[name])}
+        assert changed == {"convs.1.batch_norm.next_mean", "convs.1.batch_norm.next_variance"}
+    names = ["loss", *(name for name, p in network.parameters_and_names() if p.requires_grad)]
+    for name, native, stock in zip(names, *results, strict=True):
+        assert np.abs(stock).max() > 0, name
+        assert np.abs(native - stock).max() <= 1e-4 * np.abs(stock).max() + 1e-7, name
+
+
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_evaluation_gives_the_log_probabilities_of_the_stock_operators(changes: dict[str, Any], kernels: Path) -> None:
     from mindaudio_ds2.model.deepspeech2 import Recognizer

@@ -199,3 +199,41 @@ def test_the_loss_of_half_precision_logits_is_computed_in_float32() -> None:
     loss = cells.run(CTCLoss(0), logits, LENGTHS, lay_out(0, 0), LABEL_LENGTHS)[0]
     assert loss.dtype == np.float32
     assert float(loss) == pytest.approx(enumerate_mean(logits, 0), rel=PRECISION)
+
+
+# Label smoothing ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_native", [False, True], ids=["stock", "native"])
+def test_smoothing_adds_the_distance_of_every_real_frame_from_equal_probabilities(
+    is_native: bool, losses: Losses, request: pytest.FixtureRequest
+) -> None:
+    """Value by every path there is, gradient by finite differences; nothing comes from, or goes to, padding."""
+    from mindaudio_ds2.training.loss import CTCLoss
+    from tests import cells
+
+    share = 0.2
+    kernels = request.getfixturevalue("kernels") if is_native else None
+    cell = cells.GradientOf(CTCLoss(0, kernels, share))
+    inputs = [*cells.floats((None, None, SIZE), ()), cells.integers(None), cells.integers(None, None)]
+    cell.set_inputs(*inputs, cells.integers(None))
+    loss, gradient = cells.run(cell, LOGITS, np.float32(1), LENGTHS, lay_out(0, 0), LABEL_LENGTHS)[:2]
+
+    def measure(logits: NDArray[Any]) -> float:
+        uniform, log_probs = np.full(SIZE, 1 / SIZE), reference.log_softmax(logits.astype(np.float64))
+        distances = [
+            (uniform * (np.log(uniform) - log_probs[frame, row])).sum()
+            for row, num_frames in enumerate(LENGTHS)
+            for frame in range(num_frames)
+        ]
+        assert min(distances) > 0
+        return float(sum(distances)) / len(LENGTHS)
+
+    plain = enumerate_mean(LOGITS, 0)
+    assert loss == pytest.approx((1 - share) * plain + share * measure(LOGITS), rel=1e-5)
+    ctc_gradient = losses.differentiate(0, LOGITS, LENGTHS, lay_out(0, 0), LABEL_LENGTHS)
+    array = LOGITS.astype(np.float64)
+    slopes = reference.find_slopes(lambda: measure(array), array)
+    np.testing.assert_allclose(gradient, (1 - share) * ctc_gradient + share * slopes, atol=2e-5)
+    for row, num_frames in enumerate(LENGTHS):
+        assert not gradient[num_frames:, row].any()

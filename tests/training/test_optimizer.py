@@ -91,7 +91,7 @@ def test_ten_steps_of_sgd_are_those_of_the_second_implementation() -> None:
     second = reference.NesterovSGD([start.astype(np.float64) for start in STARTS], 0.9, CONFIG.weight_decay)
     for step, (rate, _) in enumerate(TEN_STEPS):
         run.step(draw_gradients(step), rate)
-        second.step(draw_gradients(step), rate)
+        second.step([gradient.astype(np.float64) for gradient in draw_gradients(step)], rate)
         for i, weight in enumerate(run.read()):
             np.testing.assert_allclose(weight, second.weights[i], rtol=1e-5, atol=1e-6)
             np.testing.assert_allclose(run.state()[f"velocity.{i}"], second.velocities[i], rtol=1e-5, atol=1e-6)
@@ -134,7 +134,7 @@ def test_ten_steps_of_lamb_are_those_of_the_second_implementation(epsilon: float
     second = reference.LAMB(starts, CONFIG.betas, epsilon, CONFIG.weight_decay)
     for step, (rate, _) in enumerate(TEN_STEPS):
         run.step(draw_gradients(step), rate)
-        second.step(draw_gradients(step), rate)
+        second.step([gradient.astype(np.float64) for gradient in draw_gradients(step)], rate)
         for i, weight in enumerate(run.read()):
             np.testing.assert_allclose(weight, second.weights[i], rtol=2e-5, atol=1e-6)
             np.testing.assert_allclose(run.state()[f"moment2.{i}"], second.squares[i], rtol=1e-5, atol=1e-7)

@@ -490,9 +490,6 @@ def test_weights_of_another_run_are_the_start_and_nothing_else_is_taken(
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("text.characters", "ABDC "),
-        ("text.characters", "ABCDE "),
-        ("text.blank", "last"),
         ("features.window", "hamming"),
         ("features.fft_size", 256),
         ("model.rnn_hidden_size", 16),
