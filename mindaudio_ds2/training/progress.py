@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mindaudio_ds2.config import Config, flatten, to_mapping
+from mindaudio_ds2.decoding.metrics import ErrorCounts
 from mindaudio_ds2.errors import CheckpointError
 
 FREE_KEYS = (
@@ -104,6 +105,24 @@ class Progress:
         """Set to zero what is counted anew in every epoch."""
         self.loss_sum, self.num_utterances = 0.0, 0
         self.audio_seconds, self.epoch_seconds, self.waiting_seconds = 0.0, 0.0, 0.0
+
+    def finish_epoch(self, counts: ErrorCounts) -> bool:
+        """Count an epoch in that has been scored.
+
+        Args:
+            counts: of the dev set.
+
+        Returns:
+            Whether it is the best so far.
+        """
+        self.epoch += 1
+        self.batch = 0
+        self.finished.clear()
+        self.dev_wers.append(counts.wer)
+        is_best = (counts.wer, counts.cer) < (self.best_wer, self.best_cer)
+        if is_best:
+            self.best_wer, self.best_cer, self.best_epoch = counts.wer, counts.cer, self.epoch
+        return is_best
 
     @property
     def audio_seconds_per_second(self) -> float | None:

@@ -300,13 +300,7 @@ class Trainer:
 
     def _finish_epoch(self, evaluation: Evaluation) -> None:
         progress, counts = self.progress, evaluation.counts
-        progress.epoch += 1
-        progress.batch = 0
-        progress.finished.clear()
-        progress.dev_wers.append(counts.wer)
-        is_best = (counts.wer, counts.cer) < (progress.best_wer, progress.best_cer)
-        if is_best:
-            progress.best_wer, progress.best_cer, progress.best_epoch = counts.wer, counts.cer, progress.epoch
+        is_best = progress.finish_epoch(counts)
         self.log.record(
             "epoch",
             step=progress.step,
