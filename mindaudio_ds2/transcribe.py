@@ -16,6 +16,7 @@ from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio
 from mindaudio_ds2.batching.collate import collate
 from mindaudio_ds2.batching.plan import plan_evaluation
+from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes
 from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
 from mindaudio_ds2.decoding.greedy import Hypothesis, decode_greedy
 from mindaudio_ds2.errors import AudioError
@@ -97,6 +98,7 @@ class Transcriber:
         network = restore_network(checkpoint, str(checkpoint_path), kernels)
         self.recognizer = Recognizer(network)
         self.recognizer.set_train(False)
+        self.takes_open_shapes = network.takes_open_shapes
         if network.takes_open_shapes:
             self.recognizer.set_inputs(*feature_signature(self.config.features.num_bins))
 
@@ -111,17 +113,21 @@ class Transcriber:
                 readable.append(index)
             except AudioError as error:
                 results[index] = Transcription(path, 0.0, None, str(error))
-        plan = plan_evaluation(durations, self.config.batching, num_frames=self.config.features.num_frames)
+        no_labels, num_frames = [0] * len(durations), self.config.features.num_frames
+        shapes = None if self.takes_open_shapes else FixedShapes(durations, no_labels, self.config, is_augmented=False)
+        plan = plan_evaluation(durations, self.config.batching, num_frames=num_frames, shapes=shapes)
         with tqdm(total=sum(durations), desc="transcribing", unit="s of audio", disable=None, delay=2) as bar:
             for batch in plan:
                 files = {readable[i]: paths[readable[i]] for i in batch.indices}
                 seconds = {readable[i]: durations[i] for i in batch.indices}
-                results.update(self._transcribe_batch(files, seconds))
+                results.update(self._transcribe_batch(files, seconds, batch.shape))
                 bar.update(round(sum(seconds.values()), 1))
         ordered = tuple(results[index] for index in range(len(paths)))
         return TranscriptionRun(ordered, time.monotonic() - started)
 
-    def _transcribe_batch(self, files: dict[int, Path], seconds: dict[int, float]) -> dict[int, Transcription]:
+    def _transcribe_batch(
+        self, files: dict[int, Path], seconds: dict[int, float], shape: BatchShape | None
+    ) -> dict[int, Transcription]:
         results: dict[int, Transcription] = {}
         examples = []
         for index, path in files.items():
@@ -131,10 +137,13 @@ class Transcriber:
             except AudioError as error:
                 results[index] = Transcription(path, 0.0, None, str(error))
         if examples:
-            batch = collate(examples, self.alphabet.blank_id)
-            log_probs, lengths = self.recognizer(Tensor(batch.features), Tensor(batch.feature_lengths))
+            if shape and max(len(features) for _, features, _ in examples) > shape.num_frames:
+                shape = None  # a file lasts longer than it says
+            batch = collate(examples, self.alphabet.blank_id, shape)
+            outputs = self.recognizer(Tensor(batch.features), Tensor(batch.feature_lengths))
+            log_probs, lengths = (output.asnumpy()[: len(examples)] for output in outputs)
             seconds_per_frame = self.config.features.hop_seconds * self.config.model.time_stride
-            hypotheses = decode_greedy(log_probs.asnumpy(), lengths.asnumpy(), self.alphabet, seconds_per_frame)
+            hypotheses = decode_greedy(log_probs, lengths, self.alphabet, seconds_per_frame)
             for index, hypothesis in zip(batch.indices.tolist(), hypotheses, strict=True):
                 results[index] = Transcription(files[index], seconds[index], _end_with(hypothesis, seconds[index]), "")
         return results

@@ -123,6 +123,40 @@ def test_time_spent_waiting_for_a_batch_is_told(configure: Configure, monkeypatc
     assert row["train_seconds"] == pytest.approx(4 * num_steps)
 
 
+@pytest.mark.parametrize("is_within", [True, False], ids=["within an epoch", "between two"])
+def test_a_run_goes_on_with_other_batches_only_after_a_whole_epoch(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, is_within: bool
+) -> None:
+    from mindaudio_ds2.model import deepspeech2
+    from mindaudio_ds2.training.trainer import Trainer
+
+    stub_step(monkeypatch)
+    stub_evaluation(monkeypatch, [1.0, 1.0])
+    config = configure({"training.epochs": 2})
+    finish = Trainer._finish_epoch
+
+    def save_and_fail(self: Trainer, *arguments: Any) -> None:
+        if is_within:
+            self.checkpoints.save_last(self.progress)
+        else:
+            finish(self, *arguments)
+        raise KeyError("an accident")
+
+    monkeypatch.setattr(Trainer, "_finish_epoch", save_and_fail)
+    with pytest.raises(KeyError):
+        train_here(config)
+    monkeypatch.setattr(Trainer, "_finish_epoch", finish)
+    monkeypatch.setattr(deepspeech2, "takes_open_shapes", lambda: False)
+    if is_within:
+        with pytest.raises(
+            CheckpointError, match="in the middle of epoch 1, whose batches were put together for another"
+        ):
+            train_here(config, resume=True)
+    else:
+        progress = train_here(config, resume=True)
+        assert (progress.epoch, progress.has_fixed_shapes) == (2, True)
+
+
 # The learning rate ----------------------------------------------------------------------------------------------------
 
 
