@@ -77,7 +77,7 @@ def test_padding_to_fixed_shapes_changes_no_word(
     from mindaudio_ds2.transcribe import Transcriber
 
     monkeypatch.setattr(deepspeech2, "takes_open_shapes", lambda: False)
-    padding = Transcriber(learned_run / "last.ckpt")
+    padding: Any = Transcriber(learned_run / "last.ckpt")
     run = padding.run([Path(utterance.audio_path) for utterance in read_manifest(corpus / "test.jsonl")])
     assert [t.hypothesis.text for t in run.transcriptions] == list(TRANSCRIPTS["test"])
     assert len(padding.recognizer.compile_cache) <= 2, "the corpus has two buckets"
