@@ -39,3 +39,17 @@ check_arguments() {
 require_command() {
     command -v "$1" >/dev/null || fail "there is no $1 on the PATH; $2"
 }
+
+# run_mpirun ARGUMENT...: mpirun, to which SIGTERM goes as SIGUSR1. That one it passes on, and all processes save and end
+# with 143; a SIGTERM of its own Open MPI 5 answers by killing them.
+run_mpirun() {
+    trap 'kill -USR1 "$!"' TERM
+    mpirun "$@" &
+    local launcher=$! status=0
+    wait "$launcher" || status=$?
+    while kill -0 "$launcher" 2>/dev/null; do # the trap ends a `wait` before its time
+        status=0
+        wait "$launcher" || status=$?
+    done
+    exit "$status"
+}

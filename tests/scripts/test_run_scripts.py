@@ -88,6 +88,27 @@ def test_several_ascend_devices_are_msruns(recorded: Path, monkeypatch: pytest.M
     assert expect_call(recorded, *arguments) == [*start, "logs", "--rank_table_file", "table.json", *rest]
 
 
+# mpirun as it is documented: a SIGUSR1 reaches the processes, which then save and end with 143.
+MPIRUN_THAT_IS_STOPPED = """#!/usr/bin/env bash
+trap 'echo passed on; exit 143' USR1
+kill -TERM "$PPID"
+while true; do read -r -t 0.05 <> <(:) || true; done
+"""
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_sigterm_reaches_the_processes_in_the_way_that_lets_them_save(recorded: Path, device: str) -> None:
+    (recorded.parent / "bin" / "mpirun").write_text(MPIRUN_THAT_IS_STOPPED, encoding="utf-8")
+    done = run_script(f"run_distribute_train_{device}.sh", "2", "my run.yaml")
+    assert (done.returncode, done.stdout, done.stderr) == (143, "passed on\n", "")
+
+
+@pytest.mark.parametrize("status", [0, 2, 137])
+def test_the_exit_status_is_that_of_mpirun(recorded: Path, status: int) -> None:
+    (recorded.parent / "bin" / "mpirun").write_text(f"#!/usr/bin/env bash\nexit {status}\n", encoding="utf-8")
+    assert run_script("run_distribute_train_cpu.sh", "2", "my run.yaml").returncode == status
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_is_the_comment_at_the_head_and_nothing_is_started(recorded: Path, name: str, option: str) -> None:

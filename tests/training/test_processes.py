@@ -279,6 +279,18 @@ def test_the_signal_that_mpirun_passes_on_saves_and_ends_with_143(starter: Start
     assert state["step"] == len(starter.losses("passed_on"))
 
 
+def test_a_sigterm_that_mpirun_answers_by_killing_leaves_the_last_checkpoint_whole(
+    starter: Starter, mindspore_cpu: None
+) -> None:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+
+    changes = {"training.epochs": 100000, "training.checkpoint_every_minutes": 1e-9}
+    status, shown = starter.start(2, "killed", changes, accident="SIGTERM to mpirun")
+    expect_end(float((starter.outputs("killed") / "time").read_text()))
+    assert status != 0, shown
+    assert load_checkpoint(starter.folder / "killed" / "last.ckpt").state["step"] >= 3
+
+
 # Failure --------------------------------------------------------------------------------------------------------------
 
 
