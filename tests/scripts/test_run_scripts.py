@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mpirun import find_mpirun
 from tests.tiny_corpus import make_settings, write_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,3 +186,11 @@ def test_train_score_and_export_on_the_cpu(own_python: None, corpus: Path, tmp_p
     done = run_script("export.sh", best, "--output_dir", str(tmp_path / "exported"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "exported" / "model.mindir").stat().st_size > 1000
+
+
+def test_two_processes_train_on_the_cpu(own_python: None, corpus: Path, tmp_path: Path) -> None:
+    find_mpirun()
+    settings = make_settings(corpus, tmp_path / "run", {"training.epochs": 1})
+    done = run_script("run_distribute_train_cpu.sh", "2", str(write_yaml(tmp_path / "tiny.yaml", settings)))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "environment.json").read_text(encoding="utf-8"))["num_processes"] == 2
