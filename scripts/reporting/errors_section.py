@@ -118,7 +118,7 @@ def _list_counts(counts: Counter[str | None] | Counter[str], most: int = MOST_AL
     ranked: list[tuple[str | None, int]] = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0] or ""))
     shown = [f"{'(nothing)' if item is None else item} {num}" for item, num in ranked[:most]]
     hidden = sum(num for _, num in ranked[most:])
-    return ", ".join([*shown, f"{len(ranked) - most} others {hidden}"] if hidden else shown)
+    return ", ".join([*shown, f"others {hidden}"] if hidden else shown)
 
 
 def _show_speakers(scores: Scores) -> Markup:

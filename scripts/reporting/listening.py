@@ -1,5 +1,6 @@
 """What a network hears in one utterance: its features, and beneath them the probabilities of the labels."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ LEAST_PROBABILITY = 0.05
 COLOR_RANGE = (-2.0, 3.0)
 """Normalised features that are black and white, as in scripts/show_augmentation.py."""
 
-INCHES_PER_SECOND, LEAST_INCHES, MOST_INCHES = 2.5, 7.0, 18.0
-SPECTROGRAM_INCHES, INCHES_PER_LABEL = 2.2, 0.19
+MOST_STRIP_SECONDS = 6.0
+"""A longer utterance is drawn in several strips below each other, so that single frames can be seen on paper."""
+
+WIDTH_INCHES, SPECTROGRAM_INCHES, INCHES_PER_LABEL = 10.0, 1.8, 0.16
 BLANK = "blank"
 
 
@@ -108,22 +111,25 @@ def draw(heard: Heard, config: Config) -> Any:
 
     alphabet = Alphabet(config.text)
     labels = choose_labels(heard.probabilities, alphabet.blank_id)
-    seconds = len(heard.features) * config.features.hop_seconds
-    label_inches = max(1.0, INCHES_PER_LABEL * len(labels))
-    width = float(np.clip(INCHES_PER_SECOND * seconds, LEAST_INCHES, MOST_INCHES))
-    figure = Figure(figsize=(width, SPECTROGRAM_INCHES + label_inches + 0.5), layout="constrained")
-    ratios = {"height_ratios": [SPECTROGRAM_INCHES, label_inches]}
-    above, below = figure.subplots(2, 1, sharex=True, gridspec_kw=ratios)
-    low, high = COLOR_RANGE
-    _show(above, heard.features.T, config.features.hop_seconds, cmap="magma", vmin=low, vmax=high, origin="lower")
-    above.set_ylabel("bin")
-    shown = heard.probabilities[:, labels].T
-    _show(below, shown, seconds_per_output_frame(config), cmap="Blues", vmin=0, vmax=1, origin="upper")
     names = [BLANK if label == alphabet.blank_id else _name(alphabet.decode([label])) for label in labels]
-    below.set_yticks(np.arange(len(labels)) + 0.5, names, fontsize=8, parse_math=False)
-    below.set_ylabel("probability of a label")
-    below.set_xlabel("seconds")
-    below.set_xlim(0, seconds)
+    seconds = len(heard.features) * config.features.hop_seconds
+    num_strips = math.ceil(seconds / MOST_STRIP_SECONDS)
+    heights = [SPECTROGRAM_INCHES, max(1.0, INCHES_PER_LABEL * len(labels))]
+    size = (WIDTH_INCHES, num_strips * (sum(heights) + 0.5))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(2 * num_strips, 1, gridspec_kw={"height_ratios": heights * num_strips})
+    low, high = COLOR_RANGE
+    for strip, (above, below) in enumerate(zip(axes[::2], axes[1::2], strict=True)):
+        _show(above, heard.features.T, config.features.hop_seconds, cmap="magma", vmin=low, vmax=high, origin="lower")
+        above.set_ylabel("bin")
+        above.tick_params(labelbottom=False)
+        shown = heard.probabilities[:, labels].T
+        _show(below, shown, seconds_per_output_frame(config), cmap="Blues", vmin=0, vmax=1, origin="upper")
+        below.set_yticks(np.arange(len(labels)) + 0.5, names, fontsize=7, parse_math=False)
+        below.set_ylabel("probability of a label")
+        for axis in (above, below):
+            axis.set_xlim(strip * seconds / num_strips, (strip + 1) * seconds / num_strips)
+    axes[-1].set_xlabel("seconds")
     return figure
 
 

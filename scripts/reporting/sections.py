@@ -27,7 +27,7 @@ SCORE_HEADINGS = (
 
 def percent(fraction: float) -> str:
     """A rate as it is read; rates may be NaN where there was nothing to count."""
-    return f"{100 * fraction:.2f} %"
+    return f"{100 * fraction:.2f}\N{NO-BREAK SPACE}%"
 
 
 def summarize(run: RunFolder) -> Markup:
@@ -42,7 +42,7 @@ def summarize(run: RunFolder) -> Markup:
     for scores in run.scores:
         summary = scores.summary
         sentences.append(
-            f"{scores.split}: WER {percent(summary['wer'])}, {summary['word_errors']} errors in "
+            f"{scores.split}: WER {percent(summary['wer'])}, {summary['word_errors']:,} errors in "
             f"{summary['num_words']:,} words{_say_interval(scores)}; CER {percent(summary['cer'])}."
         )
     notes = [element("p", note, class_="missing") for note in run.missing]

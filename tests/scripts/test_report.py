@@ -120,6 +120,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
+        data = data.replace("\N{NO-BREAK SPACE}", " ")
         self.pieces.append(data)
         if {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data
@@ -343,6 +344,14 @@ def test_the_picture_has_the_labels_that_were_likely_over_the_seconds_of_the_aud
     np.testing.assert_allclose(below.get_images()[0].get_extent()[:2], [-0.02, 0.98])
     np.testing.assert_allclose(above.get_images()[0].get_extent()[:2], [-0.005, 0.995])
     assert below.get_xlim() == (0, 1.0)
+
+
+def test_a_long_utterance_is_drawn_in_strips_that_together_are_all_of_it() -> None:
+    pytest.importorskip("matplotlib")
+    config = read_config(ROOT / "hparams" / "an4.yaml")
+    heard = Heard(np.zeros((1500, 80), np.float32), np.full((375, 29), 1 / 29, np.float32), "")
+    axes = draw(heard, config).get_axes()
+    assert [axis.get_xlim() for axis in axes] == [limits for k in range(3) for limits in [(5.0 * k, 5.0 * k + 5)] * 2]
 
 
 def test_the_network_hears_what_eval_wrote_down(
