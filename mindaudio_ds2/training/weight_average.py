@@ -1,7 +1,7 @@
 """Averages of weights: a moving one over the steps of a run, and the mean of several checkpoints.
 
-Both average the running statistics of batch norms by the same rule as the weights. The alternative, statistics taken
-anew from the training set for the averaged weights, costs a pass over it (ARCHITECTURE.md has what it was worth).
+Both average the running statistics of batch norms by the same rule as the weights. Taken anew from the training set for
+the averaged weights, they cost a pass over it and were no better (ARCHITECTURE.md, "The moving average").
 """
 
 from collections.abc import Sequence
