@@ -19,9 +19,11 @@ EDGES = BATCHING.bucket_edges_seconds  # 2, 3, 5, 8
 LIMIT = BATCHING.max_batch_padded_seconds  # 20 s, or 6 utterances
 
 
+CONFIG = make_config()
+
+
 def configure(**augmentation: Any) -> Config:
-    config = make_config()
-    return dataclasses.replace(config, augmentation=dataclasses.replace(config.augmentation, **augmentation))
+    return dataclasses.replace(CONFIG, augmentation=dataclasses.replace(CONFIG.augmentation, **augmentation))
 
 
 def draw(num_utterances: int, seed: int, longest: float = 8.0) -> tuple[list[float], list[int]]:
@@ -32,7 +34,7 @@ def draw(num_utterances: int, seed: int, longest: float = 8.0) -> tuple[list[flo
 
 
 def plan(durations: list[float], shapes: FixedShapes | None, epoch: int, rank: int = 0, world_size: int = 1) -> Any:
-    frames = configure().features.num_frames
+    frames = CONFIG.features.num_frames
     return plan_epoch(
         durations, BATCHING, epoch=epoch, seed=4, num_frames=frames, rank=rank, world_size=world_size, shapes=shapes
     )
@@ -40,21 +42,21 @@ def plan(durations: list[float], shapes: FixedShapes | None, epoch: int, rank: i
 
 @pytest.mark.parametrize(("seconds", "rows"), [(2.0, 6), (3.0, 6), (5.0, 4), (8.0, 2), (16.0, 1), (24.0, 1)])
 def test_a_bucket_has_as_many_rows_as_fit_into_the_limits(seconds: float, rows: int) -> None:
-    shapes = FixedShapes([seconds], [3], configure(), is_augmented=False)
+    shapes = FixedShapes([seconds], [3], CONFIG, is_augmented=False)
     assert [shape.num_rows for shape in shapes.shapes.values()] == [rows]
     assert rows == max(1, min(BATCHING.max_batch_utterances, math.floor(LIMIT / seconds)))
 
 
 def test_there_is_a_shape_for_each_bucket_with_utterances_and_no_other() -> None:
-    shapes = FixedShapes([0.4, 1.9, 2.0, 4.0, 4.9, 8.1, 15.9, 16.1], [1] * 8, configure(), is_augmented=False)
+    shapes = FixedShapes([0.4, 1.9, 2.0, 4.0, 4.9, 8.1, 15.9, 16.1], [1] * 8, CONFIG, is_augmented=False)
     assert list(shapes.shapes) == [2.0, 5.0, 16.0, 24.0], "beyond the last edge, multiples of it"
     assert shapes.describe().startswith("4 shapes (utterances x frames), each compiled when it is first met: 6 x ")
 
 
 def test_labels_are_as_wide_as_the_most_of_this_bucket_and_the_shorter_ones() -> None:
-    shapes = FixedShapes([1.0, 2.5, 2.6, 4.0, 7.0], [9, 3, 4, 20, 6], configure(), is_augmented=False)
+    shapes = FixedShapes([1.0, 2.5, 2.6, 4.0, 7.0], [9, 3, 4, 20, 6], CONFIG, is_augmented=False)
     assert [shape.num_labels for shape in shapes.shapes.values()] == [9, 9, 20, 20]
-    assert FixedShapes([1.0], [0], configure(), is_augmented=False)[2.0].num_labels == 1
+    assert FixedShapes([1.0], [0], CONFIG, is_augmented=False)[2.0].num_labels == 1
 
 
 @given(seed=st.integers(0, 1000), num=st.integers(1, 120), epoch=st.integers(0, 2), world_size=st.integers(1, 4))
@@ -62,7 +64,7 @@ def test_every_batch_fits_its_shape_and_every_utterance_is_there(
     seed: int, num: int, epoch: int, world_size: int
 ) -> None:
     durations, counts = draw(num, seed)
-    shapes = FixedShapes(durations, counts, configure(), is_augmented=True)
+    shapes = FixedShapes(durations, counts, CONFIG, is_augmented=True)
     plans = [plan(durations, shapes, epoch, rank, world_size) for rank in range(world_size)]
     seen = [index for each in plans for batch in each.batches for index in batch.indices]
     assert sorted([*seen, *plans[0].left_out]) == list(range(num))
@@ -73,15 +75,15 @@ def test_every_batch_fits_its_shape_and_every_utterance_is_there(
         assert 0 < len(batch.indices) <= batch.shape.num_rows
         assert batch.num_padded_frames == batch.shape.num_frames
         longest = max(durations[index] for index in batch.indices)
-        assert configure().features.num_frames(longest) <= batch.shape.num_frames
+        assert CONFIG.features.num_frames(longest) <= batch.shape.num_frames
         assert max(counts[index] for index in batch.indices) <= batch.shape.num_labels
 
 
 @given(seed=st.integers(0, 1000))
 def test_evaluation_takes_any_duration_once(seed: int) -> None:
     durations, _ = draw(40, seed, longest=30.0)
-    shapes = FixedShapes(durations, [0] * 40, configure(), is_augmented=False)
-    batches = plan_evaluation(durations, BATCHING, num_frames=configure().features.num_frames, shapes=shapes)
+    shapes = FixedShapes(durations, [0] * 40, CONFIG, is_augmented=False)
+    batches = plan_evaluation(durations, BATCHING, num_frames=CONFIG.features.num_frames, shapes=shapes)
     assert sorted(index for batch in batches for index in batch.indices) == list(range(40))
     assert {batch.shape for batch in batches} <= set(shapes.shapes.values())
     assert len(shapes.shapes) <= len(EDGES) + math.ceil(30 / EDGES[-1])
@@ -89,7 +91,7 @@ def test_evaluation_takes_any_duration_once(seed: int) -> None:
 
 def test_most_batches_are_full() -> None:
     durations, counts = draw(2000, 1)
-    shapes = FixedShapes(durations, counts, configure(), is_augmented=False)
+    shapes = FixedShapes(durations, counts, CONFIG, is_augmented=False)
     for epoch in (0, 1):
         batches = plan(durations, shapes, epoch).batches
         num_full = sum(len(batch.indices) == batch.shape.num_rows for batch in batches)
