@@ -74,6 +74,7 @@ def test_recordings_are_prepared_and_trained_with_one_command_each(
 def test_the_alphabet_of_another_network_can_be_taken_over_on_the_command_line(
     run_verb: RunVerb, learned_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its output layer is kept with it, and begins anew without."""
     monkeypatch.chdir(tmp_path)
     for number in range(12):
         path = Path("mine") / f"{number}.wav"
@@ -84,8 +85,11 @@ def test_the_alphabet_of_another_network_can_be_taken_over_on_the_command_line(
     prepare(Choices(Path("mine"), Path("data/two"), base=base))
     assert read_config("data/two/hparams.yaml").text.characters == " AB"
     start = ("train", "-c", "data/two/hparams.yaml", "--pre_trained_model_path", learned_run / "last.ckpt")
-    assert run_verb(*start, "--training.epochs", "1") == 2
-    assert run_verb(*start, "--training.epochs", "1", "--text.characters", "ABCD ") == 0
+    assert run_verb(*start, "--training.epochs", "1") == 0
+    assert "NEW, with random weights: head" in Path("runs/two/train.log").read_text()
+    kept = ("--run_dir", "runs/kept", "--text.characters", "ABCD ")
+    assert run_verb(*start, "--training.epochs", "1", *kept) == 0
+    assert "NEW" not in Path("runs/kept/train.log").read_text()
 
 
 # What is made ---------------------------------------------------------------------------------------------------------
