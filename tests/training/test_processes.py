@@ -38,7 +38,7 @@ from mindaudio_ds2.errors import AudioError
 from mindaudio_ds2.training import training_set
 from mindaudio_ds2.training.trainer import Trainer
 
-folder, accident, rank = Path(sys.argv[1]), sys.argv[2], runtime.find_own_place().rank
+folder, accident, rank, poisoned = Path(sys.argv[1]), sys.argv[2], runtime.find_own_place().rank, []
 sys.argv = ["train.py", *sys.argv[3:]]
 take_step, run, load_features = Trainer._take_step, Trainer.run, dataset.load_features
 
@@ -55,7 +55,11 @@ def load_features_or_fail(utterance, *arguments):
     if rank == 1 and accident == "broken audio" and utterance.id == "train_3":
         (folder / "time").write_text(str(time.time()))
         raise AudioError(f"utterance {utterance.id}: its disk is gone")
-    return load_features(utterance, *arguments)
+    features = load_features(utterance, *arguments)
+    if rank == 1 and accident == "SIGUSR1 to mpirun" and not poisoned:
+        poisoned.append(utterance.id)
+        features = features * np.float32("nan")
+    return features
 
 def run_and_leave_weights(self):
     progress = run(self)
@@ -268,15 +272,29 @@ def test_one_process_goes_on_with_what_two_began(starter: Starter, stopped: Path
     assert len(steps) == (NUM_EPOCHS - 2) * 4  # batches of 3, 3, 3 and 2
 
 
-def test_the_signal_that_mpirun_passes_on_saves_and_ends_with_143(starter: Starter, mindspore_cpu: None) -> None:
-    from mindaudio_ds2.checkpoint import load_checkpoint
-
+@pytest.fixture(scope="module")
+def passed_on(starter: Starter) -> Path:
+    """The folder of a run whose first update meets NaN on the second process, and whose mpirun is sent SIGUSR1."""
     status, shown = starter.start(2, "passed_on", {"training.epochs": 100000}, accident="SIGUSR1 to mpirun")
     expect_end(float((starter.outputs("passed_on") / "time").read_text()))
     assert status == 143, shown
     assert "stopped: saved" in shown
-    state = load_checkpoint(starter.folder / "passed_on" / "last.ckpt").state
-    assert state["step"] == len(starter.losses("passed_on"))
+    return starter.folder / "passed_on"
+
+
+def test_the_signal_that_mpirun_passes_on_saves_and_ends(passed_on: Path, mindspore_cpu: None) -> None:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+
+    state = load_checkpoint(passed_on / "last.ckpt").state
+    last_steps = [row["step"] for kind in ("step", "bad_step") for row in read_metrics(passed_on, kind)]
+    assert state["step"] == max(last_steps) == len(last_steps)
+
+
+def test_what_is_not_finite_on_one_process_is_skipped_by_all_and_all_utterances_are_named(passed_on: Path) -> None:
+    (bad,) = read_metrics(passed_on, "bad_step")
+    assert bad["step"] == 1
+    assert len(set(bad["utterances"])) == JOINT_BATCH
+    assert all(np.isfinite(row["loss"]) for row in read_metrics(passed_on, "step"))
 
 
 def test_a_sigterm_that_mpirun_answers_by_killing_leaves_the_last_checkpoint_whole(
