@@ -13,7 +13,7 @@ from torch.nn import functional
 from mindaudio_ds2.batching.collate import Batch
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.text.alphabet import Alphabet
-from scripts.benchmarking.case import Task
+from scripts.benchmarking.case import ContenderError, Task
 from scripts.benchmarking.contender import GEMM_SIZE
 
 
@@ -144,6 +144,9 @@ class TorchContender(TorchMultiplication):
     Args:
         config: the network, and how it is trained.
         task: "train" or "inference".
+
+    Raises:
+        ContenderError: another optimiser is configured.
     """
 
     def __init__(self, config: Config, task: Task) -> None:
@@ -160,7 +163,10 @@ class TorchContender(TorchMultiplication):
             {"params": [w for w in weights if w.ndim > 1], "weight_decay": config.optimizer.weight_decay},
             {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
         ]
-        kind = torch.optim.AdamW if config.optimizer.name == "adamw" else torch.optim.Adam
+        kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+        kind = kinds.get(config.optimizer.name)
+        if kind is None:
+            raise ContenderError(f"it has {' and '.join(kinds)}, not optimizer.name {config.optimizer.name}")
         epsilon = config.optimizer.epsilon
         self.optimizer = kind(groups, lr=1e-5, betas=config.optimizer.betas, eps=epsilon, fused=True)
 

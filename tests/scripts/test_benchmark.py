@@ -335,6 +335,13 @@ def test_a_missing_torch_is_named_with_its_remedy(full: Config, monkeypatch: pyt
         build_contender("pytorch", full, "train", [], None)
 
 
+def test_pytorch_refuses_an_optimiser_that_it_would_have_to_replace(tiny: Config) -> None:
+    pytest.importorskip("torch")
+    config = dataclasses.replace(tiny, optimizer=dataclasses.replace(tiny.optimizer, name="lamb"))
+    with pytest.raises(ContenderError, match="not optimizer.name lamb"):
+        build_contender("pytorch", config, "train", [], None)
+
+
 def test_one_contender_fails_and_the_others_are_measured(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
