@@ -31,7 +31,7 @@ def training(shared_training: Training) -> Iterator[Training]:
 def set_scale(training: Training, scale: float) -> None:
     from tests import cells
 
-    cells.write(training.step, {"loss_scale.scale": np.array(scale, np.float32)})
+    cells.write(training.step, {"gradients.loss_scale.scale": np.array(scale, np.float32)})
 
 
 def find_scale(training: Training) -> float:
