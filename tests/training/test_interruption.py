@@ -204,7 +204,10 @@ def test_ctrl_c_saves_ends_with_130_and_says_how_to_go_on(
     assert last_line == f"stopped: saved {tmp_path / 'run' / 'last.ckpt'}; go on with --resume"
 
 
-def test_a_signal_is_remembered_and_the_next_one_ends_at_once() -> None:
+def test_a_signal_is_remembered_and_the_next_one_ends_at_once(request: pytest.FixtureRequest) -> None:
+    # a shell's background jobs ignore SIGINT, and so would Python
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with Interruption() as interruption:
         assert interruption.signal_number == 0
         os.kill(os.getpid(), signal.SIGINT)

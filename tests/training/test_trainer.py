@@ -477,9 +477,9 @@ def test_an_interrupted_epoch_goes_on_with_the_batch_after_the_last(
 
     take_step = Trainer._take_step
 
-    def look_on(self: Trainer, batch: Any, *arguments: Any) -> None:
-        seen.extend((self.progress.epoch, self.utterances[index].id) for index in batch.indices)
-        take_step(self, batch, *arguments)
+    def look_on(self: Trainer, group: Any, *arguments: Any) -> bool:
+        seen.extend((self.progress.epoch, self.utterances[index].id) for batch in group for index in batch.indices)
+        return take_step(self, group, *arguments)
 
     monkeypatch.setattr(Trainer, "_save_if_due", save_then_stop)
     monkeypatch.setattr(Trainer, "_take_step", look_on)
