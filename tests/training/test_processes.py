@@ -276,7 +276,6 @@ def test_one_process_goes_on_with_what_two_began(starter: Starter, stopped: Path
 def passed_on(starter: Starter) -> Path:
     """The folder of a run whose first update meets NaN on the second process, and whose mpirun is sent SIGUSR1."""
     status, shown = starter.start(2, "passed_on", {"training.epochs": 100000}, accident="SIGUSR1 to mpirun")
-    expect_end(float((starter.outputs("passed_on") / "time").read_text()))
     assert status == 143, shown
     assert "stopped: saved" in shown
     return starter.folder / "passed_on"
