@@ -15,7 +15,7 @@ MINDSPORE_OFFICIAL = "mindspore-official"
 CONTENDERS = (OURS_NATIVE, OURS_STOCK, PYTORCH, DEEPSPEECH_PYTORCH, MINDSPORE_OFFICIAL)
 SAME_NETWORK = (OURS_NATIVE, OURS_STOCK, PYTORCH)  # must have the same number of weights
 
-GEMM_SIZE = 4096  # at 2048 a product was over in 50 ms, and the figure half of what whole steps reached
+GEMM_SIZES = (1024, 2048, 4096)  # of square matrices; which of them is fastest depends on caches and threads
 
 TORCH_MISSING = (
     "PyTorch is not installed, and is no dependency of this project; `pip install torch` (its CPU build does)"
@@ -39,8 +39,8 @@ class Contender(Protocol):
         """Do the task on one batch; returns when it is done. Gives a number of the result, for a look at it."""
         ...
 
-    def multiply(self) -> None:
-        """Multiply two GEMM_SIZE x GEMM_SIZE matrices of float32; returns when that is done."""
+    def multiply(self, size: int) -> None:
+        """Multiply two size x size matrices of float32, made at the first call; returns when that is done."""
         ...
 
 

@@ -3,7 +3,6 @@
 Shapes: B batch, T input frames, S output frames, F frequency bins, C channels, H hidden units, V alphabet with blank.
 """
 
-import functools
 from collections.abc import Iterable
 
 import torch
@@ -14,7 +13,6 @@ from mindaudio_ds2.batching.collate import Batch
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.text.alphabet import Alphabet
 from scripts.benchmarking.case import ContenderError, Task
-from scripts.benchmarking.contender import GEMM_SIZE
 
 
 class TorchNetwork(nn.Module):
@@ -128,14 +126,13 @@ class TorchMultiplication:
     def __init__(self) -> None:
         self.num_threads = torch.get_num_threads()
         self.compiles_each_shape = False
+        self._matrices: dict[int, Tensor] = {}
 
-    @functools.cached_property
-    def _matrix(self) -> Tensor:
-        return torch.randn(GEMM_SIZE, GEMM_SIZE)
-
-    def multiply(self) -> None:
+    def multiply(self, size: int) -> None:
         """See `Contender`."""
-        self._matrix @ self._matrix
+        if size not in self._matrices:
+            self._matrices[size] = torch.randn(size, size)
+        self._matrices[size] @ self._matrices[size]
 
 
 class TorchContender(TorchMultiplication):

@@ -14,7 +14,7 @@ from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 from mindaudio_ds2.errors import ConfigError, OutputError
-from scripts.benchmarking import command, others, tables
+from scripts.benchmarking import command, others, tables, worker
 from scripts.benchmarking.case import Case, ContenderError, make_batches
 from scripts.benchmarking.contender import build_contender, explain_mismatch
 from scripts.benchmarking.ladder import make_ladder_table
@@ -201,6 +201,18 @@ def test_time_that_others_took_is_what_is_neither_idle_nor_ours(
     assert clock.read_share() == 0.0
     stat.unlink()
     assert clock.read_share() is None
+
+
+def test_the_limit_is_the_fastest_product_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, seconds = SimpleNamespace(seconds=0.0), {1024: [9.0, 0.4, 0.1, 0.6], 2048: [9.0, 0.5, 0.9], 4096: [9.0, 2.0]}
+
+    def multiply(size: int) -> None:
+        now.seconds += seconds[size].pop(0)  # the first of each size is not counted
+
+    monkeypatch.setattr(worker, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
+    contender: Any = SimpleNamespace(multiply=multiply)
+    assert worker.measure_gemm(contender) == pytest.approx(2 * 4096**3 / 2.0 / 1e9)
+    assert not any(seconds.values()), "each size is multiplied for a second"
 
 
 def test_a_failed_round_fails_its_contender(full: Config) -> None:
