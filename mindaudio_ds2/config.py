@@ -502,6 +502,11 @@ class Config:
         fits = self.schedule.name != "one_cycle" or 2 * rise <= epochs
         _require(fits, "schedule.warmup_epochs", rise, f"one_cycle rises and falls within training.epochs = {epochs}")
 
+    @property
+    def seconds_per_output_frame(self) -> float:
+        """Distance between two frames of the network's output, in seconds."""
+        return self.features.hop_seconds * self.model.time_stride
+
 
 def to_mapping(config: Any) -> dict[str, Any]:
     """A dataclass of this module as plain nested dicts and lists, as in its YAML."""

@@ -89,7 +89,7 @@ class Evaluator:
         self.utterances = utterances
         self.alphabet = Alphabet(config.text)
         self.references = [self.alphabet.normalize(utterance.transcript) for utterance in utterances]
-        self.seconds_per_frame = config.features.hop_seconds * config.model.time_stride
+        self.seconds_per_frame = config.seconds_per_output_frame
         durations = [utterance.duration_seconds for utterance in utterances]
         is_open = recognizer.network.takes_open_shapes
         self.plan = plan_evaluation(

@@ -66,7 +66,7 @@ def describe(config: Config) -> dict[str, Any]:
         "features": to_mapping(config.features),
         "characters": alphabet.characters,
         "blank_id": alphabet.blank_id,
-        "seconds_per_output_frame": config.features.hop_seconds * config.model.time_stride,
+        "seconds_per_output_frame": config.seconds_per_output_frame,
     }
 
 

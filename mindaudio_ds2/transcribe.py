@@ -142,7 +142,7 @@ class Transcriber:
             batch = collate(examples, self.alphabet.blank_id, shape)
             outputs = self.recognizer(Tensor(batch.features), Tensor(batch.feature_lengths))
             log_probs, lengths = (output.asnumpy()[: len(examples)] for output in outputs)
-            seconds_per_frame = self.config.features.hop_seconds * self.config.model.time_stride
+            seconds_per_frame = self.config.seconds_per_output_frame
             hypotheses = decode_greedy(log_probs, lengths, self.alphabet, seconds_per_frame)
             for index, hypothesis in zip(batch.indices.tolist(), hypotheses, strict=True):
                 results[index] = Transcription(files[index], seconds[index], _end_with(hypothesis, seconds[index]), "")

@@ -84,7 +84,7 @@ def _list_convolutions(config: Config) -> Iterator[Layer]:
 def _list_recurrent(config: Config, num_inputs: int) -> Iterator[Layer]:
     model = config.model
     hidden, num_gates, num_directions = model.rnn_hidden_size, GATES[model.rnn_type], 2 if model.bidirectional else 1
-    frames_per_second = 1 / (config.features.hop_seconds * model.time_stride)
+    frames_per_second = 1 / config.seconds_per_output_frame
     direction = "bidirectional" if model.bidirectional else "forward"
     for i in range(model.rnn_num_layers):
         norm = 2 * hidden if model.rnn_batch_norm and i else 0
@@ -109,7 +109,7 @@ def _list_recurrent(config: Config, num_inputs: int) -> Iterator[Layer]:
 
 def _describe_head(config: Config) -> Layer:
     model, num_labels = config.model, Alphabet(config.text).size
-    frames_per_second = 1 / (config.features.hop_seconds * model.time_stride)
+    frames_per_second = 1 / config.seconds_per_output_frame
     weights, norm = model.rnn_hidden_size * num_labels, 2 * model.rnn_hidden_size if model.head_batch_norm else 0
     num_parameters = weights + (num_labels if model.head_bias else 0) + norm
     gflop = 2 * weights * frames_per_second / 1e9

@@ -167,7 +167,8 @@ class Progress:
 def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
     """Make sure that weights mean the same in another run: with the same features and network.
 
-    The alphabet is another matter, see `starting.fit_head`.
+    The alphabet is another matter, see `starting.fit_head`. So is the stride in time: no weight's shape depends on it,
+    and a network that has learnt from long frames soon finds its way with shorter ones.
 
     Args:
         old: of the checkpoint.
@@ -177,8 +178,8 @@ def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
     Raises:
         CheckpointError: names the keys that differ, with both values.
     """
-    of_training = ("model.rnn_dropout", "model.batch_norm_momentum")
-    differing = _compare(old, new, lambda key: key.startswith(("features.", "model.")) and key not in of_training)
+    free = ("model.rnn_dropout", "model.batch_norm_momentum", "model.conv_stride_time")
+    differing = _compare(old, new, lambda key: key.startswith(("features.", "model.")) and key not in free)
     if differing:
         raise CheckpointError(
             f"{path} was trained with another {differing}; its weights mean nothing here. Give these keys the "

@@ -71,7 +71,9 @@ def start_from(path: str, config: Config, network: DeepSpeech2) -> str:
     check_same_meaning(checkpoint.config, config, path)
     weights, note = fit_head(checkpoint.weights, checkpoint.config.text, config.text, network)
     fill(network.weights(), weights, path)
-    return f"starting from the weights of {path}{note}"
+    before, now = (1000 * each.seconds_per_output_frame for each in (checkpoint.config, config))
+    frames = f"; it hears a frame each {now:g} ms, {before:g} ms before" if before != now else ""
+    return f"starting from the weights of {path}{frames}{note}"
 
 
 def require_nothing_frozen(config: Config) -> None:

@@ -264,7 +264,7 @@ def _list_numpy(config: Config, batch: Batch, folder: Path) -> dict[str, Work]:
     num_out = config.model.num_output_frames(batch.features.shape[1])
     log_probs = generator.standard_normal((num, num_out, alphabet.size), dtype=np.float32)
     lengths = np.array([config.model.num_output_frames(int(n)) for n in batch.feature_lengths], dtype=np.int32)
-    seconds_per_frame = config.features.hop_seconds * config.model.time_stride
+    seconds_per_frame = config.seconds_per_output_frame
     return {
         "features": lambda: [compute_features(waveform, config.features) for waveform in waveforms],
         "loading": lambda: loader.load(BatchSpec(tuple(range(num)), batch.features.shape[1])),

@@ -80,13 +80,8 @@ class Listener:
         lengths = np.array([len(features)], dtype=np.int32)
         log_probs, lengths = (output.asnumpy() for output in self._recognizer(Tensor(features[None]), Tensor(lengths)))
         alphabet = Alphabet(self.config.text)
-        (hypothesis,) = decode_greedy(log_probs, lengths, alphabet, seconds_per_output_frame(self.config))
+        (hypothesis,) = decode_greedy(log_probs, lengths, alphabet, self.config.seconds_per_output_frame)
         return Heard(features, np.exp(log_probs[0, : lengths[0]]), hypothesis.text)
-
-
-def seconds_per_output_frame(config: Config) -> float:
-    """Distance between rows of `Heard.probabilities`, in seconds."""
-    return config.features.hop_seconds * config.model.time_stride
 
 
 def choose_labels(probabilities: NDArray[np.float32], blank_id: int) -> list[int]:
@@ -124,7 +119,7 @@ def draw(heard: Heard, config: Config) -> Any:
         above.set_ylabel("bin")
         above.tick_params(labelbottom=False)
         shown = heard.probabilities[:, labels].T
-        _show(below, shown, seconds_per_output_frame(config), cmap="Blues", vmin=0, vmax=1, origin="upper")
+        _show(below, shown, config.seconds_per_output_frame, cmap="Blues", vmin=0, vmax=1, origin="upper")
         below.set_yticks(np.arange(len(labels)) + 0.5, names, fontsize=7, parse_math=False)
         below.set_ylabel("probability of a label")
         for axis in (above, below):

@@ -528,7 +528,7 @@ def test_weights_of_another_run_are_the_start_and_nothing_else_is_taken(
         ("features.fft_size", 256),
         ("model.rnn_hidden_size", 16),
         ("model.activation", "tanh"),
-        ("model.conv_stride_time", [1]),
+        ("model.conv_stride_frequency", [2]),
     ],
 )
 def test_weights_that_would_mean_something_else_are_refused(
