@@ -1,4 +1,6 @@
 import io
+import shutil
+import subprocess
 import sys
 import tarfile
 import threading
@@ -13,6 +15,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.io import read_audio
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.errors import ManifestError
 from recipes.an4 import prepare as recipe
@@ -250,3 +254,77 @@ def test_help_says_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> Non
     text = " ".join(capsys.readouterr().out.split())
     assert "64 MB" in text
     assert "default: data/an4" in text
+
+
+# run.sh ---------------------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDER = """#!/usr/bin/env bash
+printf '%s\\t' "$@" >>"$(dirname "${BASH_SOURCE[0]}")/calls"
+echo >>"$(dirname "${BASH_SOURCE[0]}")/calls"
+[[ $1 != "$(cat "$(dirname "${BASH_SOURCE[0]}")/fails" 2>/dev/null)" ]]
+"""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A project in which an environment is there already, and whose python only writes down how it was called."""
+    for folder in (".venv/bin", "scripts", "recipes/an4"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ROOT / "recipes/an4/run.sh", tmp_path / "recipes/an4/run.sh")
+    (tmp_path / "scripts/environment.sh").write_text("", encoding="utf-8")
+    (tmp_path / ".venv/bin/python").write_text(RECORDER, encoding="utf-8")
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    return tmp_path
+
+
+def run_script(copy: Path, *arguments: str) -> tuple[int, list[list[str]]]:
+    """Exit status and what python was called with."""
+    status = subprocess.run(
+        ["bash", "recipes/an4/run.sh", *arguments], cwd=copy, capture_output=True, check=False
+    ).returncode
+    calls = copy / ".venv/bin/calls"
+    lines = calls.read_text(encoding="utf-8").splitlines() if calls.exists() else []
+    return status, [line.rstrip("\t").split("\t") for line in lines]
+
+
+def read_training(call: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[Config, str | None]:
+    """The configuration of a call of train.py, as train.py reads it, and the checkpoint it starts from."""
+    import train
+
+    monkeypatch.chdir(ROOT)
+    config, options = parse_command_line(train.__doc__, call[1:], train.add_options, ROOT / "hparams/deepspeech2.yaml")
+    assert config is not None
+    assert options.resume
+    return config, options.pre_trained_model_path
+
+
+def test_the_whole_recipe_goes_on_from_long_frames_with_short_ones(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, (prepare, merge, *trainings, evaluation) = run_script(copy, "--seed", "3", "--source", "my an4")
+    assert status == 0
+    assert prepare == ["recipes/an4/prepare.py", "--source", "my an4"]
+    assert merge[:2] == ["scripts/manifest.py", "merge"]
+    (coarse, start), (fine, fine_start) = (read_training(call, monkeypatch) for call in trainings)
+    assert {config.data.train_manifest for config in (coarse, fine)} == {merge[-1]}, "all 948 utterances"
+    assert {config.seed for config in (coarse, fine)} == {3}
+    assert start is None
+    assert fine_start == f"{coarse.run_dir}/last.ckpt"
+    assert (coarse.seconds_per_output_frame, fine.seconds_per_output_frame) == (0.04, 0.02)
+    assert evaluation == ["eval.py", "--pre_trained_model_path", f"{fine.run_dir}/last.ckpt"]
+
+
+def test_without_a_source_the_corpus_is_downloaded(copy: Path) -> None:
+    assert run_script(copy)[1][0] == ["recipes/an4/prepare.py", "--download"]
+
+
+@pytest.mark.parametrize("arguments", [["--sed", "1"], ["--seed"], ["--seed", "x"], ["here"]])
+def test_what_it_does_not_know_stops_it_at_once(copy: Path, arguments: list[str]) -> None:
+    assert run_script(copy, *arguments) == (2, [])
+
+
+def test_the_first_failure_ends_it(copy: Path) -> None:
+    (copy / ".venv/bin/fails").write_text("train.py", encoding="utf-8")
+    status, calls = run_script(copy)
+    assert status == 1
+    assert [call[0] for call in calls].count("train.py") == 1
+    assert calls[-1][0] == "train.py"
