@@ -25,7 +25,7 @@ from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 AUGMENTATION_BEFORE_3: dict[str, Any] = {
     "speed_probability": 0.0,
     "speed_range": [0.9, 1.1],
@@ -162,6 +162,8 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["batching"]["accumulation_steps"] = 1
         config["precision"] = {"compute": "fp32", "loss_scale": 1.0, "loss_scale_window": 0}
         config["processes"] = {"sync_batch_norm": False, "timeout_seconds": 600.0}
+    if version < 5:
+        config["augmentation"] |= {"vtlp_probability": 0.0, "vtlp_range": [0.9, 1.1]}
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

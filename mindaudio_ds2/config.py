@@ -151,6 +151,10 @@ class AugmentationConfig:
     """Share of the utterances that are made louder or softer; log_mel features hardly show it (0 to 1)."""
     gain_range_db: tuple[float, float]
     """Least and greatest gain (dB)."""
+    vtlp_probability: float
+    """Share of the utterances whose formants move, as with a shorter or longer vocal tract (0 to 1)."""
+    vtlp_range: tuple[float, float]
+    """Least and greatest factor for frequencies below 0.3 of the sample rate; 1.1 is a tract a tenth shorter."""
     time_warp_probability: float
     """Share of the utterances of which one part is stretched and the rest compressed (0 to 1)."""
     max_time_warp_share: float
@@ -177,6 +181,7 @@ class AugmentationConfig:
             ("speed_range", 0.5, 2.0),
             ("noise_snr_range_db", -30.0, 100.0),
             ("gain_range_db", -60.0, 60.0),
+            ("vtlp_range", 0.7, 1.4),
         ):
             low, high = getattr(self, name)
             remedy = f"first the lower, then the higher, from {least:g} to {most:g}"

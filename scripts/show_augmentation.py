@@ -72,6 +72,7 @@ def list_single_draws(config: Config, num_rirs: int, num_noises: int) -> list[tu
         for snr_db in augmentation.noise_snr_range_db:
             draws.append((f"noise_{index}_{snr_db:g}dB", Draw(noise=NoiseDraw(index, 0.0, snr_db))))
     draws += [(f"gain_{gain_db:g}dB", Draw(gain_db=gain_db)) for gain_db in augmentation.gain_range_db]
+    draws += [(f"vocal_tract_{factor:g}", Draw(vtlp=factor)) for factor in augmentation.vtlp_range]
     share = augmentation.max_time_warp_share
     draws += [(f"time_warp_{by:+g}", Draw(time_warp=TimeWarp(0.5, 0.5 + by))) for by in (-share, share)]
     return [*draws, ("masks", Draw(is_masked=True))]
@@ -85,6 +86,7 @@ def describe(draw: Draw, augmenter: Augmenter) -> str:
     if draw.noise:
         parts.append(f"noise {augmenter.noises.paths[draw.noise.index].name} at {draw.noise.snr_db:.1f} dB")
     parts += [f"gain {draw.gain_db:+.1f} dB"] if draw.gain_db else []
+    parts += [f"formants {draw.vtlp:.3f}"] if draw.vtlp != 1 else []
     if draw.time_warp:
         parts.append(f"time warped from {draw.time_warp.origin:.2f} to {draw.time_warp.target:.2f}")
     parts += ["masks"] if draw.is_masked else []

@@ -267,10 +267,11 @@ KEYS_OF_4 = (
     "training.freeze",
     "training.learning_rate_factors",
 )
+KEYS_OF_5 = ("augmentation.vtlp_probability", "augmentation.vtlp_range")
 KEYS_BEFORE_3 = ("num_frequency_masks", "max_frequency_mask_share", "num_time_masks", "max_time_mask_share")
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["deepspeech2_mini", "synthetic"])
 def test_older_formats_are_read_with_what_they_did_not_know_switched_off(
     version: int, name: str, tmp_path: Path
@@ -280,10 +281,11 @@ def test_older_formats_are_read_with_what_they_did_not_know_switched_off(
 
     now = read_config(ROOT / "hparams" / f"{name}.yaml")
     mapping = to_mapping(now)
-    for key in KEYS_OF_4:
+    for key in (*KEYS_OF_4, *KEYS_OF_5) if version < 4 else KEYS_OF_5:
         section, name_in_it = key.split(".")
         del mapping[section][name_in_it]
-    del mapping["precision"]
+    if version < 4:
+        del mapping["precision"]
     if version < 3:
         mapping["augmentation"] = {key: mapping["augmentation"][key] for key in KEYS_BEFORE_3}
     if version == 1:

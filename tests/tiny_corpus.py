@@ -67,6 +67,8 @@ YAML: dict[str, Any] = {
         "noise_snr_range_db": [5.0, 25.0],
         "gain_probability": 0.0,
         "gain_range_db": [-10.0, 6.0],
+        "vtlp_probability": 0.0,
+        "vtlp_range": [0.9, 1.1],
         "time_warp_probability": 0.0,
         "max_time_warp_share": 0.05,
         "mask_probability": 1.0,

@@ -62,6 +62,7 @@ class Draw:
         rir: index of the room impulse response; None leaves it.
         noise: None for none.
         gain_db: 0 leaves it (dB).
+        vtlp: factor for the frequencies of the formants; 1 leaves them.
         time_warp: None for none.
         is_masked: whether it gets masks. Their sizes and places are drawn where they are set.
     """
@@ -71,6 +72,7 @@ class Draw:
     rir: int | None = None
     noise: NoiseDraw | None = None
     gain_db: float = 0.0
+    vtlp: float = 1.0
     time_warp: TimeWarp | None = None
     is_masked: bool = False
 
@@ -107,7 +109,7 @@ def draw_augmentation(
         num_rirs: room impulse responses to choose from; 0 leaves every utterance in its room.
         num_noises: recordings of noise to choose from; 0 adds none.
     """
-    speed, shift, rir, noise, gain, warp, mask = generator.spawn(7)
+    speed, shift, rir, noise, gain, warp, mask, vtlp = generator.spawn(8)
     has_rir = rir.random() < config.rir_probability and num_rirs > 0
     has_noise = noise.random() < config.noise_probability and num_noises > 0
     return Draw(
@@ -116,6 +118,7 @@ def draw_augmentation(
         rir=int(rir.integers(num_rirs)) if has_rir else None,
         noise=_draw_noise(config, noise, num_noises) if has_noise else None,
         gain_db=gain.uniform(*config.gain_range_db) if gain.random() < config.gain_probability else 0.0,
+        vtlp=vtlp.uniform(*config.vtlp_range) if vtlp.random() < config.vtlp_probability else 1.0,
         time_warp=_draw_time_warp(config, warp) if warp.random() < config.time_warp_probability else None,
         is_masked=bool(mask.random() < config.mask_probability),
     )

@@ -49,6 +49,13 @@ def compute_features(waveform: NDArray[np.float32], config: FeatureConfig) -> ND
     return _normalize(features)
 
 
+def list_frequencies_hz(config: FeatureConfig) -> NDArray[np.float64]:
+    """Where the bins of the features lie: centres of Fourier bins, or peaks of mel filters; (F,) rising, in Hz."""
+    if config.kind == "log_spectrogram":
+        return np.arange(config.num_bins) * (config.sample_rate_hz / config.fft_size)
+    return _list_mel_peaks_hz(config.sample_rate_hz, config.num_mel_bands)
+
+
 def _cut_frames(waveform: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.float32]:
     """A read-only view (T, window_samples) on the zero-padded waveform.
 
@@ -92,6 +99,14 @@ def _make_mel_filters(sample_rate_hz: int, fft_size: int, num_mel_bands: int) ->
             "bands are narrower than a bin and would stay empty; choose a larger fft_size or fewer bands"
         )
     return filters
+
+
+@lru_cache(maxsize=4)
+def _list_mel_peaks_hz(sample_rate_hz: int, num_mel_bands: int) -> NDArray[np.float64]:
+    from librosa import mel_frequencies
+
+    peaks: NDArray[np.float64] = mel_frequencies(num_mel_bands + 2, fmax=sample_rate_hz / 2)[1:-1]
+    return peaks
 
 
 def _normalize(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,10 +1,35 @@
-"""Changes to the features of training utterances: SpecAugment (arXiv:1904.08779), for batches of any length."""
+"""Changes to the features of training utterances: SpecAugment (arXiv:1904.08779), for batches of any length; VTLP."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.augment import TimeWarp
-from mindaudio_ds2.config import AugmentationConfig
+from mindaudio_ds2.audio.features import list_frequencies_hz
+from mindaudio_ds2.config import AugmentationConfig, FeatureConfig
+
+VTLP_KNEE = 0.3
+"""Up to here VTLP multiplies frequencies by its factor; a share of the sample rate, its paper's 4800 of 16000 Hz."""
+
+
+def warp_frequency(features: NDArray[np.float32], factor: float, config: FeatureConfig) -> NDArray[np.float32]:
+    """Move formants, as if the speaker's vocal tract had another length; pitch and speed stay nearly as they are.
+
+    Vocal tract length perturbation (Jaitly and Hinton, 2013): what was heard at f Hz is heard at f * factor, up to a
+    knee at `VTLP_KNEE` of the sample rate; from there to half the sample rate, which stays where it is, the axis is a
+    straight line. Bins between two others are interpolated linearly.
+
+    Args:
+        features: (T, F) float32.
+        factor: above 1 moves formants up, as a shorter tract does.
+        config: which features they are.
+
+    Returns:
+        (T, F) float32, a new array.
+    """
+    heard_hz, highest_hz = list_frequencies_hz(config), config.sample_rate_hz / 2
+    knee_hz = VTLP_KNEE * config.sample_rate_hz * min(factor, 1.0)
+    sources_hz = np.interp(heard_hz, [0, knee_hz, highest_hz], [0, knee_hz / factor, highest_hz])
+    return _interpolate(features.T, np.interp(sources_hz, heard_hz, np.arange(len(heard_hz)))).T
 
 
 def warp_time(features: NDArray[np.float32], warp: TimeWarp) -> NDArray[np.float32]:
@@ -24,10 +49,15 @@ def warp_time(features: NDArray[np.float32], warp: TimeWarp) -> NDArray[np.float
     if last < 1:
         return features.copy()
     sources = np.interp(np.arange(last + 1), [0, warp.target * last, last], [0, warp.origin * last, last])
-    before = np.minimum(sources.astype(np.intp), last - 1)
-    weights = (sources - before).astype(np.float32)[:, None]
-    warped: NDArray[np.float32] = features[before] * (1 - weights) + features[before + 1] * weights
-    return warped
+    return _interpolate(features, sources)
+
+
+def _interpolate(rows: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Rows between those of a matrix (N, M): a new one (len(places), M) whose row i lies at places[i], 0 to N - 1."""
+    before = np.minimum(places.astype(np.intp), len(rows) - 2)
+    weights = (places - before).astype(np.float32)[:, None]
+    interpolated: NDArray[np.float32] = rows[before] * (1 - weights) + rows[before + 1] * weights
+    return interpolated
 
 
 def mask_features(

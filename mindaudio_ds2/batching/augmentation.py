@@ -19,7 +19,7 @@ from mindaudio_ds2.audio.augment import (
     shift_later,
 )
 from mindaudio_ds2.audio.sound_pool import SoundPool
-from mindaudio_ds2.audio.spec_augment import mask_features, warp_time
+from mindaudio_ds2.audio.spec_augment import mask_features, warp_frequency, warp_time
 from mindaudio_ds2.batching.plan import count_frames_to_align
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
@@ -138,6 +138,8 @@ class Augmenter:
         Returns:
             (T, F) float32; the features themselves where nothing is done.
         """
+        if draw.vtlp != 1:
+            features = warp_frequency(features, draw.vtlp, self.config.features)
         if draw.time_warp:
             features = warp_time(features, draw.time_warp)
         if draw.is_masked:
@@ -153,6 +155,7 @@ class Augmenter:
             _describe("rooms", config.rir_probability * bool(self.rirs), f"{len(self.rirs)} impulse responses"),
             _describe("noise", config.noise_probability * bool(self.noises), self._describe_noise()),
             _describe("gain", config.gain_probability, "{:g} to {:g} dB".format(*config.gain_range_db)),
+            _describe("vocal tract", config.vtlp_probability, "{:g} to {:g}".format(*config.vtlp_range)),
             _describe("time warp", config.time_warp_probability, f"up to {config.max_time_warp_share:g}"),
             _describe("masks", config.mask_probability, f"{config.num_frequency_masks} + {config.num_time_masks}"),
         ]

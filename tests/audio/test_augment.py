@@ -42,6 +42,8 @@ OFF = AugmentationConfig(
     noise_snr_range_db=(5.0, 25.0),
     gain_probability=0.0,
     gain_range_db=(-10.0, 6.0),
+    vtlp_probability=0.0,
+    vtlp_range=(0.8, 1.2),
     time_warp_probability=0.0,
     max_time_warp_share=0.05,
     mask_probability=0.0,
@@ -50,7 +52,7 @@ OFF = AugmentationConfig(
     num_time_masks=0,
     max_time_mask_share=0.0,
 )
-KINDS = ("speed", "shift", "rir", "noise", "gain", "time_warp", "mask")
+KINDS = ("speed", "shift", "rir", "noise", "gain", "vtlp", "time_warp", "mask")
 
 
 def with_probability(config: AugmentationConfig, value: float, *kinds: str) -> AugmentationConfig:
@@ -98,9 +100,10 @@ def test_with_everything_off_nothing_is_drawn() -> None:
     assert not Draw().changes_waveform
 
 
-def test_masks_and_time_warps_leave_the_waveform() -> None:
-    masks = with_probability(OFF, 1.0, "mask", "time_warp")
-    assert all(draw.is_masked and draw.time_warp and not draw.changes_waveform for draw in draw_many(masks))
+def test_masks_and_warps_leave_the_waveform() -> None:
+    draws = draw_many(with_probability(OFF, 1.0, *KINDS[5:]))
+    assert all(is_changed(draw, kind) for kind in KINDS[5:] for draw in draws)
+    assert not any(draw.changes_waveform for draw in draws)
 
 
 @pytest.mark.parametrize("kind", KINDS[:5])
@@ -138,6 +141,7 @@ def test_what_is_drawn_fills_its_range_evenly() -> None:
         (5.0, 25.0): [noise.snr_db for noise in noises],
         (0.0, 1.0): [noise.place for noise in noises],
         (-10.0, 6.0): [draw.gain_db for draw in draws],
+        (0.8, 1.2): [draw.vtlp for draw in draws],
         (0.25, 0.75): [warp.origin for warp in warps],
         (-0.05, 0.05): [warp.target - warp.origin for warp in warps],
     }

@@ -1,4 +1,4 @@
-"""Masks over features and warped time: sizes, places, and that nothing else is touched."""
+"""Masks over features, warped frequency and warped time: sizes, places, and that nothing else is touched."""
 
 import dataclasses
 from pathlib import Path
@@ -8,8 +8,9 @@ import pytest
 from scipy.interpolate import interp1d
 
 from mindaudio_ds2.audio.augment import TimeWarp, make_generator
-from mindaudio_ds2.audio.spec_augment import mask_features, warp_time
-from mindaudio_ds2.config import AugmentationConfig
+from mindaudio_ds2.audio.features import compute_features, list_frequencies_hz
+from mindaudio_ds2.audio.spec_augment import mask_features, warp_frequency, warp_time
+from mindaudio_ds2.config import AugmentationConfig, FeatureConfig
 from mindaudio_ds2.config_reader import read_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +79,51 @@ def test_masks_are_those_of_earlier_versions() -> None:
     masked = mask_features(FEATURES, make_config(frequency=2, time=2), make_generator(1, 2, "an406"))
     assert np.flatnonzero((masked == 0).all(axis=0)).tolist() == [*range(16, 25), *range(34, 44)]
     assert np.flatnonzero((masked == 0).all(axis=1)).tolist() == [*range(46, 52), *range(71, 84)]
+
+
+# Vocal tract length perturbation --------------------------------------------------------------------------------------
+
+MEL = FeatureConfig(16000, "log_mel", "hann", 0.025, 0.01, 512, 80)
+LINEAR = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80)
+
+
+def find_peak_hz(tone_hz: float, factor: float, config: FeatureConfig) -> float:
+    """Where a tone's features are largest after a warp, between bins, by the parabola through the largest three."""
+    times = np.arange(8000) / 16000
+    features = compute_features(np.sin(2 * np.pi * tone_hz * times).astype(np.float32), config)
+    frame = warp_frequency(features, factor, config)[25].astype(np.float64)
+    best = int(frame.argmax())
+    left, middle, right = frame[best - 1 : best + 2]
+    place = best + (left - right) / (2 * (left - 2 * middle + right))
+    return float(np.interp(place, np.arange(len(frame)), list_frequencies_hz(config)))
+
+
+@pytest.mark.parametrize("config", [MEL, LINEAR], ids=lambda config: config.kind)
+@pytest.mark.parametrize("factor", [0.85, 0.9, 1.0, 1.1, 1.2])
+@pytest.mark.parametrize("tone_hz", [600.0, 1500.0, 3000.0])
+def test_a_tone_is_heard_at_a_multiple_of_its_frequency(tone_hz: float, factor: float, config: FeatureConfig) -> None:
+    spacing_hz = np.diff(list_frequencies_hz(config))[np.searchsorted(list_frequencies_hz(config), tone_hz * factor)]
+    assert find_peak_hz(tone_hz, factor, config) == pytest.approx(tone_hz * factor, abs=0.6 * spacing_hz)
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.2])
+def test_beyond_the_knee_the_axis_is_a_line_to_half_the_sample_rate(factor: float) -> None:
+    hz = list_frequencies_hz(LINEAR)
+    warped = warp_frequency(np.tile(hz.astype(np.float32), (3, 1)), factor, LINEAR)  # every bin holds its own frequency
+    knee = 4800 * min(factor, 1)
+    below = hz <= knee
+    np.testing.assert_allclose(warped[1, below], hz[below] / factor, rtol=1e-5)
+    line = 8000 - (8000 - hz[~below]) * (8000 - knee / factor) / (8000 - knee)
+    np.testing.assert_allclose(warped[1, ~below], line, rtol=1e-5)
+    assert warped[1, -1] == 8000
+    assert (np.diff(warped[1]) > 0).all(), "the order of the formants stays"
+
+
+def test_a_tract_of_the_same_length_changes_nothing_and_gives_a_copy() -> None:
+    features = np.random.default_rng(0).standard_normal((7, 80)).astype(np.float32)
+    warped = warp_frequency(features, 1.0, MEL)
+    np.testing.assert_allclose(warped, features, atol=1e-5)
+    assert not np.shares_memory(warped, features)
 
 
 # Warped time ----------------------------------------------------------------------------------------------------------

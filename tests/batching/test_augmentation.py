@@ -27,7 +27,8 @@ from mindaudio_ds2.text.alphabet import Alphabet
 Configure = Callable[..., Config]
 RATE_HZ = 8000  # of the tiny corpus
 PROBABILITIES = {
-    f"augmentation.{kind}_probability": 1.0 for kind in ("speed", "shift", "rir", "noise", "gain", "time_warp", "mask")
+    f"augmentation.{kind}_probability": 1.0
+    for kind in ("speed", "shift", "rir", "noise", "gain", "vtlp", "time_warp", "mask")
 }
 
 
@@ -97,6 +98,7 @@ def test_everything_happens_when_everything_is_on(all_on: Config) -> None:
         assert None not in (draw.rir, draw.noise, draw.time_warp)
         assert draw.shift_seconds > 0
         assert draw.gain_db != 0
+        assert draw.vtlp != 1
         assert draw.is_masked
 
 

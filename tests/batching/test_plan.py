@@ -43,6 +43,8 @@ AUGMENTATION = {
     "noise_snr_range_db": [5.0, 25.0],
     "gain_probability": 0.0,
     "gain_range_db": [0.0, 0.0],
+    "vtlp_probability": 0.0,
+    "vtlp_range": [1.0, 1.0],
     "time_warp_probability": 0.0,
     "max_time_warp_share": 0.0,
     "mask_probability": 0.0,

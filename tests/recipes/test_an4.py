@@ -310,6 +310,8 @@ def test_the_whole_recipe_goes_on_from_long_frames_with_short_ones(copy: Path, m
     assert start is None
     assert fine_start == f"{coarse.run_dir}/last.ckpt"
     assert (coarse.seconds_per_output_frame, fine.seconds_per_output_frame) == (0.04, 0.02)
+    assert coarse.training.freeze == []
+    assert fine.training.freeze == ["convs.0.batch_norm", "convs.1.batch_norm", "rnn_batch_norms", "head_batch_norm"]
     assert evaluation == ["eval.py", "--pre_trained_model_path", f"{fine.run_dir}/last.ckpt"]
 
 

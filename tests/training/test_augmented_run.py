@@ -29,7 +29,7 @@ def changes(tmp_path: Path) -> dict[str, Any]:
     for name, samples in (("noise", noise), ("rir", response * np.exp(-np.arange(4000) / 300))):
         (tmp_path / name).mkdir()
         soundfile.write(tmp_path / name / "one.wav", samples, RATE_HZ)
-    kinds = ("speed", "shift", "rir", "noise", "gain", "time_warp", "mask")
+    kinds = ("speed", "shift", "rir", "noise", "gain", "vtlp", "time_warp", "mask")
     return {
         **{f"augmentation.{kind}_probability": 0.5 for kind in kinds},
         "augmentation.noise_path": str(tmp_path / "noise"),
