@@ -166,6 +166,7 @@ IMPOSSIBLE = [
     ("augmentation.gain_probability", -0.5),
     ("augmentation.gain_range_db", [6.0, -10.0]),
     ("augmentation.gain_range_db", [0.0, 61.0]),
+    ("training.frozen_norm_epochs", -1),
     ("augmentation.vtlp_probability", -0.5),
     ("augmentation.vtlp_range", [0.6, 1.1]),
     ("augmentation.vtlp_range", [1.1, 0.9]),

@@ -144,6 +144,12 @@ class Progress:
         """Mean over the utterances of the epoch under way, in nats an utterance; None where no step was finite."""
         return self.loss_sum / self.num_utterances if self.num_utterances else None
 
+    def list_measures(self) -> dict[str, float | None]:
+        """What metrics.jsonl tells of the epoch that has just ended, beside its scores."""
+        names = ("step", "epoch", "num_bad_steps", "num_overflows", "audio_seconds_per_second", "waiting_share")
+        measures = {name: getattr(self, name) for name in (*names, "train_seconds")}
+        return {**measures, "loss": self.mean_loss}
+
     def describe_loss(self) -> str:
         """The mean loss as a person reads it."""
         return "no finite loss" if self.mean_loss is None else f"loss {self.mean_loss:.2f}"

@@ -9,9 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from mindspore import Tensor
-
 from mindaudio_ds2 import runtime
 from mindaudio_ds2.agreement import fingerprint_of, require_same_start, require_same_weights
 from mindaudio_ds2.batching.augmentation import Augmenter, Changes
@@ -27,12 +24,13 @@ from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.model.precision import compute_in
 from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.training.device_step import DeviceStep
 from mindaudio_ds2.training.display import EpochDisplay, describe_epoch, describe_run
 from mindaudio_ds2.training.dropout import draw_dropout
 from mindaudio_ds2.training.epoch_plan import plan_next_epoch
 from mindaudio_ds2.training.flat_step import Inputs
 from mindaudio_ds2.training.interruption import Interruption
-from mindaudio_ds2.training.joint_step import make_step
+from mindaudio_ds2.training.joint_step import JointStep, LoneStep, make_step
 from mindaudio_ds2.training.layer_choice import choose_trained
 from mindaudio_ds2.training.loss import CTCLoss
 from mindaudio_ds2.training.loss_scale import LossScale
@@ -126,10 +124,10 @@ class Trainer:
         self.durations = [utterance.duration_seconds for utterance in utterances]
         self.loader = open_loader(utterances, training_set.labels, config)
         self.augmenter = Augmenter(config, utterances, training_set.labels)
-        stays_on_device = runtime.stays_on_device(config.device_target)
+        self.stays_on_device = runtime.stays_on_device(config.device_target)
         joint_sum: JointSum | DeviceSum | None = None
         if config.processes.sync_batch_norm and ranks.world_size > 1:
-            joint_sum = DeviceSum() if stays_on_device else JointSum(ranks.sum)
+            joint_sum = DeviceSum() if self.stays_on_device else JointSum(ranks.sum)
         self.network = build_network(config, kernels, joint_sum)
         compute_in(self.network, config.precision.compute)
         self.kernels = kernels
@@ -141,15 +139,10 @@ class Trainer:
         self.loss_scale = LossScale(config.precision)
         state = {**self.optimizer.state(), **(self.average.state() if self.average else {}), **self.loss_scale.state()}
         self.checkpoints = RunCheckpoints(config, log, self.network, scored_network, state, ranks.is_first)
-        loss = CTCLoss(Alphabet(config.text).blank_id, kernels, config.training.label_smoothing)
-        clip, is_open = config.optimizer.max_gradient_norm, self.network.takes_open_shapes
-        step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average)
-        sizes = (config.model.rnn_num_layers, config.model.rnn_hidden_size) if config.model.rnn_dropout else None
-        open_shapes = (config.features.num_bins, sizes) if is_open else None
-        counts = list(map(len, training_set.labels))
+        counts, is_open = list(map(len, training_set.labels)), self.network.takes_open_shapes
         self.shapes = None if is_open else FixedShapes(self.durations, counts, config, is_augmented=True)
         self.num_batches = config.batching.accumulation_steps
-        self.step = make_step(step, ranks, self.num_batches, open_shapes, stays_on_device)
+        self.step = self._make_step()
         self.evaluator = Evaluator(Recognizer(scored_network), dev_utterances, config, ranks)
         self.progress = Progress(
             fingerprint=fingerprint_of(utterances),
@@ -158,6 +151,16 @@ class Trainer:
             has_fixed_shapes=not is_open,
         )
         self.saved_at = time.monotonic()
+
+    def _make_step(self) -> LoneStep | JointStep | DeviceStep:
+        """The step of the network as it is; it is compiled when it is first taken."""
+        config, model = self.config, self.config.model
+        loss = CTCLoss(Alphabet(config.text).blank_id, self.kernels, config.training.label_smoothing)
+        clip = config.optimizer.max_gradient_norm
+        step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average)
+        sizes = (model.rnn_num_layers, model.rnn_hidden_size) if model.rnn_dropout else None
+        open_shapes = (config.features.num_bins, sizes) if self.network.takes_open_shapes else None
+        return make_step(step, self.ranks, self.num_batches, open_shapes, self.stays_on_device)
 
     def resume(self) -> None:
         """Take everything from last.ckpt.
@@ -201,6 +204,7 @@ class Trainer:
             self.log.say(self.shapes.describe())
         with Interruption() as interruption:
             while self.progress.epoch < self.config.training.epochs and not self._is_stalled():
+                self._freeze_norms_if_due()
                 self._train_epoch(interruption)
                 self._finish_epoch(self._validate(interruption, self.evaluator))
             if len(self.progress.best_epochs) > 1:
@@ -211,6 +215,16 @@ class Trainer:
             f"{clock_time(best.train_seconds)} of training; {self.log.best_checkpoint}"
         )
         return self.progress
+
+    def _freeze_norms_if_due(self) -> None:
+        """In the last epochs, take another step, in which batch norms use and keep their running statistics."""
+        training, norms = self.config.training, self.network.batch_norms()
+        if self.progress.epoch < training.epochs - training.frozen_norm_epochs or all(norm.is_frozen for norm in norms):
+            return
+        for norm in norms:
+            norm.is_frozen = True
+        self.step = self._make_step()
+        self.log.say("batch norms keep their running statistics from here on")
 
     def _train_epoch(self, interruption: Interruption) -> None:
         progress = self.progress
@@ -271,9 +285,7 @@ class Trainer:
         model, ids = self.config.model, [self.utterances[index].id for index in batch.indices]
         if not model.rnn_dropout:
             return inputs
-        factors = draw_dropout(model, self.config.seed, self.progress.epoch, ids)
-        num_empty = len(batch.feature_lengths) - len(ids)
-        return (*inputs, Tensor(np.pad(factors, ((0, 0), (0, num_empty), (0, 0)))))
+        return (*inputs, draw_dropout(model, self.config.seed, self.progress.epoch, ids, len(batch.feature_lengths)))
 
     def _save_if_due(self, is_stop_wished: bool, interruption: Interruption) -> None:
         if self.ranks.world_size == 1:  # nobody else needs to hear of a signal that came after the update was made
@@ -301,19 +313,7 @@ class Trainer:
     def _finish_epoch(self, evaluation: Evaluation) -> None:
         progress, counts = self.progress, evaluation.counts
         is_best = progress.finish_epoch(counts)
-        self.log.record(
-            "epoch",
-            step=progress.step,
-            epoch=progress.epoch,
-            loss=progress.mean_loss,
-            dev_wer=counts.wer,
-            dev_cer=counts.cer,
-            num_bad_steps=progress.num_bad_steps,
-            num_overflows=progress.num_overflows,
-            audio_seconds_per_second=progress.audio_seconds_per_second,
-            waiting_share=progress.waiting_share,
-            train_seconds=progress.train_seconds,
-        )
+        self.log.record("epoch", **progress.list_measures(), dev_wer=counts.wer, dev_cer=counts.cer)
         self.log.say(describe_epoch(progress, self.config.training.epochs, evaluation, is_best))
         self.checkpoints.save_epoch(progress, counts, is_best)
         require_same_weights(self.ranks, self.network.weights())

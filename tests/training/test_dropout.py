@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.errors import Interrupted
-from mindaudio_ds2.training.dropout import draw_dropout
 from tests import reference
 from tests.tiny_corpus import read_metrics, train_here
 
@@ -23,11 +22,16 @@ Configure = Callable[..., Config]
 IDS = ("ann-1", "ann-2", "bob-1")
 
 
-def draw(ids: tuple[str, ...] = IDS, seed: int = 1, epoch: int = 0, **changes: Any) -> NDArray[np.float32]:
+def draw(
+    ids: tuple[str, ...] = IDS, seed: int = 1, epoch: int = 0, num_empty: int = 0, **changes: Any
+) -> NDArray[np.float32]:
+    from mindaudio_ds2.training.dropout import draw_dropout
     from tests import cells
 
     sizes = {"rnn_num_layers": 3, "rnn_hidden_size": 500, "rnn_dropout": 0.2} | changes
-    return draw_dropout(dataclasses.replace(cells.SMALL, **sizes), seed, epoch, ids)
+    model = dataclasses.replace(cells.SMALL, **sizes)
+    factors: NDArray[np.float32] = draw_dropout(model, seed, epoch, ids, len(ids) + num_empty).asnumpy()
+    return factors
 
 
 # What is drawn --------------------------------------------------------------------------------------------------------
@@ -49,6 +53,10 @@ def test_an_utterance_has_the_same_factors_in_every_batch() -> None:
     for place, utterance_id in enumerate(IDS):
         assert np.array_equal(draw((utterance_id,))[:, 0], whole[:, place])
     assert np.array_equal(draw(IDS[::-1]), whole[:, ::-1])
+    padded = draw(num_empty=2)
+    assert np.array_equal(padded[:, :3], whole)
+    assert padded.shape == (3, 5, 500)
+    assert not padded[:, 3:].any()
 
 
 def test_seed_epoch_utterance_and_layer_have_factors_of_their_own() -> None:

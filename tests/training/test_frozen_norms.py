@@ -1,0 +1,103 @@
+"""The last epochs of a run, in which batch norms use and keep their running statistics."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.errors import Interrupted
+from tests.tiny_corpus import read_metrics, train_here
+
+pytestmark = pytest.mark.usefixtures("mindspore_cpu")
+
+Configure = Callable[..., Config]
+FROZEN = {"training.epochs": 3, "training.frozen_norm_epochs": 1, "training.keep_every_epochs": 1}
+
+
+def read_weights(config: Config, name: str) -> dict[str, NDArray[np.float32]]:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+
+    return load_checkpoint(Path(config.run_dir) / name).weights
+
+
+def list_changed(config: Config, before: str, after: str) -> set[str]:
+    """The last parts of the names of the weights that differ between two checkpoints of a run."""
+    old, new = read_weights(config, before), read_weights(config, after)
+    return {name.rsplit(".", 1)[1] for name in old if not np.array_equal(old[name], new[name])}
+
+
+def test_statistics_stay_in_the_last_epochs_and_all_else_goes_on(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mindaudio_ds2.training.trainer import Trainer
+
+    computed: list[list[bytes]] = []
+    finish_epoch = Trainer._finish_epoch
+
+    def finish_and_look(self: Trainer, *arguments: Any) -> None:
+        computed.append([norm.next_mean.asnumpy().tobytes() for norm in self.network.batch_norms()])
+        finish_epoch(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_finish_epoch", finish_and_look)
+    config = configure(FROZEN)
+    train_here(config)
+    everything = list_changed(config, "epoch_1.ckpt", "epoch_2.ckpt")
+    assert {"gamma", "beta", "moving_mean", "moving_variance", "weight"} <= everything
+    assert list_changed(config, "epoch_2.ckpt", "last.ckpt") == everything - {"moving_mean", "moving_variance"}
+    first, second, third = computed
+    assert all(old != new for old, new in zip(first, second, strict=True))
+    assert third == second, "the step that is compiled for the last epoch computes none"
+    assert capsys.readouterr().err.count("batch norms keep their running statistics from here on") == 1
+
+
+def test_the_first_epochs_are_those_of_a_run_without(configure: Configure) -> None:
+    frozen, plain = configure(FROZEN), configure({**FROZEN, "training.frozen_norm_epochs": 0}, "plain")
+    losses = []
+    for config in (frozen, plain):
+        train_here(config)
+        losses.append([[row["loss"] for row in read_metrics(Path(config.run_dir), "step") if row["epoch"] == epoch]
+                       for epoch in (1, 2, 3)])  # fmt: skip
+    assert losses[0][:2] == losses[1][:2]
+    assert losses[0][2][0] != losses[1][2][0], "another loss from the first step on"
+
+
+@pytest.mark.parametrize("stop_at", [12, 14])
+def test_an_interrupted_run_comes_to_the_same_numbers(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    from mindaudio_ds2.training.trainer import Trainer
+
+    whole, parts = configure(FROZEN, "whole"), configure(FROZEN, "parts")
+    train_here(whole)
+    take_step = Trainer._take_step
+
+    def take_step_and_stop(self: Any, *arguments: Any) -> None:
+        take_step(self, *arguments)
+        if self.progress.step == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_take_step", take_step_and_stop)
+        with pytest.raises(Interrupted):
+            train_here(parts)
+    train_here(parts, resume=True)
+    weights = [read_weights(config, "last.ckpt") for config in (whole, parts)]
+    assert all(np.array_equal(array, weights[1][name]) for name, array in weights[0].items())
+
+
+def test_weights_of_another_run_can_be_trained_on_with_norms_frozen_throughout(
+    configure: Configure, finished_run: Path
+) -> None:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+
+    config = configure({"training.epochs": 2, "training.frozen_norm_epochs": 2})
+    train_here(config, pre_trained_model_path=str(finished_run / "best.ckpt"))
+    old, new = load_checkpoint(finished_run / "best.ckpt").weights, read_weights(config, "last.ckpt")
+    stayed = {name.rsplit(".", 1)[1] for name in old if np.array_equal(old[name], new[name])}
+    assert stayed == {"moving_mean", "moving_variance"}
