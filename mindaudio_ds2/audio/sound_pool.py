@@ -8,10 +8,8 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio
 from mindaudio_ds2.corpus.manifest import read_manifest
+from mindaudio_ds2.corpus.recordings import AUDIO_SUFFIXES
 from mindaudio_ds2.errors import ConfigError
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph")
-"""How files in a folder must end to be taken for sound. A manifest may name any file that `audio.io` reads."""
 
 MAX_KEPT_SAMPLES = 64_000_000
 """Samples kept in memory, 256 MB: an hour of noise. Of a larger pool, what was read first stays."""
@@ -65,9 +63,9 @@ def _find_sounds(path: Path, key: str) -> list[Path]:
     if not path.is_dir():
         raise ConfigError(f"{key} is {str(path)!r}, but there is no such folder or manifest; correct it, or set null")
     files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-    found = [each for each in files if each.suffix.lower() in SUFFIXES]
+    found = [each for each in files if each.suffix.lower() in AUDIO_SUFFIXES]
     if not found:
         raise ConfigError(
-            f"{key} is {str(path)!r}, but no sound lies in that folder; files should end in one of {' '.join(SUFFIXES)}"
+            f"{key} is {str(path)!r}, but no sound lies in that folder; files should end in one of {' '.join(AUDIO_SUFFIXES)}"
         )
     return sorted(found, key=lambda each: each.relative_to(path).as_posix())
