@@ -164,7 +164,7 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["processes"] = {"sync_batch_norm": False, "timeout_seconds": 600.0}
     if version < 5:
         config["augmentation"] |= {"vtlp_probability": 0.0, "vtlp_range": [0.9, 1.1]}
-        config["training"]["frozen_norm_epochs"] = 0
+        config["training"]["frozen_norm_share"] = 0.0
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

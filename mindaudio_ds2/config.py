@@ -399,8 +399,8 @@ class TrainingConfig:
     """At the end, score the mean weights of so many of the best epochs; best.ckpt if it is better; 0: none (epochs)."""
     label_smoothing: float
     """Share of the loss that is how far each frame's probabilities are from equal ones; 0 for none (0 to 1)."""
-    frozen_norm_epochs: int
-    """In so many epochs at the end batch norms use and keep their running statistics, as evaluation does (epochs)."""
+    frozen_norm_share: float
+    """In this share of the epochs, the last ones, batch norms use and keep their running statistics (0 to 1)."""
     freeze: list[str]
     """Layers that stay as they are, running statistics included: convs, rnns.2, head_batch_norm, ... (names)."""
     learning_rate_factors: dict[str, float]
@@ -408,11 +408,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _require(self.epochs > 0, "training.epochs", self.epochs, "at least 1")
-        for name in ("early_stopping_epochs", "max_bad_steps", "keep_every_epochs", "frozen_norm_epochs"):
+        for name in ("early_stopping_epochs", "max_bad_steps", "keep_every_epochs"):
             _require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "0 or more")
         _require(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "0 or more, below 1; 0.999, say")
         num = self.average_best
         _require(num == 0 or num >= 2, "training.average_best", num, "0, or at least 2")
+        share = self.frozen_norm_share
+        _require(0 <= share <= 1, "training.frozen_norm_share", share, "0 to 1")
         smoothing = self.label_smoothing
         _require(0 <= smoothing < 1, "training.label_smoothing", smoothing, "0 or more, below 1; 0.05, say")
         factors = self.learning_rate_factors

@@ -267,7 +267,7 @@ KEYS_OF_4 = (
     "training.freeze",
     "training.learning_rate_factors",
 )
-KEYS_OF_5 = ("augmentation.vtlp_probability", "augmentation.vtlp_range", "training.frozen_norm_epochs")
+KEYS_OF_5 = ("augmentation.vtlp_probability", "augmentation.vtlp_range", "training.frozen_norm_share")
 KEYS_BEFORE_3 = ("num_frequency_masks", "max_frequency_mask_share", "num_time_masks", "max_time_mask_share")
 
 

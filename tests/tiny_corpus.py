@@ -131,7 +131,7 @@ YAML: dict[str, Any] = {
         "ema_decay": 0.0,
         "average_best": 0,
         "label_smoothing": 0.0,
-        "frozen_norm_epochs": 0,
+        "frozen_norm_share": 0.0,
         "freeze": [],
         "learning_rate_factors": {},
     },

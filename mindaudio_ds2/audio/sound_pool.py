@@ -66,6 +66,7 @@ def _find_sounds(path: Path, key: str) -> list[Path]:
     found = [each for each in files if each.suffix.lower() in AUDIO_SUFFIXES]
     if not found:
         raise ConfigError(
-            f"{key} is {str(path)!r}, but no sound lies in that folder; files should end in one of {' '.join(AUDIO_SUFFIXES)}"
+            f"{key} is {str(path)!r}, but no sound lies in that folder; files should end in one of "
+            f"{' '.join(AUDIO_SUFFIXES)}"
         )
     return sorted(found, key=lambda each: each.relative_to(path).as_posix())

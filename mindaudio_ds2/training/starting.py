@@ -77,14 +77,19 @@ def start_from(path: str, config: Config, network: DeepSpeech2) -> str:
 
 
 def require_nothing_frozen(config: Config) -> None:
-    """Make sure that a run which starts from random weights does not keep any of them.
+    """Make sure that a run which starts from random weights keeps neither them nor the statistics of batch norms.
 
     Raises:
-        ConfigError: `training.freeze` names layers.
+        ConfigError: `training.freeze` names layers, or norms are frozen in all epochs.
     """
     if config.training.freeze:
         raise ConfigError(
             f"training.freeze is {config.training.freeze}, but there are only random weights to keep; start from a "
+            "checkpoint with --pre_trained_model_path"
+        )
+    if config.training.frozen_norm_share == 1:
+        raise ConfigError(
+            "training.frozen_norm_share is 1, but there are no statistics to keep yet; choose less, or start from a "
             "checkpoint with --pre_trained_model_path"
         )
 

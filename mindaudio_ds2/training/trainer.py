@@ -219,7 +219,8 @@ class Trainer:
     def _freeze_norms_if_due(self) -> None:
         """In the last epochs, take another step, in which batch norms use and keep their running statistics."""
         training, norms = self.config.training, self.network.batch_norms()
-        if self.progress.epoch < training.epochs - training.frozen_norm_epochs or all(norm.is_frozen for norm in norms):
+        first = round(training.epochs * (1 - training.frozen_norm_share))
+        if self.progress.epoch < first or all(norm.is_frozen for norm in norms):
             return
         for norm in norms:
             norm.is_frozen = True

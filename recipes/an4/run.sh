@@ -34,7 +34,7 @@ run_python scripts/manifest.py merge data/an4/train.jsonl data/an4/dev.jsonl --o
 coarse=runs/an4_${seed}_40ms fine=runs/an4_${seed}_20ms
 options=(--resume --seed "$seed" --data.train_manifest data/an4/all.jsonl)
 run_python train.py -c hparams/an4.yaml --run_dir "$coarse" "${options[@]}" \
-    --training.epochs 24 --schedule.final_learning_rate 5e-4
+    --training.epochs 24 --training.frozen_norm_share 0 --schedule.final_learning_rate 5e-4
 run_python train.py -c hparams/an4.yaml --run_dir "$fine" "${options[@]}" \
     --pre_trained_model_path "$coarse/last.ckpt" --model.conv_stride_time '[2, 1]' \
     --training.freeze '[convs.0.batch_norm, convs.1.batch_norm, rnn_batch_norms, head_batch_norm]' \

@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.errors import Interrupted
+from mindaudio_ds2.errors import ConfigError, Interrupted
 from tests.tiny_corpus import read_metrics, train_here
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
 Configure = Callable[..., Config]
-FROZEN = {"training.epochs": 3, "training.frozen_norm_epochs": 1, "training.keep_every_epochs": 1}
+FROZEN = {"training.epochs": 3, "training.frozen_norm_share": 0.4, "training.keep_every_epochs": 1}
 
 
 def read_weights(config: Config, name: str) -> dict[str, NDArray[np.float32]]:
@@ -32,8 +32,9 @@ def list_changed(config: Config, before: str, after: str) -> set[str]:
     return {name.rsplit(".", 1)[1] for name in old if not np.array_equal(old[name], new[name])}
 
 
+@pytest.mark.parametrize("num_batches", [1, 2])
 def test_statistics_stay_in_the_last_epochs_and_all_else_goes_on(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], num_batches: int
 ) -> None:
     from mindaudio_ds2.training.trainer import Trainer
 
@@ -45,7 +46,7 @@ def test_statistics_stay_in_the_last_epochs_and_all_else_goes_on(
         finish_epoch(self, *arguments)
 
     monkeypatch.setattr(Trainer, "_finish_epoch", finish_and_look)
-    config = configure(FROZEN)
+    config = configure({**FROZEN, "batching.accumulation_steps": num_batches})
     train_here(config)
     everything = list_changed(config, "epoch_1.ckpt", "epoch_2.ckpt")
     assert {"gamma", "beta", "moving_mean", "moving_variance", "weight"} <= everything
@@ -57,7 +58,7 @@ def test_statistics_stay_in_the_last_epochs_and_all_else_goes_on(
 
 
 def test_the_first_epochs_are_those_of_a_run_without(configure: Configure) -> None:
-    frozen, plain = configure(FROZEN), configure({**FROZEN, "training.frozen_norm_epochs": 0}, "plain")
+    frozen, plain = configure(FROZEN), configure({**FROZEN, "training.frozen_norm_share": 0.0}, "plain")
     losses = []
     for config in (frozen, plain):
         train_here(config)
@@ -96,8 +97,32 @@ def test_weights_of_another_run_can_be_trained_on_with_norms_frozen_throughout(
 ) -> None:
     from mindaudio_ds2.checkpoint import load_checkpoint
 
-    config = configure({"training.epochs": 2, "training.frozen_norm_epochs": 2})
+    config = configure({"training.epochs": 2, "training.frozen_norm_share": 1.0})
     train_here(config, pre_trained_model_path=str(finished_run / "best.ckpt"))
     old, new = load_checkpoint(finished_run / "best.ckpt").weights, read_weights(config, "last.ckpt")
     stayed = {name.rsplit(".", 1)[1] for name in old if np.array_equal(old[name], new[name])}
     assert stayed == {"moving_mean", "moving_variance"}
+
+
+def test_norms_of_random_weights_have_no_statistics_to_keep(configure: Configure) -> None:
+    with pytest.raises(ConfigError, match=r"no statistics to keep yet; .* --pre_trained_model_path"):
+        train_here(configure({"training.frozen_norm_share": 1.0}))
+
+
+@pytest.mark.parametrize(("num_epochs", "share", "expected"), [(40, 0.2, 8), (20, 0.1, 2), (3, 0.4, 1), (1, 0.4, 0)])
+def test_the_share_is_one_of_all_epochs(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, num_epochs: int, share: float, expected: int
+) -> None:
+    from mindaudio_ds2.training.trainer import Trainer
+
+    frozen: list[bool] = []
+
+    def look(self: Trainer, *_: Any) -> None:
+        frozen.append(all(norm.is_frozen for norm in self.network.batch_norms()))
+        self.progress.epoch += 1
+
+    monkeypatch.setattr(Trainer, "_train_epoch", look)
+    monkeypatch.setattr(Trainer, "_validate", lambda *_: None)
+    monkeypatch.setattr(Trainer, "_finish_epoch", lambda *_: None)
+    train_here(configure({"training.epochs": num_epochs, "training.frozen_norm_share": share}))
+    assert frozen == [False] * (num_epochs - expected) + [True] * expected
