@@ -85,7 +85,7 @@ def _find_rate(rung: Rung, lines: Sequence[dict[str, Any]]) -> float | None:
         if (
             line.get("network", "").startswith(f"{rung.hparams}:")
             and (line["case"], line["contender"]) == (rung.case, rung.contender)
-            and "failure" not in line
+            and "audio_seconds_per_second" in line  # neither a failure nor a line of pieces
         ):
             rate: float = line["audio_seconds_per_second"]
             return rate if rung.case == REAL_DURATIONS else rate * MEAN_SECONDS / PADDED_SECONDS

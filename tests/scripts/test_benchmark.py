@@ -273,6 +273,7 @@ def test_the_ladder_counts_no_padding_and_takes_the_newest_lines() -> None:
         make_line("ours-native", 8.0, case="train, 16 x 15 s", **network),
         make_line("ours-native", 7.0, case="train, 16 x 15 s", network="deepspeech2_mini: small"),
         make_line("ours-native", 9.5, case="train, durations of librispeech_mini/train.jsonl", **network),
+        {"case": "train, 16 x 15 s", "contender": "ours-native", "pieces": {}, **network},
     ]
     real = 28539 * 15 / (100.59 * 3600)  # padded seconds for each second of audio
     first, batched, planned = (row.split(" | ")[1:] for row in make_ladder_table(lines).splitlines()[2:])
