@@ -43,8 +43,7 @@ AUGMENTATION_BEFORE_3: dict[str, Any] = {
     "max_time_warp_share": 0.05,
     "mask_probability": 1.0,
 }
-"""What formats 1 and 2 did, in today's keys: masks for all, and nothing else. The values are those of
-hparams/deepspeech2_mini.yaml, so that a run begun with it then can go on with it now."""
+"""What formats 1 and 2 did, in today's keys: masks for all, and nothing else."""
 OPTIMIZER_PREFIX = "optimizer."
 CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 17  # how MindSpore ends a file with a checksum
 
