@@ -25,7 +25,7 @@ from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 AUGMENTATION_BEFORE_3: dict[str, Any] = {
     "speed_probability": 0.0,
     "speed_range": [0.9, 1.1],
@@ -164,6 +164,8 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
     if version < 5:
         config["augmentation"] |= {"vtlp_probability": 0.0, "vtlp_range": [0.9, 1.1]}
         config["training"]["frozen_norm_share"] = 0.0
+    if version < 6:
+        config["training"]["consistency_weight"] = 0.0
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

@@ -399,6 +399,9 @@ class TrainingConfig:
     """At the end, score the mean weights of so many of the best epochs; best.ckpt if it is better; 0: none (epochs)."""
     label_smoothing: float
     """Share of the loss that is how far each frame's probabilities are from equal ones; 0 for none (0 to 1)."""
+    consistency_weight: float
+    """Show each utterance twice in a step, with two draws of masks, vocal tract length and dropout, and add to the loss
+    this times how far apart the two answers are; twice the work. 0 for once; 0.2 is usual (factor)."""
     frozen_norm_share: float
     """In this share of the epochs, the last ones, batch norms use and keep their running statistics (0 to 1)."""
     freeze: list[str]
@@ -417,11 +420,18 @@ class TrainingConfig:
         _require(0 <= share <= 1, "training.frozen_norm_share", share, "0 to 1")
         smoothing = self.label_smoothing
         _require(0 <= smoothing < 1, "training.label_smoothing", smoothing, "0 or more, below 1; 0.05, say")
+        weight = self.consistency_weight
+        _require(weight >= 0, "training.consistency_weight", weight, "0 or more; 0.2, say")
         factors = self.learning_rate_factors
         remedy = "factors are above 0; name what stays as it is in training.freeze"
         _require(all(factor > 0 for factor in factors.values()), "training.learning_rate_factors", factors, remedy)
         minutes = self.checkpoint_every_minutes
         _require(minutes > 0, "training.checkpoint_every_minutes", minutes, "must be positive")
+
+    @property
+    def num_views(self) -> int:
+        """How many rows of a batch each utterance has."""
+        return 2 if self.consistency_weight else 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -233,6 +233,7 @@ IMPOSSIBLE = [
     ("training.average_best", 1),
     ("training.label_smoothing", -0.1),
     ("training.label_smoothing", 1.0),
+    ("training.consistency_weight", -0.1),
     ("training.learning_rate_factors", {"head": 0.0}),
 ]
 

@@ -3,7 +3,9 @@
 import copy
 import importlib
 import json
+import os
 import random
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,8 +20,10 @@ from numpy.typing import NDArray
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
+from mindaudio_ds2.errors import Interrupted
 
 RunVerb = Callable[..., int]
+TrainInParts = Callable[..., Config]
 
 RATE_HZ = 8000
 CHARACTERS = "ABCD "
@@ -131,6 +135,7 @@ YAML: dict[str, Any] = {
         "ema_decay": 0.0,
         "average_best": 0,
         "label_smoothing": 0.0,
+        "consistency_weight": 0.0,
         "frozen_norm_share": 0.0,
         "freeze": [],
         "learning_rate_factors": {},
@@ -280,3 +285,41 @@ def configure(corpus: Path, tmp_path: Path) -> Callable[..., Config]:
         return make_config(corpus, tmp_path / run, changes or {})
 
     return make
+
+
+@pytest.fixture
+def train_in_parts(configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> TrainInParts:
+    """Trains a run whole, and once more with SIGTERM behind a step and a resume: train_in_parts(changes, 8).
+
+    Both come to the same losses, weights and optimiser state, to the bit. Returns the whole one's configuration.
+    """
+
+    def train(changes: Mapping[str, Any], stop_at: int) -> Config:
+        from mindaudio_ds2.checkpoint import load_checkpoint
+        from mindaudio_ds2.training.trainer import Trainer
+
+        whole, parts = configure(changes, "whole"), configure(changes, "parts")
+        num_steps = train_here(whole).step
+        take_step = Trainer._take_step
+
+        def take_step_and_stop(self: Any, *arguments: Any) -> bool:
+            is_stop_wished = take_step(self, *arguments)
+            if self.progress.step == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return is_stop_wished
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_take_step", take_step_and_stop)
+            with pytest.raises(Interrupted):
+                train_here(parts)
+        train_here(parts, resume=True)
+        losses = [[row["loss"] for row in read_metrics(Path(each.run_dir), "step")] for each in (whole, parts)]
+        assert len(losses[0]) == num_steps > stop_at
+        assert losses[0] == losses[1]
+        last, other = (load_checkpoint(Path(each.run_dir) / "last.ckpt") for each in (whole, parts))
+        for mine, theirs in ((last.weights, other.weights), (last.optimizer, other.optimizer)):
+            assert mine.keys() == theirs.keys()
+            assert all(np.array_equal(array, theirs[name]) for name, array in mine.items())
+        return whole
+
+    return train

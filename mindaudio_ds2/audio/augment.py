@@ -83,16 +83,17 @@ class Draw:
         return not (is_same and self.rir is None and self.noise is None)
 
 
-def make_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
+def make_generator(seed: int, epoch: int, utterance_id: str, view: int = 0) -> np.random.Generator:
     """The randomness of one utterance in one epoch, whatever the order or number of workers.
 
     Args:
         seed: of the run.
         epoch: counts from 0.
         utterance_id: its id in the manifest.
+        view: 0, or 1 for the second time that it is in a batch.
     """
     digest = hashlib.sha256(utterance_id.encode()).digest()
-    return np.random.default_rng((seed, epoch, int.from_bytes(digest[:8], "little")))
+    return np.random.default_rng((seed, epoch, int.from_bytes(digest[8 * view : 8 * view + 8], "little")))
 
 
 def draw_augmentation(

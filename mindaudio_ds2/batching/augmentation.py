@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,14 +38,14 @@ class Changes:
 
     Attributes:
         waveform: before features are computed; None where the recording stays as it is.
-        features: afterwards.
+        views: afterwards, to a copy each: one, or two where the network is to be consistent about them.
     """
 
     waveform: WaveformChange | None
-    features: FeatureChange
+    views: tuple[FeatureChange, ...]
 
 
-UNCHANGED = Changes(None, lambda features: features)
+UNCHANGED = Changes(None, (lambda features: features,))
 """An utterance as it is."""
 
 
@@ -69,17 +70,24 @@ class Augmenter:
         self.rirs = SoundPool(augmentation.rir_path, rate_hz, "augmentation.rir_path")
         self.noises = SoundPool(augmentation.noise_path, rate_hz, "augmentation.noise_path")
 
-    def draw(self, epoch: int, index: int) -> Draw:
+    def draw(self, epoch: int, index: int, view: int = 0) -> Draw:
         """What happens to an utterance in an epoch; the same whenever it is asked.
 
         Args:
             epoch: counts from 0.
             index: position of the utterance.
+            view: 0, or 1 for the second one, which differs in vocal tract length and masks. Its words are said in the
+                same frames, and its recording is not changed once more.
         """
-        draw = draw_augmentation(
-            self.config.augmentation, self._make_generator(epoch, index), len(self.rirs), len(self.noises)
-        )
+        draw = self._draw_freely(epoch, index, 0)
+        if view:
+            other = self._draw_freely(epoch, index, view)
+            draw = dataclasses.replace(draw, vtlp=other.vtlp, is_masked=other.is_masked)
         return draw if self.fits(index, draw.speed) else dataclasses.replace(draw, speed=1.0)
+
+    def _draw_freely(self, epoch: int, index: int, view: int) -> Draw:
+        generator = self._make_generator(epoch, index, view)
+        return draw_augmentation(self.config.augmentation, generator, len(self.rirs), len(self.noises))
 
     def fits(self, index: int, speed: float) -> bool:
         """Whether CTC can still align an utterance's labels when it is said faster by a factor."""
@@ -98,7 +106,10 @@ class Augmenter:
         draw = self.draw(epoch, index)
         return Changes(
             waveform=(lambda waveform: self.change_waveform(waveform, draw)) if draw.changes_waveform else None,
-            features=lambda features: self.change_features(features, draw, epoch, index),
+            views=tuple(
+                partial(self.change_features, draw=self.draw(epoch, index, view), epoch=epoch, index=index, view=view)
+                for view in range(self.config.training.num_views)
+            ),
         )
 
     def change_waveform(self, waveform: Waveform, draw: Draw) -> Waveform:
@@ -127,13 +138,15 @@ class Augmenter:
             waveform = change_gain(waveform, draw.gain_db)
         return waveform
 
-    def change_features(self, features: NDArray[np.float32], draw: Draw, epoch: int, index: int) -> NDArray[np.float32]:
+    def change_features(
+        self, features: NDArray[np.float32], draw: Draw, epoch: int, index: int, view: int = 0
+    ) -> NDArray[np.float32]:
         """Do what was drawn to features.
 
         Args:
             features: (T, F) float32.
             draw: what to do.
-            epoch, index: whose masks; their sizes and places are drawn here.
+            epoch, index, view: whose masks; their sizes and places are drawn here.
 
         Returns:
             (T, F) float32; the features themselves where nothing is done.
@@ -143,7 +156,7 @@ class Augmenter:
         if draw.time_warp:
             features = warp_time(features, draw.time_warp)
         if draw.is_masked:
-            features = mask_features(features, self.config.augmentation, self._make_generator(epoch, index))
+            features = mask_features(features, self.config.augmentation, self._make_generator(epoch, index, view))
         return features
 
     def describe(self) -> str:
@@ -169,8 +182,8 @@ class Augmenter:
         low, high = self.config.augmentation.noise_snr_range_db
         return f"{len(self.noises)} files, {self.noises.seconds / 60:.1f} min, {low:g} to {high:g} dB"
 
-    def _make_generator(self, epoch: int, index: int) -> np.random.Generator:
-        return make_generator(self.config.seed, epoch, self.utterances[index].id)
+    def _make_generator(self, epoch: int, index: int, view: int) -> np.random.Generator:
+        return make_generator(self.config.seed, epoch, self.utterances[index].id, view)
 
 
 def _describe(name: str, probability: float, how: str) -> str:

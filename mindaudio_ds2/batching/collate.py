@@ -19,6 +19,7 @@ class Batch:
         labels: (B, L) int32, the blank beyond a length; L is the longest utterance's, and at least 1.
         label_lengths: (B,) int32, labels of each utterance; 0 where there are none.
         indices: int32, the utterances' positions in the list that was planned for; empty rows have none.
+            Where utterances are in several rows, they are named once.
     """
 
     features: NDArray[np.float32]
@@ -56,3 +57,16 @@ def collate(
         padded_features[row, : len(frames)] = frames
         padded_labels[row, : len(its_labels)] = its_labels
     return Batch(padded_features, feature_lengths, padded_labels, label_lengths, np.array(indices, dtype=np.int32))
+
+
+def join(views: Sequence[Batch]) -> Batch:
+    """One batch from several of the same utterances and the same shape: the first's rows, then the next one's."""
+    if len(views) == 1:
+        return views[0]
+    return Batch(
+        np.concatenate([view.features for view in views]),
+        np.concatenate([view.feature_lengths for view in views]),
+        np.concatenate([view.labels for view in views]),
+        np.concatenate([view.label_lengths for view in views]),
+        views[0].indices,
+    )

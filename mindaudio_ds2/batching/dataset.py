@@ -11,7 +11,7 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from mindaudio_ds2.batching.augmentation import UNCHANGED, Changes
-from mindaudio_ds2.batching.collate import Batch, collate
+from mindaudio_ds2.batching.collate import Batch, collate, join
 from mindaudio_ds2.batching.feature_cache import load_features
 from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.config import Config, FeatureConfig
@@ -31,7 +31,7 @@ class TensorBatch:
     """A `Batch` as the network takes it.
 
     Attributes:
-        features: (B, T, F) float32.
+        features: (B, T, F) float32. Of two views, the second's rows come after all of the first's.
         feature_lengths: (B,) int32; 0 in rows behind the utterances, which only fill up a fixed shape.
         labels: (B, L) int32.
         label_lengths: (B,) int32.
@@ -120,8 +120,8 @@ class BatchLoader:
         for index in batch.indices:
             changes = augment(index) if augment else UNCHANGED
             features = load_features(self.utterances[index], self.config, self.cache_dir, changes.waveform)
-            examples.append((index, changes.features(features), self.labels[index]))
-        return collate(examples, self.blank_id, batch.shape)
+            examples.append([(index, change(features), self.labels[index]) for change in changes.views])
+        return join([collate(view, self.blank_id, batch.shape) for view in zip(*examples, strict=True)])
 
 
 def open_loader(utterances: Sequence[Utterance], labels: Sequence[NDArray[np.int32]], config: Config) -> BatchLoader:

@@ -1,4 +1,4 @@
-"""The connectionist temporal classification loss (Graves et al. 2006), with label smoothing if it is wanted."""
+"""The connectionist temporal classification loss (Graves et al. 2006), with what may be added to it."""
 
 import math
 from pathlib import Path
@@ -17,6 +17,11 @@ class CTCLoss(nn.Cell):
     Kullback-Leibler divergence from the uniform distribution over all labels to the network's: label smoothing as
     Pereyra et al. 2017 (arXiv:1701.06548) write it, for frames that have no label of their own.
 
+    With consistency regularisation (Yao et al. 2024, arXiv:2410.05101, equations 4 and 5) the batch holds every
+    utterance twice, in two views that differ in what is masked and dropped but not in time. To each row's loss is added
+    a weight times the sum over frames of KL(other || row), the divergence from the other view's probabilities, which
+    count as given. The mean over all rows is then the paper's loss.
+
     Rows without a frame, which only fill up a batch of fixed shape, are no utterances. An utterance whose labels cannot
     be aligned gives an infinite loss; `batching.plan` leaves such utterances out. Has run on the CPU only.
 
@@ -24,19 +29,23 @@ class CTCLoss(nn.Cell):
         blank_id: label id of the blank.
         kernels: the library of native kernels, or None.
         smoothing: a, from 0 to 1; 0 costs nothing.
+        consistency_weight: of the divergence between two views; above 0, row B / 2 + b is row b's other view.
     """
 
-    def __init__(self, blank_id: int, kernels: Path | None = None, smoothing: float = 0.0) -> None:
+    def __init__(
+        self, blank_id: int, kernels: Path | None = None, smoothing: float = 0.0, consistency_weight: float = 0.0
+    ) -> None:
         super().__init__()
         self.blank_id = blank_id
         self.native = NativeCTC(kernels, blank_id) if kernels else None
         self.smoothing = smoothing
+        self.consistency_weight = consistency_weight
 
     def construct(self, logits: Tensor, logit_lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
         """Compute the loss.
 
         Args:
-            logits: (S, B, V); anything may stand beyond the lengths, with label smoothing anything finite.
+            logits: (S, B, V); anything may stand beyond the lengths, with additions to the loss anything finite.
             logit_lengths: (B,) int32, in output frames; 0 in an empty row. At least one row is not empty.
             labels: (B, L) int32; anything may stand beyond the lengths.
             label_lengths: (B,) int32.
@@ -49,6 +58,8 @@ class CTCLoss(nn.Cell):
         if self.smoothing > 0:
             distances = _measure_distance_from_uniform(logits, logit_lengths)
             losses = losses * (1 - self.smoothing) + distances * self.smoothing
+        if self.consistency_weight > 0:
+            losses = losses + _measure_distance_from_other_view(logits, logit_lengths) * self.consistency_weight
         return ops.select(is_utterance, losses, ops.zeros_like(losses)).sum() / is_utterance.astype(ms.float32).sum()
 
     def _find_losses(self, logits: Tensor, logit_lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
@@ -67,6 +78,19 @@ class CTCLoss(nn.Cell):
 def _measure_distance_from_uniform(logits: Tensor, lengths: Tensor) -> Tensor:
     """Sum over an utterance's frames of KL(uniform || softmax(logits)): (S, B, V), (B,) -> (B,) float32, in nats."""
     log_probs = ops.log_softmax(logits.astype(ms.float32), -1)
-    distances = -log_probs.mean(-1) - math.log(logits.shape[-1])  # (S, B)
-    mask = ops.transpose(make_mask(lengths, logits.shape[0]), (1, 0))
+    return _sum_over_frames(-log_probs.mean(-1) - math.log(logits.shape[-1]), lengths)
+
+
+def _measure_distance_from_other_view(logits: Tensor, lengths: Tensor) -> Tensor:
+    """Sum over an utterance's frames of KL(softmax(other view's logits) || softmax(logits)), (B,) float32, in nats."""
+    log_probs = ops.log_softmax(logits.astype(ms.float32), -1)
+    num_utterances = logits.shape[1] // 2
+    others = ops.concat((log_probs[:, num_utterances:], log_probs[:, :num_utterances]), 1)
+    others = ops.stop_gradient(others)
+    return _sum_over_frames((ops.exp(others) * (others - log_probs)).sum(-1), lengths)
+
+
+def _sum_over_frames(distances: Tensor, lengths: Tensor) -> Tensor:
+    """Those within the lengths: (S, B), (B,) -> (B,)."""
+    mask = ops.transpose(make_mask(lengths, distances.shape[0]), (1, 0))
     return (distances * mask).sum(0)

@@ -154,9 +154,9 @@ class Trainer:
 
     def _make_step(self) -> LoneStep | JointStep | DeviceStep:
         """The step of the network as it is; it is compiled when it is first taken."""
-        config, model = self.config, self.config.model
-        loss = CTCLoss(Alphabet(config.text).blank_id, self.kernels, config.training.label_smoothing)
-        clip = config.optimizer.max_gradient_norm
+        config, model, training = self.config, self.config.model, self.config.training
+        blank_id, clip = Alphabet(config.text).blank_id, config.optimizer.max_gradient_norm
+        loss = CTCLoss(blank_id, self.kernels, training.label_smoothing, training.consistency_weight)
         step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average)
         sizes = (model.rnn_num_layers, model.rnn_hidden_size) if model.rnn_dropout else None
         open_shapes = (config.features.num_bins, sizes) if self.network.takes_open_shapes else None
@@ -283,10 +283,10 @@ class Trainer:
 
     def _list_inputs(self, batch: TensorBatch) -> Inputs:
         inputs = (batch.features, batch.feature_lengths, batch.labels, batch.label_lengths)
-        model, ids = self.config.model, [self.utterances[index].id for index in batch.indices]
-        if not model.rnn_dropout:
+        if not self.config.model.rnn_dropout:
             return inputs
-        return (*inputs, draw_dropout(model, self.config.seed, self.progress.epoch, ids, len(batch.feature_lengths)))
+        ids = [self.utterances[index].id for index in batch.indices]
+        return (*inputs, draw_dropout(self.config, self.progress.epoch, ids, len(batch.feature_lengths)))
 
     def _save_if_due(self, is_stop_wished: bool, interruption: Interruption) -> None:
         if self.ranks.world_size == 1:  # nobody else needs to hear of a signal that came after the update was made

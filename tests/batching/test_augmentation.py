@@ -65,10 +65,18 @@ def make_augmenter(config: Config) -> Augmenter:
     return Augmenter(config, utterances, [alphabet.encode(utterance.transcript) for utterance in utterances])
 
 
-def load(augmenter: Augmenter, epoch: int, index: int, cache_dir: Path | None = None) -> NDArray[np.float32]:
+def load_views(
+    augmenter: Augmenter, epoch: int, index: int, cache_dir: Path | None = None
+) -> list[NDArray[np.float32]]:
     changes = augmenter.make_changes(epoch, index)
     utterance = augmenter.utterances[index]
-    return changes.features(load_features(utterance, augmenter.config.features, cache_dir, changes.waveform))
+    features = load_features(utterance, augmenter.config.features, cache_dir, changes.waveform)
+    return [change(features) for change in changes.views]
+
+
+def load(augmenter: Augmenter, epoch: int, index: int, cache_dir: Path | None = None) -> NDArray[np.float32]:
+    (features,) = load_views(augmenter, epoch, index, cache_dir)
+    return features
 
 
 # The same whatever happens around it ----------------------------------------------------------------------------------
@@ -89,6 +97,33 @@ def test_its_place_in_the_list_does_not_matter(all_on: Config) -> None:
     reversed_one = Augmenter(all_on, augmenter.utterances[::-1], augmenter.labels[::-1])
     for index in range(12):
         assert augmenter.draw(3, index) == reversed_one.draw(3, 11 - index)
+
+
+def test_two_views_say_the_same_at_the_same_time_and_look_different(all_on: Config) -> None:
+    """The first is what a single one would be; what the second has of its own does not move a word."""
+    both = dataclasses.replace(all_on, training=dataclasses.replace(all_on.training, consistency_weight=0.2))
+    alone, augmenter = make_augmenter(all_on), make_augmenter(both)
+    for index in range(12):
+        first, second = augmenter.draw(4, index), augmenter.draw(4, index, 1)
+        assert first == alone.draw(4, index)
+        assert second.vtlp not in (1, first.vtlp)
+        assert dataclasses.replace(second, vtlp=first.vtlp) == first
+        views = load_views(augmenter, 4, index)
+        assert views[0].tobytes() == load(alone, 4, index).tobytes()
+        assert views[0].shape == views[1].shape
+
+
+def test_two_views_of_masks_alone_are_one_recording_masked_twice(configure: Configure) -> None:
+    config = configure({"training.consistency_weight": 0.2})
+    augmenter = make_augmenter(config)
+    num_different = 0
+    for index, utterance in enumerate(augmenter.utterances):
+        plain = compute_features(read_audio(utterance.audio_path, RATE_HZ), config.features)
+        views = load_views(augmenter, 0, index)
+        for view in views:
+            assert ((view == plain) | (view == 0)).all()
+        num_different += not np.array_equal(views[0], views[1])
+    assert num_different == 12
 
 
 def test_everything_happens_when_everything_is_on(all_on: Config) -> None:

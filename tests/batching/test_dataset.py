@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.batching.feature_cache import load_features
 from mindaudio_ds2.batching.plan import BatchSpec, plan_evaluation
+from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.config import BatchingConfig, FeatureConfig
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import AudioError, ManifestError, OutputError
@@ -141,7 +142,7 @@ def test_each_utterance_is_changed_as_its_own_changes_say(
             marked[0] = index
             return marked
 
-        return Changes(None if index % 3 else lambda waveform: np.tile(waveform, 2), mark)
+        return Changes(None if index % 3 else lambda waveform: np.tile(waveform, 2), (mark,))
 
     loader = make_loader(tmp_path / "cache" if has_cache else None)
     plain = {tensors.indices: tensors.feature_lengths.asnumpy() for tensors in loader.iterate(batches)}
@@ -152,6 +153,21 @@ def test_each_utterance_is_changed_as_its_own_changes_say(
             assert (features[row, 0] == index).all()
             expected = plain[tensors.indices][row]
             assert lengths[row] in ((2 * expected - 1, 2 * expected) if index % 3 == 0 else (expected,))
+
+
+@pytest.mark.parametrize("shape", [None, BatchShape(5, 90, 7)], ids=["open", "fixed"])
+def test_second_views_come_behind_all_first_ones(make_loader: Callable[..., Loader], shape: BatchShape | None) -> None:
+    from mindaudio_ds2.batching.augmentation import UNCHANGED, Changes
+
+    loader, spec = make_loader(), BatchSpec((3, 8, 5), 90, shape)
+    halves = Changes(None, (lambda features: features, lambda features: features / 2))
+    one, both = (loader.load(spec, lambda _, changes=changes: changes) for changes in (UNCHANGED, halves))
+    assert both.features.tobytes() == np.concatenate([one.features, one.features / 2]).tobytes()
+    for name in ("feature_lengths", "labels", "label_lengths"):
+        array = getattr(one, name)
+        assert np.array_equal(getattr(both, name), np.concatenate([array, array]))
+        assert len(array) == (5 if shape else 3)
+    assert both.indices.tolist() == [3, 8, 5]
 
 
 def test_nothing_is_changed_unless_it_is_asked_for(

@@ -369,6 +369,7 @@ def make_config(**data: float) -> Config:
             "ema_decay": 0.0,
             "average_best": 0,
             "label_smoothing": 0.0,
+            "consistency_weight": 0.0,
             "frozen_norm_share": 0.0,
             "freeze": [],
             "learning_rate_factors": {},

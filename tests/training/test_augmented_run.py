@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,7 @@ import soundfile
 
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import read_manifest
-from mindaudio_ds2.errors import Interrupted
-from tests.tiny_corpus import RATE_HZ, read_metrics, train_here
+from tests.tiny_corpus import RATE_HZ, TrainInParts, read_metrics, train_here
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -40,28 +37,9 @@ def changes(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_an_interrupted_run_goes_on_with_the_utterances_it_would_have_seen(
-    configure: Configure, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    train_in_parts: TrainInParts, changes: dict[str, Any]
 ) -> None:
-    from mindaudio_ds2.training.trainer import Trainer
-
-    whole = configure(changes, "whole")
-    train_here(whole)
-    take_step = Trainer._take_step
-
-    def take_step_and_stop(self: Any, *arguments: Any) -> None:
-        take_step(self, *arguments)
-        if self.progress.step == 8:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    parts = configure(changes, "parts")
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_take_step", take_step_and_stop)
-        with pytest.raises(Interrupted):
-            train_here(parts)
-    train_here(parts, resume=True)
-    losses = [[row["loss"] for row in read_metrics(Path(each.run_dir), "step")] for each in (whole, parts)]
-    assert len(losses[0]) == 11
-    assert losses[0] == losses[1]
+    train_in_parts(changes, 8)
 
 
 def test_the_dev_set_is_scored_as_it_was_recorded(configure: Configure, changes: dict[str, Any]) -> None:

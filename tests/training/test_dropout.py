@@ -1,8 +1,5 @@
 """Dropout between recurrent layers: what is drawn, what it does to the network, and what a resumed run makes of it."""
 
-import dataclasses
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.errors import Interrupted
+from mindaudio_ds2.config_reader import from_mapping
 from tests import reference
-from tests.tiny_corpus import read_metrics, train_here
+from tests.tiny_corpus import YAML, TrainInParts, change, read_metrics, train_here
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -23,14 +20,20 @@ IDS = ("ann-1", "ann-2", "bob-1")
 
 
 def draw(
-    ids: tuple[str, ...] = IDS, seed: int = 1, epoch: int = 0, num_empty: int = 0, **changes: Any
+    ids: tuple[str, ...] = IDS,
+    seed: int = 1,
+    epoch: int = 0,
+    num_empty: int = 0,
+    consistency_weight: float = 0.0,
+    **changes: Any,
 ) -> NDArray[np.float32]:
     from mindaudio_ds2.training.dropout import draw_dropout
-    from tests import cells
 
     sizes = {"rnn_num_layers": 3, "rnn_hidden_size": 500, "rnn_dropout": 0.2} | changes
-    model = dataclasses.replace(cells.SMALL, **sizes)
-    factors: NDArray[np.float32] = draw_dropout(model, seed, epoch, ids, len(ids) + num_empty).asnumpy()
+    mapping = change(YAML, {f"model.{name}": size for name, size in sizes.items()})
+    changed = change(mapping, {"seed": seed, "training.consistency_weight": consistency_weight})
+    num_rows = (len(ids) + num_empty) * (2 if consistency_weight else 1)
+    factors: NDArray[np.float32] = draw_dropout(from_mapping(changed, "test"), epoch, ids, num_rows).asnumpy()
     return factors
 
 
@@ -57,6 +60,15 @@ def test_an_utterance_has_the_same_factors_in_every_batch() -> None:
     assert np.array_equal(padded[:, :3], whole)
     assert padded.shape == (3, 5, 500)
     assert not padded[:, 3:].any()
+
+
+def test_the_second_view_has_factors_of_its_own() -> None:
+    both, one = draw(num_empty=1, consistency_weight=0.2), draw(num_empty=1)
+    assert both.shape == (3, 8, 500)
+    assert np.array_equal(both[:, :4], one)
+    assert not both[:, 7].any()
+    for first, second in zip(one[:, :3].reshape(-1, 500), both[:, 4:7].reshape(-1, 500), strict=True):
+        assert np.mean(first == second) < 0.8  # as above, for other seeds and epochs
 
 
 def test_seed_epoch_utterance_and_layer_have_factors_of_their_own() -> None:
@@ -121,31 +133,8 @@ def test_logits_with_dropout_are_those_of_the_second_implementation(monkeypatch:
 DROPOUT = {"model.rnn_dropout": 0.3, "model.rnn_num_layers": 2, "training.epochs": 2}
 
 
-def test_an_interrupted_run_drops_what_it_would_have_dropped(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from mindaudio_ds2.checkpoint import load_checkpoint
-    from mindaudio_ds2.training.trainer import Trainer
-
-    whole, parts = configure(DROPOUT, "whole"), configure(DROPOUT, "parts")
-    train_here(whole)
-    take_step = Trainer._take_step
-
-    def take_step_and_stop(self: Any, *arguments: Any) -> None:
-        take_step(self, *arguments)
-        if self.progress.step == 8:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_take_step", take_step_and_stop)
-        with pytest.raises(Interrupted):
-            train_here(parts)
-    train_here(parts, resume=True)
-    losses = [[row["loss"] for row in read_metrics(Path(each.run_dir), "step")] for each in (whole, parts)]
-    assert len(losses[0]) == 11
-    assert losses[0] == losses[1]
-    weights = [load_checkpoint(Path(each.run_dir) / "last.ckpt").weights for each in (whole, parts)]
-    assert all(np.array_equal(array, weights[1][name]) for name, array in weights[0].items())
+def test_an_interrupted_run_drops_what_it_would_have_dropped(train_in_parts: TrainInParts) -> None:
+    train_in_parts(DROPOUT, 8)
 
 
 def test_dropout_is_in_the_loss_and_not_in_the_validation(configure: Configure) -> None:

@@ -1,7 +1,5 @@
 """The last epochs of a run, in which batch norms use and keep their running statistics."""
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.errors import ConfigError, Interrupted
-from tests.tiny_corpus import read_metrics, train_here
+from mindaudio_ds2.errors import ConfigError
+from tests.tiny_corpus import TrainInParts, read_metrics, train_here
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -69,27 +67,8 @@ def test_the_first_epochs_are_those_of_a_run_without(configure: Configure) -> No
 
 
 @pytest.mark.parametrize("stop_at", [12, 14])
-def test_an_interrupted_run_comes_to_the_same_numbers(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch, stop_at: int
-) -> None:
-    from mindaudio_ds2.training.trainer import Trainer
-
-    whole, parts = configure(FROZEN, "whole"), configure(FROZEN, "parts")
-    train_here(whole)
-    take_step = Trainer._take_step
-
-    def take_step_and_stop(self: Any, *arguments: Any) -> None:
-        take_step(self, *arguments)
-        if self.progress.step == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_take_step", take_step_and_stop)
-        with pytest.raises(Interrupted):
-            train_here(parts)
-    train_here(parts, resume=True)
-    weights = [read_weights(config, "last.ckpt") for config in (whole, parts)]
-    assert all(np.array_equal(array, weights[1][name]) for name, array in weights[0].items())
+def test_an_interrupted_run_comes_to_the_same_numbers(train_in_parts: TrainInParts, stop_at: int) -> None:
+    train_in_parts(FROZEN, stop_at)
 
 
 def test_weights_of_another_run_can_be_trained_on_with_norms_frozen_throughout(

@@ -237,3 +237,48 @@ def test_smoothing_adds_the_distance_of_every_real_frame_from_equal_probabilitie
     np.testing.assert_allclose(gradient, (1 - share) * ctc_gradient + share * slopes, atol=2e-5)
     for row, num_frames in enumerate(LENGTHS):
         assert not gradient[num_frames:, row].any()
+
+
+# Consistency between two views ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_native", [False, True], ids=["stock", "native"])
+def test_consistency_adds_each_views_divergence_from_the_other_which_counts_as_given(
+    is_native: bool, losses: Losses, request: pytest.FixtureRequest
+) -> None:
+    """Value and gradient by loops over frames, in float64; nothing comes from, or goes to, padding or empty rows."""
+    from mindaudio_ds2.training.loss import CTCLoss
+    from tests import cells
+
+    weight, rows = 0.3, [0, 1, 0, 1]
+    kernels = request.getfixturevalue("kernels") if is_native else None
+    cell = cells.GradientOf(CTCLoss(0, kernels, consistency_weight=weight))
+    inputs = [*cells.floats((None, None, SIZE), ()), cells.integers(None), cells.integers(None, None)]
+    cell.set_inputs(*inputs, cells.integers(None))
+    logits = 2 * np.random.default_rng(2).normal(size=(6, 6, SIZE)).astype(np.float32)
+    lengths, label_lengths = (np.insert(array[rows], [2, 4], 0) for array in (LENGTHS, LABEL_LENGTHS))
+    labels = np.insert(lay_out(0, 0)[rows], [2, 4], 0, axis=0)
+    loss, gradient = cells.run(cell, logits, np.float32(1), lengths, labels, label_lengths)[:2]
+
+    plain = losses.compute(0, logits, lengths, labels, label_lengths)
+    expected_gradient = losses.differentiate(0, logits, lengths, labels, label_lengths).astype(np.float64)
+    divergence = 0.0
+    for row in (0, 1, 3, 4):
+        for frame in range(lengths[row]):
+            mine, others = (
+                reference.log_softmax(logits[frame, which].astype(np.float64)) for which in (row, (row + 3) % 6)
+            )
+            divergence += (np.exp(others) * (others - mine)).sum()
+            expected_gradient[frame, row] += weight * (np.exp(mine) - np.exp(others)) / 4
+    assert divergence > 1
+    assert loss == pytest.approx(plain + weight * divergence / 4, rel=1e-5)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=2e-5)
+
+
+def test_equal_views_have_the_loss_of_one() -> None:
+    from mindaudio_ds2.training.loss import CTCLoss
+    from tests import cells
+
+    twice = [np.concatenate([array, array], axis) for array, axis in ((LOGITS, 1), (LENGTHS, 0), (lay_out(0, 0), 0))]
+    loss = cells.run(CTCLoss(0, consistency_weight=10.0), *twice, np.concatenate([LABEL_LENGTHS, LABEL_LENGTHS]))[0]
+    assert loss == pytest.approx(enumerate_mean(LOGITS, 0), rel=1e-5)

@@ -1,8 +1,6 @@
 """Averages of weights against NumPy: the moving one, and that of the best epochs; and what a run makes of them."""
 
-import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,9 @@ from numpy.typing import NDArray
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.decoding.metrics import ErrorCounts
-from mindaudio_ds2.errors import CheckpointError, Interrupted
+from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.training.progress import Progress
-from tests.tiny_corpus import read_metrics, train_here
+from tests.tiny_corpus import TrainInParts, read_metrics, train_here
 from tests.training.test_step import OPTIMIZER, UNSCALED, make_batch, spoil_features
 from tests.training.test_trainer import stub_evaluation, stub_step
 
@@ -80,37 +78,14 @@ def test_the_moving_average_is_numpys_over_weights_and_running_statistics() -> N
 AVERAGED = {"training.ema_decay": 0.9, "training.epochs": 2}
 
 
-def test_a_run_scores_and_keeps_the_average_and_goes_on_with_both(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_scores_and_keeps_the_average_and_goes_on_with_both(train_in_parts: TrainInParts) -> None:
     """Interrupted or not: the same losses, weights and averages, to the bit."""
     from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
     from mindaudio_ds2.evaluate import Evaluator
     from mindaudio_ds2.model.deepspeech2 import Recognizer
-    from mindaudio_ds2.training.trainer import Trainer
 
-    whole, parts = configure(AVERAGED, "whole"), configure(AVERAGED, "parts")
-    train_here(whole)
-    take_step = Trainer._take_step
-
-    def take_step_and_stop(self: Any, *arguments: Any) -> None:
-        take_step(self, *arguments)
-        if self.progress.step == 8:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_take_step", take_step_and_stop)
-        with pytest.raises(Interrupted):
-            train_here(parts)
-    train_here(parts, resume=True)
-    losses = [[row["loss"] for row in read_metrics(Path(each.run_dir), "step")] for each in (whole, parts)]
-    assert len(losses[0]) == 11
-    assert losses[0] == losses[1]
-    last, other = (load_checkpoint(Path(each.run_dir) / "last.ckpt") for each in (whole, parts))
-    for mine, theirs in ((last.weights, other.weights), (last.optimizer, other.optimizer)):
-        assert mine.keys() == theirs.keys()
-        assert all(np.array_equal(array, theirs[name]) for name, array in mine.items())
-
+    whole = train_in_parts(AVERAGED, 8)
+    last = load_checkpoint(Path(whole.run_dir) / "last.ckpt")
     best = load_checkpoint(Path(whole.run_dir) / "best.ckpt")
     if best.state["epoch"] == 2:
         assert all(np.array_equal(last.optimizer[f"average.{name}"], array) for name, array in best.weights.items())
