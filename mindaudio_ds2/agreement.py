@@ -7,6 +7,7 @@ import numpy as np
 from mindspore import Parameter
 from numpy.typing import NDArray
 
+from mindaudio_ds2.audio.sound_pool import SoundPool
 from mindaudio_ds2.collectives import Ranks
 from mindaudio_ds2.config import Config, flatten, to_mapping
 from mindaudio_ds2.corpus.manifest import Utterance
@@ -15,11 +16,19 @@ from mindaudio_ds2.runtime import describe_environment
 VERSIONS = ("package_version", "commit", "python_version", "mindspore_version", "numpy_version", "device_target")
 
 
-def fingerprint_of(utterances: Sequence[Utterance]) -> str:
-    """A short digest of utterances, to tell whether another run or process has the same."""
+def fingerprint_of(utterances: Sequence[Utterance], *pools: SoundPool) -> str:
+    """A short digest of utterances and of what is mixed into them, to tell whether another run has the same.
+
+    Args:
+        utterances: their ids, durations and transcripts count.
+        pools: of noise and rooms; names and durations of the files count.
+    """
     digest = hashlib.sha256()
     for utterance in utterances:
         digest.update(f"{utterance.id}\t{utterance.duration_seconds!r}\t{utterance.transcript}\n".encode())
+    for pool in pools:
+        for path, seconds in zip(pool.paths, pool.durations, strict=True):
+            digest.update(f"{path.name}\t{seconds!r}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 

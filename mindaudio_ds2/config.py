@@ -400,8 +400,8 @@ class TrainingConfig:
     label_smoothing: float
     """Share of the loss that is how far each frame's probabilities are from equal ones; 0 for none (0 to 1)."""
     consistency_weight: float
-    """Show each utterance twice in a step, with two draws of masks, vocal tract length and dropout, and add to the loss
-    this times how far apart the two answers are; twice the work. 0 for once; 0.2 is usual (factor)."""
+    """Show each utterance twice in a step, with masks, vocal tract and dropout drawn twice, and add this times how far
+    apart the two answers are to the loss; twice the work. 0 for once; 0.2 is usual (factor)."""
     frozen_norm_share: float
     """In this share of the epochs, the last ones, batch norms use and keep their running statistics (0 to 1)."""
     freeze: list[str]
@@ -411,13 +411,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _require(self.epochs > 0, "training.epochs", self.epochs, "at least 1")
-        for name in ("early_stopping_epochs", "max_bad_steps", "keep_every_epochs"):
+        for name in ("early_stopping_epochs", "max_bad_steps", "keep_every_epochs", "average_best"):
             _require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "0 or more")
         _require(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "0 or more, below 1; 0.999, say")
-        num = self.average_best
-        _require(num == 0 or num >= 2, "training.average_best", num, "0, or at least 2")
-        share = self.frozen_norm_share
-        _require(0 <= share <= 1, "training.frozen_norm_share", share, "0 to 1")
+        _require(self.average_best != 1, "training.average_best", self.average_best, "0, or at least 2")
+        _require(0 <= self.frozen_norm_share <= 1, "training.frozen_norm_share", self.frozen_norm_share, "0 to 1")
         smoothing = self.label_smoothing
         _require(0 <= smoothing < 1, "training.label_smoothing", smoothing, "0 or more, below 1; 0.05, say")
         weight = self.consistency_weight

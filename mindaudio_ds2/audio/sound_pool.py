@@ -25,6 +25,7 @@ class SoundPool:
 
     Attributes:
         paths: the files, in an order that does not depend on the machine.
+        durations: of each file (seconds).
 
     Raises:
         ConfigError: no such folder, or no sound in it.
@@ -35,7 +36,7 @@ class SoundPool:
     def __init__(self, path: str | None, sample_rate_hz: int, key: str) -> None:
         self.paths = [] if path is None else _find_sounds(Path(path), key)
         self.sample_rate_hz = sample_rate_hz
-        self.seconds = sum(measure_duration_seconds(each) for each in self.paths)
+        self.durations = [measure_duration_seconds(each) for each in self.paths]
         self._kept: dict[int, NDArray[np.float32]] = {}
         self._num_kept_samples = 0
 

@@ -180,7 +180,7 @@ class Augmenter:
 
     def _describe_noise(self) -> str:
         low, high = self.config.augmentation.noise_snr_range_db
-        return f"{len(self.noises)} files, {self.noises.seconds / 60:.1f} min, {low:g} to {high:g} dB"
+        return f"{len(self.noises)} files, {sum(self.noises.durations) / 60:.1f} min, {low:g} to {high:g} dB"
 
     def _make_generator(self, epoch: int, index: int, view: int) -> np.random.Generator:
         return make_generator(self.config.seed, epoch, self.utterances[index].id, view)

@@ -7,6 +7,7 @@ A line reads `{"id": "an406-fcaw-b", "audio_path": "wav/an406-fcaw-b.flac", "dur
 import json
 import math
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ MAX_PROBLEMS_SHOWN = 10
 
 REQUIRED_KEYS = frozenset({"id", "audio_path", "duration_seconds", "transcript"})
 KEYS = REQUIRED_KEYS | {"speaker"}
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can write and UTF-8 cannot
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ def _find_problem(utterance: Utterance) -> str | None:
         value = getattr(utterance, name)
         if not isinstance(value, str):
             return f"{name} must be text, found {value!r}"
+        if LONE_SURROGATE.search(value):
+            return f"{name} has half a character, {value!r}; write the file again as UTF-8"
     duration = utterance.duration_seconds
     if not isinstance(duration, (int, float)) or isinstance(duration, bool) or not math.isfinite(duration):
         return f"duration_seconds must be a number of seconds, found {duration!r}"

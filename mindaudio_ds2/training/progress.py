@@ -46,7 +46,7 @@ class Progress:
         best_epochs: dev WER, dev CER and number of the epochs kept for training.average_best, from good to bad.
         train_seconds: wall time spent in training so far, validation included.
         train_hours: audio in the training utterances.
-        fingerprint: of the utterances trained on.
+        fingerprint: of the utterances trained on, and of the noise and rooms mixed into them.
         num_parts: batches of an update: processes times batching.accumulation_steps.
         has_fixed_shapes: whether batches are planned for fixed shapes, which makes others of them.
         finished: of the epoch under way, where `num_parts` has changed within it: each former number, and the updates

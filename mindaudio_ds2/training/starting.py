@@ -38,8 +38,9 @@ def take_up(
     progress = Progress(**checkpoint.state)
     if progress.fingerprint != beginning.fingerprint:
         raise CheckpointError(
-            f"{path} was trained on other utterances than {config.data.train_manifest} holds now; "
-            "restore the manifest, or start a new run with --run_dir and --pre_trained_model_path"
+            f"{path} was trained on other utterances than {config.data.train_manifest} holds now, or with other noise "
+            "or rooms than augmentation.noise_path and rir_path hold; restore them, or start a new run with --run_dir "
+            "and --pre_trained_model_path"
         )
     if progress.has_fixed_shapes != beginning.has_fixed_shapes:
         if progress.batch:

@@ -28,7 +28,7 @@ def test_a_folder_is_searched_at_any_depth_in_one_order(folder: Path) -> None:
     pool = SoundPool(str(folder), 8000, KEY)
     assert [path.relative_to(folder).as_posix() for path in pool.paths] == ["a/b/d.wav", "a/c.FLAC", "b.wav"]
     assert len(pool) == 3
-    assert pool.seconds == pytest.approx(600 / 8000)
+    assert pool.durations == pytest.approx([300 / 8000, 200 / 8000, 100 / 8000])
     assert [len(pool.read(index)) for index in range(3)] == [300, 200, 100]
     assert pool.read(0)[0] == pytest.approx(0.3, abs=1e-4)
 
@@ -48,7 +48,7 @@ def test_a_manifest_names_its_files_in_its_order(folder: Path, tmp_path: Path) -
 
 def test_no_path_makes_an_empty_pool() -> None:
     pool = SoundPool(None, 16000, KEY)
-    assert (len(pool), pool.seconds) == (0, 0)
+    assert (len(pool), pool.durations) == (0, [])
 
 
 def test_a_missing_folder_is_named_with_its_key(tmp_path: Path) -> None:

@@ -111,6 +111,8 @@ def test_empty_lines_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
         ({"transcript": " \t"}, "the transcript is empty"),
         ({"transcript": None}, "transcript must be text, found None"),
         ({"speaker": 3}, "speaker must be text, found 3"),
+        ({"transcript": "A \ud83d B"}, "transcript has half a character"),
+        ({"audio_path": "\udce4.wav"}, "audio_path has half a character"),
         ({"wav_path": "a.wav"}, r"unknown keys \['wav_path'\]"),
     ],
 )

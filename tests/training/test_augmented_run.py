@@ -12,6 +12,7 @@ import soundfile
 
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import read_manifest
+from mindaudio_ds2.errors import CheckpointError
 from tests.tiny_corpus import RATE_HZ, TrainInParts, read_metrics, train_here
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
@@ -40,6 +41,14 @@ def test_an_interrupted_run_goes_on_with_the_utterances_it_would_have_seen(
     train_in_parts: TrainInParts, changes: dict[str, Any]
 ) -> None:
     train_in_parts(changes, 8)
+
+
+def test_a_run_does_not_go_on_with_other_noise(configure: Configure, changes: dict[str, Any]) -> None:
+    config = configure({**changes, "training.epochs": 1})
+    train_here(config)
+    soundfile.write(Path(config.augmentation.noise_path or "") / "one.wav", np.zeros(4001), RATE_HZ)
+    with pytest.raises(CheckpointError, match="other noise or rooms than augmentation.noise_path"):
+        train_here(config, resume=True)
 
 
 def test_the_dev_set_is_scored_as_it_was_recorded(configure: Configure, changes: dict[str, Any]) -> None:

@@ -443,7 +443,7 @@ def test_resuming_with_other_utterances_is_an_error_that_names_the_manifest(
     changed = {"transcript": utterances, "order": utterances[::-1], "fewer": utterances[1:]}[change]
     write_manifest(tmp_path / "other.jsonl", changed)
     before = read_bytes(copied_run)
-    with pytest.raises(CheckpointError, match="trained on other utterances than .*other.jsonl holds now; restore"):
+    with pytest.raises(CheckpointError, match="other utterances than .*other.jsonl holds now, or .*; restore"):
         train_here(configure({"data.train_manifest": str(tmp_path / "other.jsonl")}), resume=True)
     assert read_bytes(copied_run) == before
 
