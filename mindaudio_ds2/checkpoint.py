@@ -25,7 +25,7 @@ from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 AUGMENTATION_BEFORE_3: dict[str, Any] = {
     "speed_probability": 0.0,
     "speed_range": [0.9, 1.1],
@@ -166,6 +166,8 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["training"]["frozen_norm_share"] = 0.0
     if version < 6:
         config["training"]["consistency_weight"] = 0.0
+    if version < 7:
+        config["model"]["rnn_initialization"] = "uniform"
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ SMALL = ModelConfig(
     rnn_hidden_size=8,
     bidirectional=True,
     lookahead_frames=3,
+    rnn_initialization="uniform",
     rnn_dropout=0.0,
     rnn_batch_norm=True,
     head_batch_norm=True,

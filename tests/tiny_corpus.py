@@ -102,6 +102,7 @@ YAML: dict[str, Any] = {
         "rnn_hidden_size": 12,
         "bidirectional": True,
         "lookahead_frames": 1,
+        "rnn_initialization": "uniform",
         "rnn_dropout": 0.0,
         "rnn_batch_norm": True,
         "head_batch_norm": True,

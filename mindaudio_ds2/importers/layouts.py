@@ -15,6 +15,7 @@ _CONVOLUTIONS: dict[str, Any] = {
     "conv_kernel_time": [11, 11],
     "conv_stride_frequency": [2, 2],
     "conv_stride_time": [2, 1],
+    "rnn_initialization": "uniform",
     "rnn_dropout": 0.0,
     "head_bias": False,
     "batch_norm_momentum": 0.9,

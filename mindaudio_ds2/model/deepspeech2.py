@@ -19,7 +19,7 @@ class DeepSpeech2(nn.Cell):
     """From features to logits.
 
     Weights start as in PyTorch: uniform in +-1 / sqrt(fan in) for convolutions and the output layer, +-1 / sqrt(H) for
-    recurrent layers; batch norm starts at gamma 1, beta 0.
+    recurrent layers, see also `Recurrent.make_orthogonal`; batch norm starts at gamma 1, beta 0.
 
     Has run on the CPU only.
 
@@ -75,6 +75,9 @@ class DeepSpeech2(nn.Cell):
                 for i in layers
             ]
         )
+        if config.rnn_initialization == "orthogonal":
+            for rnn in self.rnns:
+                rnn.make_orthogonal()
         self.rnn_batch_norms = (
             nn.CellList([_sequence_batch_norm(hidden, momentum, epsilon, kernels, joint_sum) for _ in layers[1:]])
             if config.rnn_batch_norm

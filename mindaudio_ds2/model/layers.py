@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
+from mindspore.common.initializer import Orthogonal, XavierUniform, initializer
 
 from mindaudio_ds2.model.masked_norm import CLIP, MaskedBatchNorm, make_mask
 from mindaudio_ds2.ops.joint import DeviceSum, JointSum
@@ -142,6 +144,24 @@ class Recurrent(nn.Cell):
             backward, _ = self.backward_rnn(self.reverse(x, lengths), state)
             output = output + self.reverse(backward.astype(ms.float32), lengths)
         return output
+
+    def make_orthogonal(self) -> None:
+        """Begin with other weights.
+
+        For each gate, Xavier uniform ones from the input (Glorot and Bengio 2010) and orthogonal ones from the state,
+        which keep the length of what goes round (Saxe et al. 2014, arXiv:1312.6120). Biases are 0, but 1 at the forget
+        gate of an LSTM (Jozefowicz et al. 2015).
+        """
+        size, is_lstm = self.hidden_size, self.is_lstm
+        for rnn in filter(None, (self.forward_rnn, self.backward_rnn)):
+            w_ih, (w_hh, bias_ih, bias_hh) = rnn.w_ih_list[0], _recurrent_weights(rnn)
+            num_gates = w_ih.shape[0] // size
+            for weight, scheme in ((w_ih, XavierUniform()), (w_hh, Orthogonal())):
+                gates = [initializer(scheme, (size, weight.shape[1])).init_data().asnumpy() for _ in range(num_gates)]
+                weight.set_data(Tensor(np.concatenate(gates)))
+            forget = np.repeat(np.arange(num_gates) == 1, size) if is_lstm else np.zeros(num_gates * size)  # i, f, g, o
+            bias_ih.set_data(Tensor(forget, ms.float32))
+            bias_hh.set_data(initializer("zeros", bias_hh.shape))
 
     def _run_natively(self, x: Tensor, lengths: Tensor) -> Tensor:
         projected = _project(x, self.forward_rnn.w_ih_list[0])

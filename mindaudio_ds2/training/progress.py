@@ -184,7 +184,7 @@ def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
     Raises:
         CheckpointError: names the keys that differ, with both values.
     """
-    free = ("model.rnn_dropout", "model.batch_norm_momentum", "model.conv_stride_time")
+    free = ("model.rnn_dropout", "model.rnn_initialization", "model.batch_norm_momentum", "model.conv_stride_time")
     differing = _compare(old, new, lambda key: key.startswith(("features.", "model.")) and key not in free)
     if differing:
         raise CheckpointError(

@@ -336,6 +336,7 @@ def make_config(**data: float) -> Config:
             "rnn_hidden_size": 8,
             "bidirectional": True,
             "lookahead_frames": 20,
+            "rnn_initialization": "uniform",
             "rnn_dropout": 0.0,
             "rnn_batch_norm": True,
             "head_batch_norm": True,

@@ -218,6 +218,36 @@ def test_the_names_of_weights_stay_as_they_are() -> None:
     assert set(switched.weights()) == expected
 
 
+@pytest.mark.parametrize("rnn_type", ["lstm", "gru"])
+def test_recurrent_weights_begin_as_they_are_told(rnn_type: str) -> None:
+    from tests import cells
+
+    size, num_gates = 24, 4 if rnn_type == "lstm" else 3
+    shape: dict[str, Any] = {"rnn_type": rnn_type, "rnn_hidden_size": size}
+    uniform = cells.read(make(dataclasses.replace(cells.SMALL, **shape)))
+    orthogonal = cells.read(make(dataclasses.replace(cells.SMALL, **shape, rnn_initialization="orthogonal")))
+    names = [name for name in uniform if name.startswith("rnns.")]
+    assert len(names) == 16
+    for name in names:
+        before, now, kind = uniform[name], orthogonal[name], name.split(".")[-1]
+        assert 0.8 / np.sqrt(size) < np.abs(before).max() <= 1 / np.sqrt(size)
+        assert now.shape == before.shape
+        assert now.dtype == np.float32
+        gates = now.reshape(num_gates, size, *now.shape[1:])
+        if kind == "weight_hh_l0":
+            for gate in gates:
+                np.testing.assert_allclose(gate @ gate.T, np.eye(size), atol=1e-5)
+            assert not np.allclose(gates[0], gates[1])
+        elif kind == "weight_ih_l0":
+            limit = np.sqrt(6 / (size + now.shape[1]))
+            assert 0.9 * limit < np.abs(now).max() <= limit
+            assert abs(now.mean()) < 0.1 * limit
+        elif kind == "bias_ih_l0" and rnn_type == "lstm":
+            assert [set(gate.tolist()) for gate in gates] == [{0.0}, {1.0}, {0.0}, {0.0}], "the forget gate is open"
+        else:
+            assert not now.any()
+
+
 def test_weights_keep_their_names_inside_other_cells() -> None:
     from mindaudio_ds2.model.deepspeech2 import Recognizer
     from tests import cells
