@@ -258,7 +258,7 @@ class ModelConfig:
     """Output frames a forward-only network looks ahead, its own included; not used by bidirectional (frames)."""
     rnn_initialization: Literal["uniform", "orthogonal"]
     """Recurrent weights begin uniform in +-1 / sqrt(H), as in PyTorch; or, per gate, Xavier uniform from the input and
-    orthogonal from the state, with zero biases but 1 at an LSTM's forget gate, as in Keras."""
+    orthogonal from the state, with zero biases but 1 at an LSTM's forget gate."""
     rnn_dropout: float
     """Share of a recurrent layer's outputs that training drops for a whole utterance; 0 for none (0 to 1)."""
     rnn_batch_norm: bool

@@ -17,7 +17,7 @@ class CTCLoss(nn.Cell):
     Kullback-Leibler divergence from the uniform distribution over all labels to the network's: label smoothing as
     Pereyra et al. 2017 (arXiv:1701.06548) write it, for frames that have no label of their own.
 
-    With consistency regularisation (Yao et al. 2024, arXiv:2410.05101, equations 4 and 5) the batch holds every
+    With consistency regularisation (Yao et al. 2024, arXiv:2410.05101) the batch holds every
     utterance twice, in two views that differ in what is masked and dropped but not in time. To each row's loss is added
     a weight times the sum over frames of KL(other || row), the divergence from the other view's probabilities, which
     count as given. The mean over all rows is then the paper's loss.
