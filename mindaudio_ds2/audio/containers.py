@@ -76,13 +76,18 @@ def find_rest(content: Content, extent: Extent) -> int:
     return place
 
 
+def begins_recording(content: Content, place: int) -> bool:
+    """Whether another recording begins there."""
+    return bytes(content[place : place + 16]).startswith(MAGICS)
+
+
 def find_pieces(content: Content) -> list[tuple[int, int]]:
     """Recordings that stand one behind another in a file, (start, end) each; one, or none if it is of no such kind."""
     pieces = []
     start = 0
     while extent := find_extent(content[start:]):
         end = start + find_rest(content[start:], extent)
-        if not bytes(content[end : end + 16]).startswith(MAGICS):
+        if not begins_recording(content, end):
             pieces.append((start, len(content)))
             break
         pieces.append((start, end))

@@ -20,7 +20,9 @@ from mindaudio_ds2.errors import AudioError
 CONVERT = "convert it to WAV or FLAC, for example with `ffmpeg -i FILE out.flac`"
 FETCH = "fetch or record it again, or leave it out"
 
-FORMATS = frozenset("WAV WAVEX RF64 W64 AIFF AU CAF FLAC OGG MP3 NIST VOC SVX AVR".split())
+FORMATS = frozenset(
+    ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3", "NIST", "VOC", "SVX", "AVR")
+)
 """Those of libsndfile's formats that say how long they are. Of others half a file would be taken for a whole one."""
 
 BLOCK_SAMPLES = 1 << 20
@@ -103,15 +105,25 @@ def measure(path: Path) -> float:
     return len(decoded.samples) / decoded.rate_hz
 
 
+def read_rate_hz(path: Path) -> int:
+    """The sample rate (Hz) that a file's header tells."""
+    with open_sound_file(path) as raw:
+        content, _ = _map_whole(path, raw)
+        if media.is_media(bytes(content[:64])):
+            return media.decode(path, content, float("inf"))[1]
+        with _open(path, content, raw) as file:
+            return int(file.samplerate)
+
+
 def _measure_header(path: Path, content: containers.Content, raw: IO[bytes]) -> float | None:
     with _open(path, content, raw) as file:
         _check_extent(path, content)
         _check_log(path, file)
         is_flac = file.format == "FLAC"
-        if not file._info.seekable or file.frames >= NO_COUNT:
+        if not super(_Stream, file).seekable() or file.frames >= NO_COUNT:
             return None
         try:
-            soundfile.SoundFile.seek(file, file.frames - 1)
+            file.seek(file.frames - 1)
             if len(file.read(1)) < 1:
                 raise AudioError(
                     f"{show_path(path)} is cut off: the last of its {file.frames} samples is not there; {FETCH}"
@@ -130,10 +142,15 @@ def _map_whole(path: Path, raw: IO[bytes]) -> tuple[containers.Content, list[tup
         raise AudioError(f"{show_path(path)} is an empty file; {FETCH}")
     content: containers.Content = memoryview(mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ))
     extent = containers.find_extent(content)
-    if extent and extent.size_offset is not None and extent.start == extent.end < len(content):
-        if containers.find_rest(content, extent) < len(content):
-            note = "its header was never finished; all that follows it is taken for sound"
-            return containers.complete(content, extent), [("unfinished header", note)]
+    is_unfinished = extent and extent.size_offset is not None and extent.start == extent.end < len(content)
+    if extent and is_unfinished and containers.find_rest(content, extent) < len(content):
+        note = "its header was never finished; all that follows it is taken for sound"
+        return containers.complete(content, extent), [("unfinished header", note)]
+    end = containers.find_rest(content, extent) if extent and not extent.is_open else len(content)
+    if len(content) - containers.MOST_PADDING_BYTES <= end < len(content):
+        if not containers.begins_recording(content, end):
+            note = f"{len(content) - end} bytes behind its sound are nothing known and are not read"
+            return bytes(content[:end]), [("trailing bytes", note)]
     return content, []
 
 
@@ -171,7 +188,7 @@ def _join(path: Path, parts: list[Decoded]) -> Decoded:
     first = parts[0]
     if {(part.rate_hz, part.samples.shape[1]) for part in parts} != {(first.rate_hz, first.samples.shape[1])}:
         raise AudioError(
-            f"{show_path(path)} is {len(parts)} recordings joined into one file, of different sample rates or channels; "
+            f"{show_path(path)} is {len(parts)} recordings joined into one file, of different rates or channels; "
             "take them apart"
         )
     notes = [("joined", f"it is {len(parts)} recordings joined into one file; all are read")]
@@ -219,7 +236,8 @@ def _decode_piece(path: Path, content: containers.Content, raw: IO[bytes] | None
         is_exact = file.format != "MP3" or _has_length_tag(content)
         if len(samples) < announced < NO_COUNT and is_exact:
             raise AudioError(
-                f"{show_path(path)} is cut off: it announces {announced} samples, only {len(samples)} are there; {FETCH}"
+                f"{show_path(path)} is cut off: it announces {announced} samples, only {len(samples)} are there; "
+                f"{FETCH}"
             )
         if raw is not None and isinstance(content, memoryview) and file.format == "MP3":
             unread = len(content) - os.lseek(raw.fileno(), 0, os.SEEK_CUR)
@@ -270,7 +288,8 @@ def _check_log(path: Path, file: Any) -> None:
     for declared, actual in DECLARED_LENGTH.findall(file.extra_info):
         if int(actual) < int(declared) < containers.UNKNOWN_LENGTH_BYTES:
             raise AudioError(
-                f"{show_path(path)} is cut off: it announces {declared} bytes of sound, only {actual} are there; {FETCH}"
+                f"{show_path(path)} is cut off: it announces {declared} bytes of sound, only {actual} are there; "
+                f"{FETCH}"
             )
 
 

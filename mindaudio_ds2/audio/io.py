@@ -15,7 +15,6 @@ from mindaudio_ds2.audio.resampling import resample
 from mindaudio_ds2.audio.sound_files import show_path
 from mindaudio_ds2.errors import AudioError, ConfigError
 
-
 Channels = Literal["mix", "split"] | int
 """The mean of all channels, each one for itself, or the one of this number (from 1)."""
 
@@ -219,6 +218,15 @@ def measure_duration_seconds(path: str | Path) -> float:
         raise
     except Exception as error:  # as in decoding.decode
         raise AudioError(f"{show_path(path)} is damaged or cut off ({error!r}); {decoding.FETCH}") from error
+
+
+def read_rate_hz(path: str | Path) -> int:
+    """A file's own sample rate (Hz), from its header.
+
+    Raises:
+        AudioError: as `measure_duration_seconds`.
+    """
+    return decoding.read_rate_hz(Path(path))
 
 
 def measure_durations(paths: Sequence[Path], num_workers: int) -> list[float | AudioError]:

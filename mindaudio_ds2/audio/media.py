@@ -1,4 +1,4 @@
-"""Sound out of phones' and browsers' files and out of video (m4a, mp4, webm, mkv, aac, wma), through the extra `media`."""
+"""Sound of phones, browsers and video (m4a, mp4, webm, mkv, aac, wma), through the extra `media`."""
 
 import io
 import re
@@ -16,7 +16,7 @@ MAGIC = re.compile(
     rb"|RIFF....AVI |MAC |wvpk|TTA1|\x0bw|\x00\x00\x01\xba|\.RMF|ADIF",
     re.DOTALL,
 )
-"""How these files begin: ISO media, Matroska, ASF, ADTS, AMR, Flash, AVI, Monkey's, WavPack, TTA, AC-3, MPEG, Real, ADIF."""
+"""How these files begin: ISO media, Matroska, ASF, ADTS, AMR, Flash, AVI, WavPack, TTA, AC-3, MPEG and others."""
 
 LARGEST_LOSS_SECONDS = 0.25
 """A track may be so much shorter than its container says: encoders pad the end to whole frames."""
@@ -51,6 +51,8 @@ def decode(
         )
     import av
 
+    if _count_movies(content) > 1:
+        raise AudioError(f"{show_path(path)} is several recordings joined into one file; take them apart")
     notes = []
     try:
         with av.open(io.BytesIO(content)) as container:
@@ -73,6 +75,20 @@ def decode(
             "fetch or record it again"
         )
     return samples, rate_hz, notes
+
+
+def _count_movies(content: bytes | memoryview) -> int:
+    """How many files stand one behind another in ISO media (mp4, m4a): each begins with a box `ftyp`."""
+    place, num_movies = 0, 0
+    while bytes(content[4:8]) == b"ftyp" and place + 8 <= len(content):
+        size = int.from_bytes(content[place : place + 4], "big")
+        if size == 1:
+            size = int.from_bytes(content[place + 8 : place + 16], "big")
+        num_movies += bytes(content[place + 4 : place + 8]) == b"ftyp"
+        if size < 8:
+            break
+        place += size
+    return num_movies
 
 
 def _read_track(path: Path, container: Any, track: Any, max_seconds: float) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ def resample(waveform: NDArray[np.float32], from_hz: float, to_hz: float, num_sa
         waveform: `(n,)`.
         from_hz: its rate; need not be whole (Hz).
         to_hz: the rate wanted (Hz).
-        num_samples: how many samples come out; soxr's own count may be off by rounding, and is cut or padded with zeros.
+        num_samples: of the result; soxr's own count may be off by rounding, and is cut or padded with zeros.
     """
     import soxr  # here, because most recordings have the rate that is wanted
 

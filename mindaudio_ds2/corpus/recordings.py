@@ -98,14 +98,17 @@ def _find_files(folder: Path, problems: Problems) -> tuple[dict[str, Path], dict
     for path in _walk(folder, problems):
         suffix = path.suffix.lower()
         name = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
-        if sound_files.find_remedy(path):
+        if suffix in sound_files.MEDIA_SUFFIXES or sound_files.find_remedy(path):
             foreign[name] = path
-        elif sound_files.is_sound(path) or suffix == ".txt":
+        elif suffix in sound_files.SUFFIXES or suffix == ".txt":
             found = texts if suffix == ".txt" else audio
             if found.setdefault(name, path) != path:
                 problems.add("file of the same name as another", f"{path}: {found[name].name} is there too")
     for name in sorted(foreign.keys() - audio.keys()):  # others have been converted
         path = foreign[name]
+        if sound_files.is_sound(path):
+            audio[name] = path
+            continue
         problems.add("audio in a format that cannot be read", f"{path}: {sound_files.find_remedy(path)}")
         texts.pop(name, None)
     return audio, texts
