@@ -58,7 +58,7 @@ class Decoded:
     notes: list[tuple[str, str]] = field(default_factory=list)
 
 
-class _Stream(soundfile.SoundFile):  # type: ignore[misc]
+class _Stream(soundfile.SoundFile):
     """Reads on to the end of the sound: soundfile itself stops at the header's count, and seeks after each block."""
 
     def seekable(self) -> bool:
@@ -147,10 +147,10 @@ def _map_whole(path: Path, raw: IO[bytes]) -> tuple[containers.Content, list[tup
         note = "its header was never finished; all that follows it is taken for sound"
         return containers.complete(content, extent), [("unfinished header", note)]
     end = containers.find_rest(content, extent) if extent and not extent.is_open else len(content)
-    if len(content) - containers.MOST_PADDING_BYTES <= end < len(content):
-        if not containers.begins_recording(content, end):
-            note = f"{len(content) - end} bytes behind its sound are nothing known and are not read"
-            return bytes(content[:end]), [("trailing bytes", note)]
+    is_little = 0 < len(content) - end <= containers.MOST_PADDING_BYTES
+    if is_little and not containers.begins_recording(content, end):
+        note = f"{len(content) - end} bytes behind its sound are nothing known and are not read"
+        return bytes(content[:end]), [("trailing bytes", note)]
     return content, []
 
 
@@ -223,7 +223,7 @@ def _open(path: Path, content: containers.Content, raw: IO[bytes] | None) -> Any
 def _decode_piece(path: Path, content: containers.Content, raw: IO[bytes] | None, max_seconds: float) -> Decoded:
     if media.is_media(bytes(content[:64])):
         samples, rate_hz, notes = media.decode(path, content, max_seconds)
-        return Decoded(samples, rate_hz, True, notes)
+        return Decoded(samples, rate_hz, False, notes)
     _check_extent(path, content)
     with _open(path, content, raw) as file:
         _check_log(path, file)

@@ -75,8 +75,10 @@ def parse_channels(text: str) -> Channels:
     Raises:
         ConfigError: anything else.
     """
-    if text == "mix" or text == "split":
-        return text
+    if text == "mix":
+        return "mix"
+    if text == "split":
+        return "split"
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise ConfigError(f"channels must be mix, split or a number from 1, found {text!r}")
@@ -87,6 +89,7 @@ def read_sound(
     sample_rate_hz: int | None = None,
     channels: Channels = "mix",
     max_seconds: float = float("inf"),
+    keeps_offset: bool = False,
 ) -> Sound:
     """Read a sound file at one sample rate, and say what was found.
 
@@ -100,6 +103,7 @@ def read_sound(
         sample_rate_hz: rate of the result (Hz); None keeps the file's.
         channels: what becomes of several channels.
         max_seconds: an error before reading further than this.
+        keeps_offset: whether a constant stays, as in the impulse response of a room, where it means something.
 
     Returns:
         With n samples in the file, num_samples is exactly ceil(n * sample_rate_hz / file's rate).
@@ -115,7 +119,7 @@ def read_sound(
     samples = _scale(path, decoded, note)
     rate_hz = sample_rate_hz or decoded.rate_hz
     rows = [
-        np.clip(_to_rate(_remove_offset(row, note), decoded.rate_hz, rate_hz), -1.0, 1.0)
+        np.clip(_to_rate(row if keeps_offset else _remove_offset(row, note), decoded.rate_hz, rate_hz), -1.0, 1.0)
         for row in _choose_channels(path, samples, channels, note)
     ]
     waveforms = rows[0][None] if len(rows) == 1 else np.stack(rows)

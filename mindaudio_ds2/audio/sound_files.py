@@ -129,7 +129,7 @@ def walk(folder: Path, report: Callable[[str], None]) -> Iterator[Path]:
         except OSError as error:
             report(f"folder {show_path(here)} cannot be read: {error.strerror}")
             continue
-        inner = []
+        inner = list[Path]()
         for path in (here / name for name in names):
             kind = _find_kind(path)
             if kind is None:

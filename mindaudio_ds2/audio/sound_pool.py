@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio
+from mindaudio_ds2.audio.io import measure_duration_seconds, read_sound
 from mindaudio_ds2.audio.sound_files import find_sounds
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.errors import AudioError, ConfigError
@@ -50,7 +50,7 @@ class SoundPool:
         """
         waveform = self._kept.get(index)
         if waveform is None:
-            waveform = read_audio(self.paths[index], self.sample_rate_hz)
+            waveform = read_sound(self.paths[index], self.sample_rate_hz, keeps_offset=True).waveform
             if self._num_kept_samples + len(waveform) <= MAX_KEPT_SAMPLES:
                 self._kept[index] = waveform
                 self._num_kept_samples += len(waveform)

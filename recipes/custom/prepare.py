@@ -131,7 +131,8 @@ def make_utterances(
         elif len(transcript) * output_frame_seconds > sound.duration_seconds:
             problems.add(
                 "text too long for its audio (is it this recording's?)",
-                f"{recording.audio_path}: {len(transcript)} characters in {sound.duration_seconds:.2f} s: {transcript[:60]!r}",
+                f"{recording.audio_path}: {len(transcript)} characters in {sound.duration_seconds:.2f} s: "
+                f"{transcript[:60]!r}",
             )
         else:
             path = str(recording.audio_path)
