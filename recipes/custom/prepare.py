@@ -101,7 +101,7 @@ def prepare(choices: Choices) -> None:
     for name, members in splits.by_name.items():
         write_manifest(choices.output / f"{name}.jsonl", members)
     write_text(choices.output / "characters.tsv", _list_characters(counts))
-    _write_hparams(choices.output / "hparams.yaml", make_header(splits, choices) + hparams)
+    _write_hparams(choices.output / "hparams.yaml", make_header(splits, choices) + "\n" + hparams)
     show(splits, counts["train"], values, choices)
 
 
