@@ -80,7 +80,9 @@ def test_repeated_sentences_and_far_off_shares_are_doubted() -> None:
     ]
     doubts = find_doubts(divide(utterances, 0.1, 0.1, 1), 0.1, 0.1)
     assert any("10 of test's 10 sentences also stand in train" in doubt for doubt in doubts)
-    assert sum("% of the hours instead of 10 %" in doubt for doubt in doubts) == 1, "test is a whole speaker, dev is not"
+    assert sum("% of the hours instead of 10 %" in doubt for doubt in doubts) == 1, (
+        "test is a whole speaker, dev is not"
+    )
 
 
 def test_utterances_without_a_speaker_among_others_are_counted() -> None:
