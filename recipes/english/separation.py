@@ -4,7 +4,7 @@
     python recipes/english/separation.py --train data/english/train.jsonl --text novels.txt.gz \\
         --held_out data/english/dev.jsonl data/english/test_mini.jsonl data/english/test_clean.jsonl
 
-Texts are those that a language model or synthetic speech is made from. Ends with status 1 where anything is not zero.
+Texts are those that a language model or synthetic speech is made from. Ends with an error where anything is not zero.
 """
 
 import argparse

@@ -110,7 +110,7 @@ def _read_ljspeech(folder: Path, problems: Problems) -> list[tuple[str, str, str
 def write_as_librispeech(text: str) -> str | None:
     """Capitals, apostrophes and single spaces; None where a digit or another sign would have to be read out."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().upper()
-    for mark in "-;:,.!?\"()[]":
+    for mark in '-;:,.!?"()[]':
         plain = plain.replace(mark, " ")
     words = [word.strip("'") if word.startswith("'") else word.rstrip("'") for word in plain.split()]
     joined = " ".join(word for word in words if word)

@@ -13,6 +13,7 @@ import hashlib
 import json
 import random
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ class Cache:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found != vars(settings):
             raise ConfigError(
-                f"{folder} was begun with {found}, now asked for {vars(settings)}; choose another --output, or remove it"
+                f"{folder} was begun with {found}, now asked for {vars(settings)}; "
+                "choose another --output, or remove it"
             )
 
     def read_block(self, block: int) -> list[dict[str, Any]] | None:
@@ -92,6 +94,7 @@ class Cache:
     def write_manifest(self, rows: list[dict[str, Any]]) -> None:
         """The kept clips as `manifest.jsonl`, their statistics, and what was left out, counted."""
         kept = [row for row in rows if row["kept"]]
+        reasons = Counter(row["reason"] for row in rows if not row["kept"])
         utterances = [
             Utterance(
                 row["id"],
@@ -107,9 +110,7 @@ class Cache:
             "hours": round(sum(row["duration_seconds"] for row in kept) / 3600, 3),
             "num_kept": len(kept),
             "num_left_out": len(rows) - len(kept),
-            "left_out_by_reason": {
-                reason: sum(row["reason"] == reason for row in rows) for reason in sorted({row["reason"] for row in rows} - {""})
-            },
+            "left_out_by_reason": dict(sorted(reasons.items())),
             "text": describe(utterance.transcript for utterance in utterances),
         }
         write_text(self.folder / "statistics.json", json.dumps(report, indent=2) + "\n")
