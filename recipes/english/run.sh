@@ -38,7 +38,8 @@ run_python() {
 }
 
 bash scripts/environment.sh
-run_python -m pip install --quiet -e '.[english]'
+.venv/bin/python -c 'import hibari, ctranslate2, whisper_normalizer, pocketsphinx, moonshine_onnx' 2>/dev/null ||
+    run_python -m pip install --quiet -e '.[english]'
 data=data/english held_out=(data/english/dev.jsonl)
 run_python recipes/english/prepare.py real --source "$source"
 for name in test_mini test_clean; do
