@@ -26,7 +26,7 @@ STAGES = [
     "recipes/english/speak.py hibari --text a.txt b.txt --hours 4",
     "recipes/english/speak.py kokoro --text a.txt b.txt --hours 9",
     "recipes/english/prepare.py mix --synthetic data/english/synthetic/hibari/manifest.jsonl",
-    "recipes/english/separation.py --train data/english/train.jsonl --held_out data/english/dev.jsonl data/english/test",
+    "recipes/english/separation.py --train data/english/train.jsonl --held_out data/english/dev.jsonl data/",
     "train.py -c hparams/english.yaml --resume",
     "eval.py --pre_trained_model_path runs/english/best.ckpt --data.test_manifest data/english/dev.jsonl",
     "recipes/english/peers.py data/english/dev.jsonl",
