@@ -73,7 +73,7 @@ def write_language_model(path: Path, tables: NgramTables, metadata: dict[str, An
     ends = np.concatenate([[0], np.cumsum([len(word) for word in spellings])]).astype(np.uint32)
     tree_child, tree_word, tree_byte = _grow_prefix_tree(spellings)
     text = json.dumps(metadata, ensure_ascii=False).encode()
-    arrays = [
+    arrays: list[NDArray[Any]] = [
         np.frombuffer(text, np.uint8),
         *(tables.word, tables.log10_prob, tables.suffix, tables.backoff, tables.first_child),
         *(tree_child, tree_word, tree_byte, ends, np.frombuffer(b"".join(spellings), np.uint8)),
@@ -101,9 +101,10 @@ def _grow_prefix_tree(spellings: Sequence[bytes]) -> tuple[Counts, Counts, NDArr
     longest = max(map(len, ordered), default=0)
     lengths = np.array([len(word) for word in ordered], np.int64)
     letters = np.zeros((len(ordered), longest + 1), np.uint8)
-    for place, word in enumerate(ordered):
-        letters[place, : len(word)] = np.frombuffer(word, np.uint8)
-    firsts, words, letters_of = [], [np.array([0], np.uint32)], [np.array([0], np.uint8)]
+    for place, spelling in enumerate(ordered):
+        letters[place, : len(spelling)] = np.frombuffer(spelling, np.uint8)
+    firsts: list[NDArray[np.int64]] = []
+    words, letters_of = [np.array([0], np.uint32)], [np.array([0], np.uint8)]
     rows, node_of, base = np.arange(len(ordered)), np.zeros(len(ordered), np.int64), 1
     num_parents = 1
     for depth in range(longest + 1):
@@ -207,7 +208,7 @@ class LanguageModel:
         Raises:
             LanguageModelError: they differ.
         """
-        if zlib.crc32(self.bytes[_HEADER.size :]) != self._checksum:
+        if zlib.crc32(self.bytes[_HEADER.size :].data) != self._checksum:
             raise LanguageModelError(f"{self.path} is damaged: it does not match its checksum; build it again")
 
     @cached_property

@@ -39,7 +39,14 @@ void Stream::advance(const float* frame) {
   }
   next_.resize(num);
   candidates_.clear();
-  for (uint32_t slot = 0; slot < num; ++slot) stay(frame, entries_[slot], next_[slot]);
+  double best_stay = MINUS_INFINITY;
+  for (uint32_t slot = 0; slot < num; ++slot) {
+    stay(frame, entries_[slot], next_[slot]);
+    best_stay = std::max(best_stay, next_[slot].acoustic() + prefixes_[next_[slot].prefix].fusion());
+  }
+  // No extension is worth more than this beside its sound, for a language model only takes.
+  hopeless_ = best_stay - decoder_.settings.beam_threshold - std::max(decoder_.settings.bonus, 0.0) -
+              std::max(decoder_.settings.unknown, 0.0) * 2 - decoder_.hotwords.most();
   for (uint32_t slot = 0; slot < num; ++slot) extend(frame, slot);
   for (uint32_t slot = 0; slot < num; ++slot) slot_of_[entries_[slot].prefix] = NONE;
   select();
@@ -89,6 +96,7 @@ void Stream::extend(const float* frame, uint32_t slot) {
     uint32_t child = first_child_[slot];
     while (child != NONE && prefixes_[entries_[child].prefix].label != label) child = next_sibling_[child];
     if (child == NONE) {
+      if (score + parent.settled < hopeless_) continue;  // would be dropped: spares the model
       candidates_.push_back({slot, score, from, frame[label], append(parent, old.prefix, label)});
       continue;
     }

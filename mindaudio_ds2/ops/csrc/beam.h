@@ -118,6 +118,7 @@ class Stream {
 
   const Decoder& decoder_;
   uint32_t frame_ = 0;
+  double hopeless_ = MINUS_INFINITY;
   std::vector<Prefix> prefixes_;
   std::vector<Mark> marks_;
   std::vector<Entry> entries_, next_;

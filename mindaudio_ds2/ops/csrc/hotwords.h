@@ -39,14 +39,17 @@ class Hotwords {
   // To be called once, after the last `add`.
   void link() {
     std::vector<uint32_t> queue{ROOT};
+    double most = 0;
     for (size_t at = 0; at < queue.size(); ++at) {
       const uint32_t node = queue[at];
       for (const auto& [byte, child] : nodes_[node].children) {
         nodes_[child].fail = node == ROOT ? NONE : step(nodes_[node].fail, byte);
         if (nodes_[child].fail != NONE) nodes_[child].worth += nodes_[nodes_[child].fail].worth;
         queue.push_back(child);
+        most = std::max({most, nodes_[child].lent, nodes_[child].worth});
       }
     }
+    most_ = 2 * most;  // a phrase ends, and the next is begun
     for (const auto& [word, unused] : words_) {
       uint32_t node = 0;
       for (const char byte : word) node = grow_word(node, static_cast<uint8_t>(byte));
@@ -66,6 +69,9 @@ class Hotwords {
 
   // What the phrases that end here are worth together; a word must end here, too.
   double worth(uint32_t node) const { return node == NONE ? 0.0 : nodes_[node].worth; }
+
+  // No step gains more than this.
+  double most() const { return most_; }
 
   // The words of all phrases as a prefix tree, for they are known even where the language model knows them not.
   uint32_t step_word(uint32_t node, uint8_t byte) const {
@@ -101,6 +107,7 @@ class Hotwords {
     return child;
   }
 
+  double most_ = 0;
   std::vector<Node> nodes_ = std::vector<Node>(1);
   std::map<std::string, bool> words_;
   std::vector<std::map<uint8_t, uint32_t>> word_tree_ = std::vector<std::map<uint8_t, uint32_t>>(1);
