@@ -81,7 +81,7 @@ def read_sources(found: dict[str, Path], problems: Problems) -> list[Utterance]:
 
 
 def _read_librispeech(folder: Path, problems: Problems) -> list[tuple[str, str, str, str]]:
-    """`<reader>/<chapter>/<reader>-<chapter>.trans.txt` has a line `<id> <TRANSCRIPT>` for each audio file beside it."""
+    """A chapter's `<reader>-<chapter>.trans.txt` has a line `<id> <TRANSCRIPT>` for each audio file beside it."""
     rows = []
     for chapter in sorted(path for path in folder.absolute().glob("*/*") if path.is_dir()):
         table = chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
