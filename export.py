@@ -22,7 +22,7 @@ def main() -> None:
     options = parser.parse_args()
     runtime.require_one_process("export.py")
     runtime.start(options.device_target, 0)
-    from mindaudio_ds2.export import export
+    from mindaudio_ds2.export.mindir import export
 
     output_dir = options.output_dir or Path(options.pre_trained_model_path).parent / "export"
     written = export(options.pre_trained_model_path, output_dir)
