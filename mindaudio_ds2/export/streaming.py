@@ -1,8 +1,8 @@
 """The network as a graph that takes one chunk and carries its state to the next: the same numbers as from the whole.
 
-Each convolution keeps the frames that its next outputs will see, each recurrent layer its state, the lookahead what came
-last. So what comes out lags behind what goes in, by a number of frames that is known here; what would stand before the
-first frame or beyond the last is cut off inside the graph.
+Each convolution keeps the frames that its next outputs will see, each recurrent layer its state, the lookahead what
+came last. So what comes out lags behind what goes in, by a number of frames that is known here; what would stand before
+the first frame or beyond the last is cut off inside the graph.
 """
 
 from dataclasses import dataclass

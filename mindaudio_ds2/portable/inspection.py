@@ -13,12 +13,15 @@ from pathlib import Path
 
 from mindaudio_ds2.errors import CheckpointError
 
-OPERATORS = frozenset(
-    "Abs Add And Cast Clip Concat Conv DequantizeLinear Div DynamicQuantizeLSTM DynamicQuantizeLinear "
-    "DynamicQuantizeMatMul GRU Gather Greater GreaterOrEqual Identity LSTM Less Log LogSoftmax MatMul MatMulInteger "
-    "MatMulIntegerToFloat Max Min Mod Mul Neg Range ReduceSum Reshape Shape Slice Split Sqrt Sub Tanh Transpose Unsqueeze "
-    "Where".split()
-)
+# fmt: off
+OPERATORS = frozenset([
+    "Abs", "Add", "And", "Cast", "Clip", "Concat", "Conv", "DequantizeLinear", "Div", "DynamicQuantizeLSTM",
+    "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "GRU", "Gather", "Greater", "GreaterOrEqual", "Identity",
+    "LSTM", "Less", "Log", "LogSoftmax", "MatMul", "MatMulInteger", "MatMulIntegerToFloat", "Max", "Min", "Mod",
+    "Mul", "Neg", "Range", "ReduceSum", "Reshape", "Shape", "Slice", "Split", "Sqrt", "Sub", "Tanh", "Transpose",
+    "Unsqueeze", "Where",
+])
+# fmt: on
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 LARGEST_FILE_BYTES = 2**31 - 1  # of a protocol buffer
 MOST_NODES = 5000

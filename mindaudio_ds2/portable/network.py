@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2.batching.plan import BatchSpec, plan_evaluation
+from mindaudio_ds2.batching.shapes import BatchShape
+from mindaudio_ds2.config import BatchingConfig
 from mindaudio_ds2.errors import AudioError, CheckpointError, DeviceError
 from mindaudio_ds2.portable.description import ENTRY, Description, read_description
 from mindaudio_ds2.portable.inspection import read_model_bytes
@@ -14,6 +17,15 @@ from mindaudio_ds2.text.alphabet import Alphabet
 
 INPUT_NAMES = {"waveform": ("waveforms", "waveforms_lens"), "features": ("features", "features_lens")}
 OUTPUT_NAMES = ("logprobs", "logprobs_lens")
+BATCHES = BatchingConfig(
+    bucket_edges_seconds=[3600.0],
+    max_batch_utterances=16,
+    max_batch_padded_seconds=120.0,
+    accumulation_steps=1,
+    sortagrad=False,
+    prefetch_batches=1,
+)
+"""How much is recognised at a time: enough for the matrix products, little enough for a small machine."""
 
 
 def open_session(path: str | Path, num_threads: int) -> tuple[Any, Description]:
@@ -59,7 +71,9 @@ class OnnxNetwork:
 
     Attributes:
         description: features, alphabet and origin.
-        alphabet: names the labels.
+        features: what the network was trained on.
+        alphabet: names its labels.
+        seconds_per_output_frame: distance between frames of output (seconds).
 
     Raises:
         CheckpointError: it cannot be used.
@@ -69,16 +83,25 @@ class OnnxNetwork:
     def __init__(self, path: str | Path, num_threads: int = 0) -> None:
         self.path = Path(path)
         self._session, self.description = open_session(path, num_threads)
+        self.features = self.description.features
         self.alphabet = Alphabet(self.description.text)
+        self.seconds_per_output_frame = self.description.seconds_per_output_frame
         if self.description.is_stream:
             raise CheckpointError(f"{path} takes chunks of a stream; use it with OnnxStream, or export the whole form")
         require_signature(self._session, str(path), INPUT_NAMES[self.description.input], OUTPUT_NAMES)
 
-    def recognize(self, waveforms: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def plan(self, durations_seconds: Sequence[float]) -> tuple[BatchSpec, ...]:
+        """Which recordings are recognised side by side: ones of similar length, `BATCHES` at most."""
+        return plan_evaluation(durations_seconds, BATCHES, num_frames=self.features.num_frames)
+
+    def recognize(
+        self, waveforms: Sequence[NDArray[np.float32]], shape: BatchShape | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Recognise waveforms side by side.
 
         Args:
             waveforms: at least one, each (num_samples,) float32 in [-1, 1] at `description.features.sample_rate_hz`.
+            shape: ignored; onnxruntime takes every shape as it comes.
 
         Returns:
             Log-probabilities (B, S, V) float32, of which only the frames within the lengths mean something; and those
@@ -108,10 +131,14 @@ class OnnxNetwork:
         for row, array in zip(padded, arrays, strict=True):
             row[: len(array)] = array
         names = INPUT_NAMES[self.description.input]
-        outputs = run_session(self._session, str(self.path), OUTPUT_NAMES, dict(zip(names, (padded, lengths), strict=True)))
+        outputs = run_session(
+            self._session, str(self.path), OUTPUT_NAMES, dict(zip(names, (padded, lengths), strict=True))
+        )
         log_probs, output_lengths = outputs
         if log_probs.shape[2:] != (self.alphabet.size,):
-            raise CheckpointError(f"{self.path} gives {log_probs.shape[2:]} labels, its alphabet has {self.alphabet.size}")
+            raise CheckpointError(
+                f"{self.path} gives {log_probs.shape[2:]} labels, its alphabet has {self.alphabet.size}"
+            )
         return log_probs, output_lengths.astype(np.int32)
 
 
