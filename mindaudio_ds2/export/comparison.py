@@ -1,4 +1,4 @@
-"""Whether an exported file says what its checkpoint says: log-probabilities of trial sounds, word errors on manifests."""
+"""Whether a file says what its checkpoint says: log-probabilities of trial sounds, word errors on a manifest."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
