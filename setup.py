@@ -6,6 +6,7 @@ from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
 
 ROOT = Path(__file__).parent
@@ -33,6 +34,19 @@ class BuildKernels(build_ext):
             raise CompileError(str(error)) from None  # a warning: the extension is optional
 
 
+class CopyHparams(build_py):
+    """Gives a wheel the YAMLs of hparams/, so that `-c an4` works without a checkout."""
+
+    def run(self) -> None:
+        """Copy the package, then the YAMLs into it."""
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "mindaudio_ds2" / "hparams"
+            self.mkpath(str(target))
+            for path in sorted((ROOT / "hparams").glob("*.yaml")):
+                self.copy_file(str(path), str(target / path.name))
+
+
 setup(
     name="mindaudio_ds2",
     version=read_version(),
@@ -41,7 +55,8 @@ setup(
     packages=find_packages(include=["mindaudio_ds2", "mindaudio_ds2.*"]),
     package_data={"mindaudio_ds2.ops": ["csrc/*"]},
     ext_modules=[Extension("mindaudio_ds2.ops.kernels", sources=[], optional=True)],
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"build_ext": BuildKernels, "build_py": CopyHparams},
+    entry_points={"console_scripts": ["mindaudio-ds2 = mindaudio_ds2.__main__:main"]},
     python_requires=">=3.10,<3.13",  # MindSpore 2.10 has wheels for 3.10, 3.11 and 3.12
     install_requires=[
         "mindspore==2.10.*",  # the release that everything here was measured with

@@ -1,47 +1,7 @@
 #!/usr/bin/env python3
-"""Turn recordings into text.
+"""`mindaudio-ds2 transcribe`, from a checkout: see mindaudio_ds2/commands/transcribe.py."""
 
-python transcribe.py --pre_trained_model_path runs/an4/best.ckpt talk.flac interviews/
-python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format json --output words.json talk.mp3
-"""
-
-import argparse
-import sys
-from pathlib import Path
-
-from mindaudio_ds2 import runtime
-from mindaudio_ds2.errors import AudioError, exit_on_error
-from mindaudio_ds2.files import require_writable, write_text
-
-
-@exit_on_error
-def main() -> None:
-    """Parse the command line, transcribe, print or write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pre_trained_model_path", metavar="MODEL", required=True, help="checkpoint or .onnx (path)")
-    parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
-    parser.add_argument("--format", default="text", choices=["text", "json"], help="json has times (s); default: text")
-    parser.add_argument("--output", metavar="FILE", help="write there instead of printing (path)")
-    parser.add_argument("audio", nargs="+", metavar="AUDIO", help="sound files, or folders of them (paths)")
-    options = parser.parse_args()
-    if options.output:
-        require_writable(Path(options.output))
-    runtime.require_one_process("transcribe.py")
-    is_onnx = options.pre_trained_model_path.endswith(".onnx")  # runs without MindSpore
-    kernels = None if is_onnx else runtime.start(options.device_target, 0, "auto")
-    from mindaudio_ds2.transcribe import Transcriber, as_json, as_text, find_recordings
-
-    run = Transcriber(options.pre_trained_model_path, kernels).run(find_recordings(options.audio))
-    text = as_json(run) if options.format == "json" else as_text(run)
-    if options.output:
-        write_text(Path(options.output), text + "\n")
-    elif text:
-        print(text)
-    if run.problems:
-        listed = "\n  ".join(run.problems)
-        raise AudioError(f"{len(run.problems)} of {len(run.transcriptions)} recordings were not read:\n  {listed}")
-    print(f"{run.audio_seconds:.1f} s of audio in {run.wall_seconds:.1f} s", file=sys.stderr)
-
+from mindaudio_ds2.commands.transcribe import main
 
 if __name__ == "__main__":
     main()

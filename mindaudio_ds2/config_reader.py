@@ -12,6 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, ge
 
 from mindaudio_ds2.config import Config, flatten, listed
 from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.hparams import find_hparams
 
 
 def from_mapping(mapping: Mapping[str, Any], source: str, cls: type = Config) -> Any:
@@ -63,7 +64,7 @@ def parse_command_line(
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("-c", "--config")
-    path = finder.parse_known_args(list(arguments))[0].config or default_path
+    path = _find_yaml(finder.parse_known_args(list(arguments))[0].config) or default_path
     parser = _new_parser(description)
     parser.add_argument("-c", "--config", metavar="FILE", default=default_path, help="YAML with every key (path)")
     add_options(parser)
@@ -79,6 +80,13 @@ def parse_command_line(
     chosen = {key: value for key, value in namespace.as_dict().items() if key not in options}
     config: Config = from_mapping(listed(chosen), "the command line")
     return config, namespace
+
+
+def _find_yaml(named: str | None) -> str | Path | None:
+    """`-c an4` is the package's own hparams/an4.yaml where there is no file of that name."""
+    if named is None or Path(named).suffix or Path(named).exists():
+        return named
+    return find_hparams(named)
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):

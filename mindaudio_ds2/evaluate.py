@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from mindaudio_ds2.agreement import require_same_start, require_same_weights
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import plan_evaluation
 from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
-from mindaudio_ds2.collectives import Ranks
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.decoding.metrics import AlignedWord, ErrorCounts, align_words, count_errors
 from mindaudio_ds2.files import require_writable, write_text
+from mindaudio_ds2.machine.agreement import require_same_start, require_same_weights
+from mindaudio_ds2.machine.collectives import Ranks
+from mindaudio_ds2.machine.runtime import describe_environment
 from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, feature_signature
-from mindaudio_ds2.runtime import describe_environment
 from mindaudio_ds2.text.alphabet import Alphabet
 
 

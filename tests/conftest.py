@@ -46,6 +46,6 @@ def library(kernels: Path) -> NativeLibrary:
 @pytest.fixture(scope="session")
 def mindspore_cpu() -> None:
     """MindSpore in graph mode on the CPU. Ask for it before importing anything that imports MindSpore."""
-    from mindaudio_ds2 import runtime
+    from mindaudio_ds2.machine import runtime
 
     runtime.start("CPU", seed=1)

@@ -393,7 +393,7 @@ def test_a_folder_without_permission_is_an_error_with_its_path(tmp_path: Path) -
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from mindaudio_ds2 import runtime
+from mindaudio_ds2.machine import runtime
 runtime.start("CPU", seed=1)
 from mindaudio_ds2.errors import OutputError
 from tests.test_checkpoint import save

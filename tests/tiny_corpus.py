@@ -217,7 +217,7 @@ def write_yaml(path: Path, settings: Mapping[str, Any]) -> Path:
 
 def train_here(config: Config, resume: bool = False, pre_trained_model_path: str | None = None) -> Any:
     """Start as train.py does, and train in this process; returns the `Progress`."""
-    from mindaudio_ds2 import runtime
+    from mindaudio_ds2.machine import runtime
 
     kernels = runtime.start(config.device_target, config.seed, config.ops.native)
     from mindaudio_ds2.training.trainer import train

@@ -9,10 +9,10 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindaudio_ds2.config import ModelConfig
+from mindaudio_ds2.machine.runtime import takes_open_shapes
 from mindaudio_ds2.model.layers import Lookahead, MaskedConv, Recurrent
 from mindaudio_ds2.model.masked_norm import MaskedBatchNorm, make_mask
 from mindaudio_ds2.ops.joint import DeviceSum, JointSum
-from mindaudio_ds2.runtime import takes_open_shapes
 
 
 class DeepSpeech2(nn.Cell):

@@ -7,7 +7,7 @@ from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import TrainingError
-from mindaudio_ds2.ranks import Place
+from mindaudio_ds2.machine.ranks import Place
 from mindaudio_ds2.training.progress import Progress
 from mindaudio_ds2.training.runlog import RunLog
 

@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from mindaudio_ds2.collectives import Ranks
+from mindaudio_ds2.machine.collectives import Ranks
 from mindaudio_ds2.ops.joint import DeviceSum
 from mindaudio_ds2.training.device_step import DeviceStep
 from mindaudio_ds2.training.flat_step import FlatGradients, FlatUpdate, Inputs, OpenShapes, Outcome, insert_numbers

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.errors import ConfigError, OutputError
 from mindaudio_ds2.files import write_text
-from mindaudio_ds2.runtime import describe_environment
+from mindaudio_ds2.machine.runtime import describe_environment
 from mindaudio_ds2.training.training_set import TrainingSet
 
 

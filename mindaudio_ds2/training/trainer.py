@@ -9,17 +9,17 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mindaudio_ds2 import runtime
-from mindaudio_ds2.agreement import fingerprint_of, require_same_start, require_same_weights
 from mindaudio_ds2.batching.augmentation import Augmenter, Changes
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import EpochPlan
 from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.checkpoint import build_network, fill
-from mindaudio_ds2.collectives import Ranks
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.evaluate import Evaluation, Evaluator
+from mindaudio_ds2.machine import runtime
+from mindaudio_ds2.machine.agreement import fingerprint_of, require_same_start, require_same_weights
+from mindaudio_ds2.machine.collectives import Ranks
 from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.model.precision import compute_in
 from mindaudio_ds2.ops.joint import DeviceSum, JointSum

@@ -350,7 +350,7 @@ def show(splits: Splits, train: Counter[str], values: Mapping[str, str], choices
     hparams = shlex.quote(f"{choices.output / 'hparams.yaml'}")
     print(f"""
 Next:
-  python scripts/manifest.py stats {shlex.quote(f"{choices.output / 'train.jsonl'}")}
+  mindaudio-ds2 manifest stats {shlex.quote(f"{choices.output / 'train.jsonl'}")}
   python train.py -c {hparams}
   python eval.py --pre_trained_model_path {shlex.quote(f"{name_run(choices)}/best.ckpt")}""")
 

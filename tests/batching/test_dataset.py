@@ -318,7 +318,7 @@ def test_the_settings_of_other_data_sets_are_left_alone(
 UNFINISHED = """
 import sys
 import numpy as np
-from mindaudio_ds2 import runtime
+from mindaudio_ds2.machine import runtime
 runtime.start("CPU", seed=1)
 from mindaudio_ds2.batching.dataset import BatchLoader
 from mindaudio_ds2.batching.feature_cache import load_features

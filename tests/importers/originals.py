@@ -212,7 +212,7 @@ DEEPSPEECH_PYTORCH_NETWORK = "deepspeech_pytorch/model.py"
 
 def main() -> None:
     """Write the stored numbers."""
-    from mindaudio_ds2 import runtime
+    from mindaudio_ds2.machine import runtime
 
     runtime.start("CPU", 1)
     torch_folder = locate("DS2_DEEPSPEECH_PYTORCH", DEEPSPEECH_PYTORCH_NETWORK)

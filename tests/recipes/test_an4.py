@@ -303,7 +303,7 @@ def test_the_whole_recipe_goes_on_from_long_frames_with_short_ones(copy: Path, m
     status, (prepare, merge, *trainings, evaluation) = run_script(copy, "--seed", "3", "--source", "my an4")
     assert status == 0
     assert prepare == ["recipes/an4/prepare.py", "--source", "my an4"]
-    assert merge[:2] == ["scripts/manifest.py", "merge"]
+    assert merge[:2] == ["`mindaudio-ds2 manifest`", "merge"]
     (coarse, start), (fine, fine_start) = (read_training(call, monkeypatch) for call in trainings)
     assert {config.data.train_manifest for config in (coarse, fine)} == {merge[-1]}, "all 948 utterances"
     assert {config.seed for config in (coarse, fine)} == {3}

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.collectives import DeviceRanks, Ranks, join
 from mindaudio_ds2.config import PrecisionConfig
 from mindaudio_ds2.corpus.manifest import read_manifest, write_manifest
-from mindaudio_ds2.ranks import Place
+from mindaudio_ds2.machine.collectives import DeviceRanks, Ranks, join
+from mindaudio_ds2.machine.ranks import Place
 from tests.mpirun import ROOT
 from tests.tiny_corpus import make_config, make_settings, read_metrics, train_here, write_yaml
 from tests.training.test_step import OPTIMIZER, Batch, Training, make_batch, spoil_features

@@ -32,7 +32,7 @@ import os, signal, sys, time
 from pathlib import Path
 import numpy as np
 import train
-from mindaudio_ds2 import runtime
+from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.batching import dataset
 from mindaudio_ds2.errors import AudioError
 from mindaudio_ds2.training import training_set

@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Describe a network: its layers with their shapes, weights and arithmetic, how far it sees, what training it means.
+
+    mindaudio-ds2 describe_model -c hparams/an4.yaml
+    mindaudio-ds2 describe_model -c hparams/an4.yaml --model.rnn_hidden_size 512 --model.conv_stride_time "[3, 1]"
+    mindaudio-ds2 describe_model --pre_trained_model_path runs/an4/best.ckpt
+
+All but a checkpoint is computed from the configuration alone, in no time.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.config_reader import parse_command_line
+from mindaudio_ds2.errors import ConfigError, exit_on_error
+from mindaudio_ds2.model.arithmetic import (
+    Layer,
+    count_convolved_frames,
+    count_lookahead_frames,
+    describe_sizes,
+    list_layers,
+)
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "recipes" / "benchmark" / "results.jsonl"
+AUDIO_HOURS = 100
+TRAINING_FACTOR = 3
+"""Arithmetic of a training step over that of recognising: see `mindaudio_ds2/model/arithmetic.py`."""
+
+BYTES_PER_WEIGHT = 4
+HEADINGS = ("layer", "what it is", "output of 1 s", "parameters", "MiB", "GFLOP a second", "share")
+
+
+def add_options(parser: Any) -> None:
+    """The script's own options."""
+    parser.add_argument("--pre_trained_model_path", metavar="X.ckpt", help="describe this checkpoint's network (path)")
+
+
+def describe(config: Config) -> str:
+    """A table of the layers and a line for each thing that concerns all of them."""
+    layers = list_layers(config)
+    return "\n".join([*make_table(layers, config), "", *describe_whole(layers, config)])
+
+
+def make_table(layers: list[Layer], config: Config) -> list[str]:
+    """The lines of a Markdown table whose columns stand below each other.
+
+    "Output of 1 s" is C x F x S after a convolution, else H x S or V x S; the first row is the network's input, F x T.
+    """
+    num_frames = config.features.num_frames(1.0)
+    total = sum(layer.gflop for layer in layers)
+    rows = [HEADINGS, ("", config.features.kind, f"{config.features.num_bins} x {num_frames}", "", "", "", "")]
+    strides = [*config.model.conv_stride_time, *[1] * len(layers)]
+    for layer, stride in zip(layers, strides, strict=False):
+        num_frames = (num_frames - 1) // stride + 1
+        shape = " x ".join(map(str, (*layer.output_shape, num_frames)))
+        rows.append((layer.name, layer.description, shape, *_list_figures([layer], total)))
+    rows.append(("all", "", "", *_list_figures(layers, total)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        [
+            cell.rjust(width) if i > 1 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in rows
+    ]
+    ruler = ["-" * (width - 1) + (":" if i > 1 else "-") for i, width in enumerate(widths)]
+    return [f"| {' | '.join(cells)} |" for cells in (lines[0], ruler, *lines[1:])]
+
+
+def _list_figures(layers: list[Layer], total_gflop: float) -> tuple[str, str, str, str]:
+    gflop = sum(layer.gflop for layer in layers)
+    num_parameters = sum(layer.num_parameters for layer in layers)
+    return f"{num_parameters:,}", f"{_count_mebibytes(layers):.2f}", f"{gflop:.3f}", f"{gflop / total_gflop:.1%}"
+
+
+def _count_mebibytes(layers: list[Layer]) -> float:
+    return BYTES_PER_WEIGHT * sum(layer.num_parameters + layer.num_statistics for layer in layers) / 2**20
+
+
+def describe_whole(layers: list[Layer], config: Config) -> list[str]:
+    """Memory, frame rate, view and arithmetic of the network, one line each."""
+    gflop = sum(layer.gflop for layer in layers)
+    hop, window = config.features.hop_seconds, config.features.window_seconds
+    convolved, lookahead = count_convolved_frames(config.model), count_lookahead_frames(config.model)
+    rate = layers[-1].frames_per_second
+    seen = "the whole utterance, in both directions"
+    if lookahead is not None:
+        seen = (
+            f"all before it, and {lookahead * hop + window / 2:.3f} s after it ({lookahead} frames and half a window)"
+        )
+    hours = TRAINING_FACTOR * gflop * AUDIO_HOURS
+    return [
+        f"weights:       {_count_mebibytes(layers):.1f} MiB in float32, with the running statistics of the batch norms",
+        f"output:        {rate:g} frames a second, {1000 / rate:g} ms each, {layers[-1].output_shape[0]} labels",
+        f"convolutions:  see {convolved} frames, {(convolved - 1) * hop + window:.3f} s, around an output frame",
+        f"output frame:  depends on {seen}; features are normalised over the utterance",
+        f"recognising:   {gflop:.3f} GFLOP a second of audio",
+        f"training step: {TRAINING_FACTOR * gflop:.3f} GFLOP a second of audio; {AUDIO_HOURS} h of audio take "
+        f"{hours / 100:.1f} h at 100 GFLOP/s",
+        *describe_measured(config, BENCHMARKS),
+    ]
+
+
+def describe_measured(config: Config, results: Path) -> list[str]:
+    """How long training took where `recipes/benchmark` has a network of these sizes; empty if nowhere.
+
+    Args:
+        config: the network.
+        results: results.jsonl of the benchmark.
+    """
+    if not results.exists():
+        return []
+    rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if row.get("task") == "train" and row["contender"] == "ours-native"]
+    rows = [row for row in rows if row["network"].endswith(f": {describe_sizes(config)}")]
+    measured = [row for row in rows if "audio_seconds_per_second" in row]
+    if not measured:
+        return []
+    best = max(measured, key=lambda row: float(row["audio_seconds_per_second"]))
+    rate = best["audio_seconds_per_second"]
+    return [
+        f"measured:      {rate:.1f} hours of audio an hour on {best['cpu']} ({best['case']}, {best['date']}); "
+        f"{AUDIO_HOURS} h of audio take {AUDIO_HOURS / rate:.1f} h"
+    ]
+
+
+def read_checkpoint_config(path: str) -> Config:
+    """The configuration that a checkpoint was trained with.
+
+    Raises:
+        CheckpointError: it cannot be used.
+    """
+    from mindaudio_ds2.machine import runtime
+
+    runtime.start("CPU", 0)
+    from mindaudio_ds2.checkpoint import load_checkpoint
+
+    return load_checkpoint(path).config
+
+
+@exit_on_error
+def main() -> None:
+    """Parse the command line, describe, print."""
+    config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, None)
+    path = options.pre_trained_model_path
+    if (config is None) == (path is None):
+        raise ConfigError("name either a YAML with -c or a checkpoint with --pre_trained_model_path")
+    if config is None:
+        config = read_checkpoint_config(path)
+    print(f"{Path(path or str(options.config))}\n\n{describe(config)}")
+
+
+if __name__ == "__main__":
+    main()

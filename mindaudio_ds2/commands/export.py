@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+"""Write a trained network as a file for other programs: MINDIR or ONNX.
+
+python export.py --pre_trained_model_path runs/an4/best.ckpt
+python export.py --pre_trained_model_path runs/an4/best.ckpt --file_format ONNX --weights int8
+"""
+
+import argparse
+from pathlib import Path
+
+from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.export.options import add_options, check_options, export_as_asked
+from mindaudio_ds2.machine import runtime
+
+
+@exit_on_error
+def main() -> None:
+    """Parse the command line, export, say where it lies."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pre_trained_model_path", metavar="X.ckpt", required=True, help="the checkpoint (path)")
+    parser.add_argument("--output_dir", type=Path, help="path; default: export/ beside the checkpoint")
+    parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
+    add_options(parser)
+    options = parser.parse_args()
+    check_options(options)
+    runtime.require_one_process("export.py")
+    kernels = runtime.start(options.device_target, 0, "auto" if options.file_format == "ONNX" else "off")
+    print(export_as_asked(options, kernels))
+
+
+if __name__ == "__main__":
+    main()

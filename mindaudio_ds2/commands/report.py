@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Write a run as one HTML page: scores, learning curves, errors word by word, what the network hears, settings.
+
+    mindaudio-ds2 report runs/an4
+    mindaudio-ds2 report runs/an4 --num_worst 50 --utterance an406-fcaw-b --output an4.html
+
+Reads what train.py and eval.py left in the run folder; what is not there is said on the page. The page holds its
+pictures and needs neither network nor scripts. To show what the network hears, the checkpoint and the audio must be
+there. Needs matplotlib: `pip install -e '.[plots]'`.
+"""
+
+import argparse
+from pathlib import Path
+
+from mindaudio_ds2.errors import ConfigError, exit_on_error
+from mindaudio_ds2.files import require_writable, write_text
+from mindaudio_ds2.reporting.report import make_report
+from mindaudio_ds2.reporting.run_folder import read_run_folder
+
+
+@exit_on_error
+def main() -> None:
+    """Parse the command line, read, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run folder of train.py (path)")
+    parser.add_argument("--output", type=Path, help="page to write (path; default: RUN_DIR/report.html)")
+    parser.add_argument("--num_worst", type=int, default=20, help="worst utterances shown (count; default: 20)")
+    parser.add_argument(
+        "--utterance",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="draw what the network hears in this one; may be repeated (default: the worst of each evaluation)",
+    )
+    options = parser.parse_args()
+    if options.num_worst < 0:
+        raise ConfigError(f"--num_worst is {options.num_worst}; choose 0 or more")
+    run = read_run_folder(options.run)
+    output = options.output or options.run / "report.html"
+    require_writable(output)
+    write_text(output, make_report(run, options.num_worst, options.utterance))
+    print(output)

@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Train DeepSpeech2.
+
+python train.py -c hparams/an4.yaml
+python train.py -c hparams/an4.yaml --resume
+mpirun -n 2 python train.py -c hparams/an4.yaml
+python train.py -c hparams/an4.yaml --run_dir runs/wide --model.rnn_hidden_size 512
+"""
+
+import sys
+from typing import Any
+
+from mindaudio_ds2.config_reader import parse_command_line
+from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.hparams import find_hparams
+from mindaudio_ds2.machine import collectives, runtime
+
+
+def add_options(parser: Any) -> None:
+    """The verb's own options."""
+    parser.add_argument("--resume", action="store_true", help="go on with the run in run_dir, if there is one")
+    parser.add_argument(
+        "--pre_trained_model_path", metavar="X.ckpt", help="start from the weights of this checkpoint (path)"
+    )
+
+
+@exit_on_error
+def main() -> None:
+    """Parse the command line, prepare the device, train."""
+    config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, find_hparams("deepspeech2"))
+    assert config is not None
+    with collectives.join(runtime.find_own_place(), config.processes.timeout_seconds) as ranks:
+        kernels = runtime.start(
+            config.device_target, config.seed, config.ops.native, ranks.count_threads(), config.precision.compute
+        )
+        from mindaudio_ds2.training.trainer import train
+
+        train(config, options.resume, options.pre_trained_model_path, kernels, ranks)
+
+
+if __name__ == "__main__":
+    main()

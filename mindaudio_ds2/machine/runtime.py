@@ -1,0 +1,154 @@
+"""Device, graph mode, threads, seeds, and what this machine is. The only file that reads the environment, and with
+`devices.py` the only one that names a device.
+
+`start` must run before anything imports MindSpore, because MindSpore reads its log level when it is loaded.
+"""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from mindaudio_ds2.errors import DeviceError
+from mindaudio_ds2.machine.devices import choose_device, connect, serve_workers
+from mindaudio_ds2.machine.ranks import Place, find_place
+from mindaudio_ds2.ops.library import find_kernels
+
+QUIET = "4"  # of MindSpore's log levels
+
+
+def find_own_place() -> Place:
+    """Which process of how many this one is, by the launcher's variables: mpirun's, msrun's or srun's.
+
+    msrun starts one process more to bring the others together; that one stays in here until they have ended.
+
+    Raises:
+        DeviceError: they contradict each other.
+    """
+    if os.environ.get("MS_ROLE") == "MS_SCHED":
+        os.environ.setdefault("GLOG_v", QUIET)
+        serve_workers()
+    return find_place(os.environ)
+
+
+def require_one_process(verb: str) -> None:
+    """Make sure that a verb whose work is not shared out was not started several times.
+
+    Raises:
+        DeviceError: it was.
+    """
+    place = find_own_place()
+    if place.world_size > 1:
+        raise DeviceError(
+            f"{place.world_size} processes were started ({place.launcher}), but {verb} is done by one: each would do "
+            "all of it. Start it alone"
+        )
+
+
+def start(
+    device_target: str, seed: int, native: str = "off", num_threads: int | None = None, precision: str = "fp32"
+) -> Path | None:
+    """Prepare MindSpore: quiet log, graph mode, the device, the seed. Call once, before importing the network.
+
+    Args:
+        device_target: "CPU", "GPU" or "Ascend".
+        seed: of weight initialisation; everything else draws from generators of its own.
+        native: `ops.native` of the configuration.
+        num_threads: for the kernels, where several processes share the host; None leaves it to the libraries.
+        precision: `precision.compute` of the configuration.
+
+    Returns:
+        The library of native kernels to build networks with, or None for MindSpore's own operators.
+
+    Raises:
+        DeviceError: the device or, where they are insisted on, the kernels are not there; or the device cannot compute
+            in that precision.
+    """
+    if device_target == "CPU" and precision != "fp32":
+        raise DeviceError(
+            f"precision.compute is {precision}, but on the CPU MindSpore has no kernels for it: it converts fp16 to "
+            "float32 and back around every operator, which is slower and less exact than fp32, and refuses bf16. "
+            "Use --precision.compute fp32."
+        )
+    if num_threads is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))
+    kernels = find_kernels(native, device_target)
+    os.environ.setdefault("GLOG_v", QUIET)  # MindSpore's exceptions say it all; its log repeats them, and more
+    # MindSpore 2.10's oneDNN 3.10 runs float32 convolutions on a scalar reference kernel where the processor has
+    # AVX-512: 1 GFLOP/s instead of 100. The AVX2 kernels are there. tests/test_runtime.py tells when this has gone.
+    # With native kernels there are no such convolutions, and MatMul may have AVX-512: it is nearly twice as fast.
+    if kernels is None:
+        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+    import mindspore as ms
+
+    place = find_own_place()
+    choose_device(device_target, _find_device_id(device_target, place), place.local_size)
+    if place.world_size > 1 and stays_on_device(device_target):
+        connect(device_target)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_seed(seed)
+    return kernels
+
+
+def _find_device_id(device_target: str, place: Place) -> int | None:
+    """Each process of a host takes the device of its number; one alone that which DEVICE_ID names, or the first."""
+    if device_target == "CPU":
+        return None
+    alone = os.environ.get("DEVICE_ID", "0")
+    return place.local_rank if place.world_size > 1 else int(alone) if alone.isdigit() else 0
+
+
+def stays_on_device(device_target: str) -> bool:
+    """Whether gradients are summed inside the graph, and not by the host: on GPU and Ascend, and all under msrun."""
+    return device_target != "CPU" or find_own_place().is_mindspores
+
+
+def takes_open_shapes() -> bool:
+    """Whether one graph may serve batches of every shape; else each shape is compiled, and there should be few."""
+    import mindspore as ms
+
+    return bool(ms.get_context("device_target") == "CPU")
+
+
+def describe_environment() -> dict[str, Any]:
+    """What a result depends on besides data and configuration, for logs and result files.
+
+    Returns:
+        Commit and whether the tree had changes (empty and false outside a git checkout), versions, processor, cores.
+    """
+    import mindspore as ms
+    import numpy as np
+
+    from mindaudio_ds2 import __version__
+
+    return {
+        "commit": _git("rev-parse", "HEAD")[:12],
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "package_version": __version__,
+        "python_version": platform.python_version(),
+        "mindspore_version": ms.__version__,
+        "numpy_version": np.__version__,
+        "device_target": ms.get_context("device_target"),
+        "num_processes": find_own_place().world_size,
+        "cpu": _name_processor(),
+        "num_cores": len(os.sched_getaffinity(0)),
+    }
+
+
+def _git(*arguments: str) -> str:
+    folder = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def _name_processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,1 @@
+"""Curves, event files and pages, made from run folders alone."""

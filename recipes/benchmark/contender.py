@@ -1,0 +1,108 @@
+"""The contenders by name: who they are, and how one of them is made. Their frameworks are imported when one is."""
+
+from pathlib import Path
+from typing import Protocol
+
+from mindaudio_ds2.batching.collate import Batch
+from mindaudio_ds2.config import Config
+from recipes.benchmark.case import ContenderError, Task, TimedBatch
+
+OURS_NATIVE = "ours-native"
+OURS_STOCK = "ours-stock"
+PYTORCH = "pytorch"
+DEEPSPEECH_PYTORCH = "deepspeech.pytorch"
+MINDSPORE_OFFICIAL = "mindspore-official"
+CONTENDERS = (OURS_NATIVE, OURS_STOCK, PYTORCH, DEEPSPEECH_PYTORCH, MINDSPORE_OFFICIAL)
+SAME_NETWORK = (OURS_NATIVE, OURS_STOCK, PYTORCH)  # must have the same number of weights
+
+GEMM_SIZES = (1024, 2048, 4096)  # of square matrices; which of them is fastest depends on caches and threads
+
+TORCH_MISSING = (
+    "PyTorch is not installed, and is no dependency of this project; `pip install torch` (its CPU build does)"
+)
+
+
+class Contender(Protocol):
+    """One implementation, ready to take batches.
+
+    Attributes:
+        num_parameters: its trainable weights.
+        num_threads: how many it computes with.
+        compiles_each_shape: whether its first step on arrays of new shapes is much slower than the others.
+    """
+
+    num_parameters: int
+    num_threads: int
+    compiles_each_shape: bool
+
+    def take(self, batch: Batch) -> float:
+        """Do the task on one batch; returns when it is done. Gives a number of the result, for a look at it."""
+        ...
+
+    def multiply(self, size: int) -> None:
+        """Multiply two size x size matrices of float32, made at the first call; returns when that is done."""
+        ...
+
+
+def build_contender(
+    name: str, config: Config, task: Task, batches: list[TimedBatch], checkout: Path | None
+) -> Contender:
+    """Make one contender; once in a process, because the frameworks keep settings.
+
+    Args:
+        name: one of CONTENDERS.
+        config: the network, and how it is trained.
+        task: what it will do.
+        batches: what it will take.
+        checkout: the repository of `deepspeech.pytorch` or `mindspore-official`.
+
+    Raises:
+        ContenderError: it cannot be had here, or cannot do this.
+        DeviceError: there are no native kernels.
+    """
+    if name in (PYTORCH, DEEPSPEECH_PYTORCH):
+        try:
+            import torch  # noqa: F401
+        except ImportError:
+            raise ContenderError(TORCH_MISSING) from None
+    if name == PYTORCH:
+        from recipes.benchmark.with_torch import TorchContender
+
+        return TorchContender(config, task)
+    if name == DEEPSPEECH_PYTORCH:
+        from recipes.benchmark.deepspeech_pytorch import DeepSpeechPytorch
+
+        return DeepSpeechPytorch(config, task, _require_checkout(checkout))
+    from mindaudio_ds2.machine import runtime
+
+    # Without our kernels `start` keeps oneDNN off AVX-512, where its convolutions crawl; that helps the official too.
+    kernels = runtime.start("CPU", config.seed, "on" if name == OURS_NATIVE else "off")
+    if name == MINDSPORE_OFFICIAL:
+        from recipes.benchmark.mindspore_official import MindSporeOfficial
+
+        return MindSporeOfficial(config, task, _require_checkout(checkout), batches)
+    from recipes.benchmark.ours import Ours
+
+    return Ours(config, task, kernels)
+
+
+def explain_mismatch(config: Config) -> str:
+    """Why the two original projects, whose convolutions and features are fixed, cannot build a network; else empty."""
+    model, features = config.model, config.features
+    fixed = {
+        "conv_channels": [32, 32],
+        "conv_kernel_frequency": [41, 21],
+        "conv_kernel_time": [11, 11],
+        "conv_stride_frequency": [2, 2],
+        "conv_stride_time": [2, 1],
+    }
+    found = [f"{key} is fixed to {value}" for key, value in fixed.items() if getattr(model, key) != value]
+    if features.kind != "log_spectrogram" or features.fft_size != features.window_samples:
+        found.append("its features are a linear spectrogram")
+    return ", ".join(found)
+
+
+def _require_checkout(checkout: Path | None) -> Path:
+    if checkout is None or not checkout.is_dir():
+        raise ContenderError(f"no checkout of its repository at {checkout}; name one")
+    return checkout

@@ -1,0 +1,244 @@
+"""The verbs from the command line to what they print, in this process."""
+
+import argparse
+import json
+import re
+import runpy
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import pytest
+import soundfile
+
+from mindaudio_ds2.config_reader import read_config
+from mindaudio_ds2.corpus.manifest import read_manifest, write_manifest
+from mindaudio_ds2.machine import runtime
+from tests.tiny_corpus import TRANSCRIPTS, RunVerb, make_settings, read_metrics, speak, write_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+VERBS = ("train", "eval", "transcribe", "export")
+
+
+@pytest.fixture
+def checkpoint(learned_run: Path, tmp_path: Path) -> Path:
+    """Of a network that hears every character, alone in a folder of its own."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    return Path(shutil.copy(learned_run / "last.ckpt", folder))
+
+
+# train ----------------------------------------------------------------------------------------------------------------
+
+
+def test_train_takes_the_yaml_and_what_the_command_line_changes(
+    run_verb: RunVerb, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yaml = write_yaml(tmp_path / "tiny.yaml", make_settings(corpus, tmp_path / "unused", {}))
+    changes = ("--training.epochs", "1", "--schedule.peak_learning_rate", "1e-2", "--model.conv_kernel_time", "[5]")
+    assert run_verb("train", "-c", yaml, "--run_dir", tmp_path / "run", *changes) == 0
+    config = read_config(tmp_path / "run" / "config.yaml")
+    assert (config.training.epochs, config.schedule.peak_learning_rate) == (1, 0.01)
+    assert config.model.conv_kernel_time == [5]
+    assert len(read_metrics(tmp_path / "run", "epoch")) == 1
+    assert not (tmp_path / "unused").exists()
+    shown = capsys.readouterr().err
+    assert "12 utterances" in shown
+    assert f"{tmp_path / 'run' / 'best.ckpt'}" in shown.splitlines()[-1]
+
+
+# eval -----------------------------------------------------------------------------------------------------------------
+
+
+def test_eval_prints_rates_the_worst_utterances_and_where_the_details_are(
+    run_verb: RunVerb, finished_run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--manifest", corpus / "train.jsonl", "--output_dir", tmp_path, "--num_worst", "2")
+    assert run_verb("eval", "--pre_trained_model_path", finished_run / "best.ckpt", *options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    summary = json.loads((tmp_path / "eval_train.json").read_text(encoding="utf-8"))
+    assert lines[0].startswith("12 utterances, ")
+    assert (
+        f"WER {100 * summary['wer']:6.2f} %   {summary['word_errors']} errors in {summary['num_words']} words"
+        in (lines[1])
+    )
+    assert len([line for line in lines if line.startswith("    ref ")]) == 2
+    assert lines[-1] == f"details in {tmp_path / 'eval_train.json'}"
+
+
+def test_eval_of_a_perfect_recogniser_shows_no_worst_utterances(
+    run_verb: RunVerb, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb("eval", "--pre_trained_model_path", checkpoint) == 0
+    shown = capsys.readouterr().out
+    assert "WER   0.00 %   0 errors in 12 words" in shown
+    assert "worst" not in shown
+    assert (checkpoint.parent / "eval_test.json").exists()
+
+
+# transcribe -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / "z.wav", tmp_path / "a.flac"]
+    for path, transcript in zip(paths, ("DAD CAB", "BAC"), strict=True):
+        soundfile.write(path, speak(transcript, seed=9), 8000)
+    return paths
+
+
+def test_transcribe_prints_a_line_a_recording_and_nothing_else(
+    run_verb: RunVerb, checkpoint: Path, recordings: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb("transcribe", "--pre_trained_model_path", checkpoint, *recordings) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"{recordings[0]}\tDAD CAB\n{recordings[1]}\tBAC\n"
+    assert shown.err.startswith("1.4 s of audio in ")
+
+
+def test_transcribe_writes_json_with_word_times(
+    run_verb: RunVerb, checkpoint: Path, recordings: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "new" / "words.json"
+    options = ("--format", "json", "--output", output)
+    assert run_verb("transcribe", "--pre_trained_model_path", checkpoint, *options, *recordings) == 0
+    assert capsys.readouterr().out == ""
+    rows = json.loads(output.read_text(encoding="utf-8"))
+    assert [row["text"] for row in rows] == ["DAD CAB", "BAC"]
+    assert [word["text"] for word in rows[0]["words"]] == ["DAD", "CAB"]
+    for row in rows:
+        times = [word[key] for word in row["words"] for key in ("start_seconds", "end_seconds")]
+        assert times == sorted(times)
+        assert 0 <= times[0] < times[-1] <= row["duration_seconds"]
+
+
+@pytest.mark.parametrize("output_format", ["text", "json"])
+def test_transcribe_names_what_it_could_not_read_after_the_rest_and_ends_with_2(
+    run_verb: RunVerb, checkpoint: Path, recordings: list[Path], capsys: pytest.CaptureFixture[str], output_format: str
+) -> None:
+    bad = recordings[0].with_name("notes.wav")
+    bad.write_text("not audio")
+    options = ("--pre_trained_model_path", checkpoint, "--format", output_format)
+    assert run_verb("transcribe", *options, recordings[0], bad, recordings[1]) == 2
+    shown = capsys.readouterr()
+    assert "DAD CAB" in shown.out
+    assert "BAC" in shown.out
+    assert shown.err.startswith("error: 1 of 3 recordings were not read:\n")
+    assert f"{bad} is not audio in a known format" in shown.err
+    assert "Traceback" not in shown.err
+
+
+# export ---------------------------------------------------------------------------------------------------------------
+
+
+def test_export_says_what_it_wrote(run_verb: RunVerb, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb("export", "--pre_trained_model_path", checkpoint) == 0
+    folder = checkpoint.parent / "export"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{folder / 'model.mindir'}: ")
+    assert lines[1].startswith(f"{folder / 'model.json'}: ")
+    assert json.loads((folder / "model.json").read_text(encoding="utf-8"))["characters"] == "ABCD "
+
+
+# The whole way --------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_checkpoint_hears_does_not_depend_on_the_verb(
+    run_verb: RunVerb, finished_run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network that has not learned much makes mistakes of its own, and the same in both verbs."""
+    utterances = read_manifest(corpus / "test.jsonl")
+    best = finished_run / "best.ckpt"
+    assert run_verb("eval", "--pre_trained_model_path", best, "--output_dir", tmp_path) == 0
+    capsys.readouterr()
+    assert run_verb("transcribe", "--pre_trained_model_path", best, *(u.audio_path for u in utterances)) == 0
+    transcribed = [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()]
+    rows = (tmp_path / "eval_test_utterances.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(row)["hypothesis"] for row in rows] == transcribed
+    assert transcribed != list(TRANSCRIPTS["test"])
+
+
+def test_a_moved_corpus_is_scored_after_moving_its_manifest_with_it(
+    run_verb: RunVerb, checkpoint: Path, corpus: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(corpus, tmp_path / "moved")
+    utterances = read_manifest(tmp_path / "moved" / "dev.jsonl")
+    assert all(utterance.audio_path.startswith(str(tmp_path)) for utterance in utterances)
+    write_manifest(tmp_path / "moved" / "two.jsonl", utterances[:2])
+    manifest = tmp_path / "moved" / "two.jsonl"
+    assert run_verb("eval", "--pre_trained_model_path", checkpoint, "--manifest", manifest) == 0
+    assert json.loads((checkpoint.parent / "eval_two.json").read_text(encoding="utf-8"))["num_utterances"] == 2
+
+
+# Documented commands --------------------------------------------------------------------------------------------------
+
+
+class ParsedError(Exception):
+    """The command line was understood; what would follow is not done."""
+
+
+COMMAND = re.compile(r"^\s*(?:\$ )?python ((?:train|eval|transcribe|export)\.py|(?:recipes|scripts)/\S+\.py)\b(.*)$")
+DOCUMENTS = [
+    *sorted(
+        path for pattern in ("*.md", "recipes/*.md", "recipes/*/*.md", "scripts/*.py") for path in ROOT.glob(pattern)
+    ),
+    *(ROOT / f"{verb}.py" for verb in VERBS),
+]
+
+
+def find_commands() -> list[tuple[str, str]]:
+    """Every documented command line of ours, as (place, command)."""
+    commands = []
+    for path in DOCUMENTS:
+        text = re.sub(r"\\\n\s*", "", path.read_text(encoding="utf-8"))
+        for line in text.splitlines():
+            found = COMMAND.match(line)
+            if found:
+                commands.append((str(path.relative_to(ROOT)), found[1] + found[2]))
+    return commands
+
+
+@pytest.mark.parametrize(("place", "command"), find_commands())
+def test_every_documented_command_is_understood(monkeypatch: pytest.MonkeyPatch, place: str, command: str) -> None:
+    def stop(*_: Any) -> None:
+        raise ParsedError
+
+    def parse_and_stop(parse_args: Callable[..., Any]) -> Callable[..., Any]:
+        def parse(*arguments: Any) -> None:
+            parse_args(*arguments)
+            raise ParsedError
+
+        return parse
+
+    for made_by_another_command in ("data/mine/hparams.yaml", "runs/theirs/start.yaml"):
+        command = command.replace(made_by_another_command, "hparams/an4.yaml")
+    script, *arguments = shlex.split(command, comments=True)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    if "/" in script:
+        assert (ROOT / script).exists(), f"{place} shows {command!r}, but there is no {script}"
+        for parser in (argparse.ArgumentParser, jsonargparse.ArgumentParser):
+            monkeypatch.setattr(parser, "parse_args", parse_and_stop(parser.parse_args))
+    monkeypatch.setattr(runtime, "start", stop)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # scripts put the repository's folder there
+    with pytest.raises(ParsedError):
+        runpy.run_path(script, run_name="__main__")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_an_example_of_itself(verb: str) -> None:
+    assert any(place == f"{verb}.py" and command.startswith(f"{verb}.py") for place, command in find_commands())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_is_no_error_and_an_unknown_option_is_one(
+    run_verb: RunVerb, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb(verb, "--help") == 0
+    assert "--pre_trained_model_path" in capsys.readouterr().out
+    assert run_verb(verb, "--pre_trained_model_path", "x.ckpt", "--colour", "red", "x.wav") == 2
+    assert "--colour" in capsys.readouterr().err

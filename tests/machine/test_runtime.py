@@ -1,0 +1,166 @@
+"""Device, processes and the processor's kernels, in processes of their own, since a device is set once."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindaudio_ds2.errors import DeviceError
+from mindaudio_ds2.machine import runtime
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_program(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python in the repository with changed environment variables; an empty value removes one."""
+    environment = {name: value for name, value in {**os.environ, **variables}.items() if value}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def expect_refusal(done: "subprocess.CompletedProcess[str]") -> str:
+    """The one message of a program that ended with status 2."""
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stdout == ""
+    return done.stderr
+
+
+# Several processes ----------------------------------------------------------------------------------------------------
+
+
+SEVERAL = {"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "0"}
+
+
+@pytest.mark.parametrize("verb", ["transcribe.py", "export.py"])
+def test_verbs_whose_work_is_not_shared_out_refuse_several_processes(verb: str) -> None:
+    arguments = ["--pre_trained_model_path", "best.ckpt", *(["a.wav"] if verb == "transcribe.py" else [])]
+    message = expect_refusal(run_program(verb, *arguments, **SEVERAL))
+    assert f"8 processes were started (Open MPI), but {verb} is done by one" in message
+
+
+@pytest.mark.parametrize("verb", ["train.py", "eval.py"])
+def test_processes_that_cannot_meet_are_refused(verb: str) -> None:
+    arguments = ("-c", "hparams/deepspeech2.yaml", "--pre_trained_model_path", "best.ckpt")
+    message = expect_refusal(run_program(verb, *arguments, **SEVERAL))
+    assert "8 processes" in message or "process 0 of 8" in message
+
+
+def test_threads_are_set_where_asked_for_and_not_said_otherwise() -> None:
+    code = "import os; from mindaudio_ds2.machine import runtime; runtime.start('CPU', 1, 'off', {}); "
+    code += "print(os.environ.get('OMP_NUM_THREADS'))"
+    for asked, set_before, expected in (("3", "", "3"), ("3", "5", "5"), ("None", "", "None")):
+        done = run_program("-c", code.format(asked), OMP_NUM_THREADS=set_before)
+        assert done.stdout == f"{expected}\n", done.stderr
+
+
+@pytest.mark.parametrize("value", ["1", "0", "", "4(x2)"])
+def test_one_process_is_welcome_however_it_is_said(value: str) -> None:
+    code = "from mindaudio_ds2.machine import runtime; runtime.start('CPU', seed=1); print('started')"
+    done = run_program("-c", code, SLURM_NTASKS=value, OMPI_COMM_WORLD_SIZE="1")
+    assert (done.returncode, done.stdout) == (0, "started\n"), done.stderr
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_sixteen_bits_on_the_cpu_are_refused_with_the_reason(precision: str) -> None:
+    with pytest.raises(DeviceError, match=rf"precision.compute is {precision}.*CPU.*--precision.compute fp32"):
+        runtime.start("CPU", seed=1, precision=precision)
+
+
+# Device and settings --------------------------------------------------------------------------------------------------
+
+
+def is_missing(device_target: str) -> bool:
+    return not any(Path("/dev").glob("nvidia[0-9]*" if device_target == "GPU" else "davinci[0-9]*"))
+
+
+@pytest.mark.parametrize("device_target", ["GPU", "Ascend"])
+def test_a_device_that_is_not_there_is_an_error_with_its_remedy(device_target: str) -> None:
+    if not is_missing(device_target):
+        pytest.skip(f"this machine has a device of the kind {device_target}")
+    message = expect_refusal(run_program("train.py", "--device_target", device_target))
+    assert f"device_target {device_target} is not available" in message
+    assert "Use --device_target CPU" in message
+
+
+def test_a_device_nobody_knows_is_refused_by_the_command_line() -> None:
+    message = expect_refusal(run_program("train.py", "--device_target", "TPU"))
+    assert "device_target" in message
+    assert "TPU" in message
+
+
+SETTINGS = """
+from mindaudio_ds2.machine import runtime
+runtime.start("CPU", seed=7)
+import mindspore as ms
+import numpy as np
+print(ms.get_context("mode") == ms.GRAPH_MODE, ms.get_context("device_target"), ms.get_seed(), np.random.rand())
+"""
+
+
+def test_start_sets_graph_mode_device_and_seed_and_is_silent() -> None:
+    done, again = run_program("-c", SETTINGS, GLOG_v=""), run_program("-c", SETTINGS, GLOG_v="")
+    assert done.stdout.startswith("True CPU 7 0.")
+    assert done.stdout == again.stdout
+    assert done.stderr == ""
+
+
+def test_the_environment_is_described_with_what_a_result_depends_on(mindspore_cpu: None) -> None:
+    import mindspore as ms
+    import numpy as np
+
+    described = runtime.describe_environment()
+    assert described["mindspore_version"] == ms.__version__
+    assert described["numpy_version"] == np.__version__
+    assert described["python_version"] == ".".join(map(str, sys.version_info[:3]))
+    assert (described["device_target"], described["num_processes"]) == ("CPU", 1)
+    assert re.fullmatch(r"([0-9a-f]{12})?", described["commit"])
+    assert isinstance(described["dirty"], bool)
+    assert 1 <= described["num_cores"] <= (os.cpu_count() or 1)
+    assert described["cpu"]
+
+
+# The workaround for processors with AVX-512 ---------------------------------------------------------------------------
+
+CONVOLUTION = """
+import sys
+if sys.argv[1] == "start":
+    from mindaudio_ds2.machine import runtime
+    runtime.start("CPU", seed=1)
+import mindspore as ms
+import numpy as np
+ms.set_device("CPU")
+ms.set_context(mode=ms.GRAPH_MODE)
+ms.nn.Conv2d(2, 4, 3)(ms.Tensor(np.ones((1, 2, 8, 8), np.float32))).asnumpy()
+"""
+
+
+def find_kernel(start: str, max_isa: str) -> str:
+    """oneDNN's name of the kernel that a float32 convolution runs on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists() or "avx512f" not in cpuinfo.read_text(encoding="utf-8"):
+        pytest.skip("this processor has no AVX-512")
+    variables = {"DNNL_VERBOSE": "1", "ONEDNN_VERBOSE": "1", "ONEDNN_MAX_CPU_ISA": max_isa, "DNNL_MAX_CPU_ISA": ""}
+    done = run_program("-c", CONVOLUTION, start, **variables)
+    rows = [line.split(",") for line in done.stdout.splitlines() if ",exec,cpu,convolution," in line]
+    assert rows, done.stdout + done.stderr
+    return rows[0][rows[0].index("convolution") + 1]
+
+
+@pytest.mark.parametrize("max_isa", ["", "DEFAULT", "AVX512_CORE"])
+def test_the_workaround_for_avx512_is_still_needed(max_isa: str) -> None:
+    """Once this fails, a newer MindSpore has a fast kernel: take ONEDNN_MAX_CPU_ISA out of `runtime.start`."""
+    assert "ref" in find_kernel("plain", max_isa)
+
+
+def test_start_keeps_convolutions_off_the_reference_kernel() -> None:
+    assert "ref" not in find_kernel("start", "")
+
+
+def test_start_respects_a_choice_of_kernels_made_outside() -> None:
+    assert "ref" in find_kernel("start", "AVX512_CORE")
