@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio
+from mindaudio_ds2.audio.io import measure_duration_seconds, read_sound
+from mindaudio_ds2.audio.sound_files import find_sounds, show_path
 from mindaudio_ds2.batching.shapes import BatchShape
-from mindaudio_ds2.decoding.greedy import Hypothesis, decode_greedy
+from mindaudio_ds2.decoding.greedy import decode_greedy
+from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.errors import AudioError
 
 
@@ -28,12 +30,14 @@ class Transcription:
         duration_seconds: of the recording; 0 where it could not be read.
         hypothesis: None where the recording could not be read.
         problem: why it could not; empty otherwise.
+        notes: what is strange about the sound, a line each.
     """
 
     path: Path
     duration_seconds: float
     hypothesis: Hypothesis | None
     problem: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,30 +53,26 @@ class TranscriptionRun:
         return [t.problem for t in self.transcriptions if t.problem]
 
     @property
+    def notes(self) -> list[str]:
+        """What is strange about the recordings that were read, a line each."""
+        return [note for t in self.transcriptions for note in t.notes]
+
+    @property
     def audio_seconds(self) -> float:
         """Duration of all recordings that were read."""
         return sum(t.duration_seconds for t in self.transcriptions)
 
 
 def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
-    """Files as they are, and every sound file below a folder, by name.
+    """Files as they are, and every sound file below a folder; what is passed over is named on stderr.
 
     Raises:
         AudioError: a path does not exist, or a folder holds no sound file.
     """
-    endings = {f".{kind.lower()}" for kind in soundfile.available_formats()} | {".opus", ".oga", ".aif", ".sph"}
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings and file.is_file())
-            if not inside:
-                raise AudioError(f"folder {path} holds no sound files ({', '.join(sorted(endings))})")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise AudioError(f"audio file {path} does not exist; correct the path")
-    return found
+    found = find_sounds(paths)
+    for line in found.skipped:
+        print(line, file=sys.stderr)
+    return found.paths
 
 
 class Transcriber:
@@ -115,9 +115,11 @@ class Transcriber:
     ) -> dict[int, Transcription]:
         results: dict[int, Transcription] = {}
         waveforms: dict[int, NDArray[np.float32]] = {}
+        notes: dict[int, tuple[str, ...]] = {}
         for index, path in files.items():
             try:
-                waveforms[index] = read_audio(path, self.network.features.sample_rate_hz)
+                sound = read_sound(path, self.network.features.sample_rate_hz)
+                waveforms[index], notes[index] = sound.waveform, tuple(note.text for note in sound.notes)
             except AudioError as error:
                 results[index] = Transcription(path, 0.0, None, str(error))
         if waveforms:
@@ -125,7 +127,8 @@ class Transcriber:
             seconds_per_frame = self.network.seconds_per_output_frame
             hypotheses = decode_greedy(log_probs, lengths, self.network.alphabet, seconds_per_frame)
             for index, hypothesis in zip(waveforms, hypotheses, strict=True):
-                results[index] = Transcription(files[index], seconds[index], _end_with(hypothesis, seconds[index]), "")
+                spoken = _end_with(hypothesis, seconds[index])
+                results[index] = Transcription(files[index], seconds[index], spoken, "", notes[index])
         return results
 
 
@@ -159,7 +162,9 @@ def _end_with(hypothesis: Hypothesis, duration_seconds: float) -> Hypothesis:
 
 def as_text(run: TranscriptionRun) -> str:
     """One line a recording: path, tab, text."""
-    return "\n".join(f"{t.path}\t{t.hypothesis.text}" for t in run.transcriptions if t.hypothesis is not None)
+    return "\n".join(
+        f"{show_path(t.path)}\t{t.hypothesis.text}" for t in run.transcriptions if t.hypothesis is not None
+    )
 
 
 def as_json(run: TranscriptionRun) -> str:
@@ -167,8 +172,8 @@ def as_json(run: TranscriptionRun) -> str:
     rows: list[dict[str, Any]] = []
     for t in run.transcriptions:
         if t.hypothesis is None:
-            rows.append({"path": str(t.path), "problem": t.problem})
+            rows.append({"path": show_path(t.path), "problem": t.problem})
         else:
             spoken = dataclasses.asdict(t.hypothesis)
-            rows.append({"path": str(t.path), "duration_seconds": t.duration_seconds, **spoken})
+            rows.append({"path": show_path(t.path), "duration_seconds": t.duration_seconds, **spoken})
     return json.dumps(rows, indent=2, ensure_ascii=False)

@@ -75,7 +75,8 @@ def _add_logarithm(graph: Graph, power: str, config: FeatureConfig) -> str:
     """Squares of magnitudes (B, bins, T) to features (B, F, T) before normalisation."""
     if config.kind == "log_spectrogram":
         return str(graph.add("Log", graph.add("Add", graph.add("Sqrt", power), graph.constant(1.0))))
-    filters: NDArray[np.float32] = make_mel_filters(config).astype(np.float32)
+    sizes = config.sample_rate_hz, config.fft_size, config.num_mel_bands
+    filters: NDArray[np.float32] = make_mel_filters(*sizes).astype(np.float32)
     energies = graph.add("MatMul", graph.constant(filters, "mel_filters"), power)
     return str(graph.add("Log", graph.add("Max", energies, graph.constant(MEL_ENERGY_FLOOR))))
 
