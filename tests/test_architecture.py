@@ -35,6 +35,7 @@ RANKS = {
     "decoding": 4,
     "batching": 5,  # plan, shapes, collate, feature_cache
     "ops.library": 5,
+    "portable": 6,
     "machine.collectives": 6,  # MindSpore begins, at first inside functions
     "machine.devices": 6,
     "machine.runtime": 7,
@@ -44,9 +45,10 @@ RANKS = {
     "machine.agreement": 10,
     "checkpoint": 10,
     "evaluate": 11,
+    "recognition": 11,
     "importers": 11,
     "training": 12,
-    "transcribe": 12,
+    "transcribe": 12,  # MindSpore only inside a function, for checkpoints
     "export": 12,
     "reporting": 13,
     "commands": 14,
