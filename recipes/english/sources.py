@@ -10,7 +10,7 @@ from mindaudio_ds2.audio.io import measure_durations
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.errors import AudioError, ManifestError
-from recipes.english.sentences import LETTERS
+from recipes.librispeech.tree import CHARACTERS, read_tree
 
 LJSPEECH = "LJSpeech-1.1"
 WORKERS = 4
@@ -81,22 +81,8 @@ def read_sources(found: dict[str, Path], problems: Problems) -> list[Utterance]:
 
 
 def _read_librispeech(folder: Path, problems: Problems) -> list[tuple[str, str, str, str]]:
-    """A chapter's `<reader>-<chapter>.trans.txt` has a line `<id> <TRANSCRIPT>` for each audio file beside it."""
-    rows = []
-    for chapter in sorted(path for path in folder.absolute().glob("*/*") if path.is_dir()):
-        table = chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
-        lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
-        transcripts = {name: text for name, _, text in (line.partition(" ") for line in lines)}
-        audio = {path.stem: path for suffix in ("wav", "flac") for path in chapter.glob(f"*.{suffix}")}
-        for name in sorted(transcripts.keys() ^ audio.keys()):
-            kind = "transcript without audio" if name in transcripts else "audio without a transcript"
-            problems.add(kind, f"{name} in {chapter}")
-        for name in sorted(transcripts.keys() & audio.keys()):
-            if transcripts[name].strip() and LETTERS.issuperset(transcripts[name]):
-                rows.append((name, str(audio[name]), transcripts[name], chapter.parent.name))
-            else:
-                problems.add("transcript with other characters than A to Z", f"{name}: {transcripts[name][:60]!r}")
-    return rows
+    entries = read_tree(folder.absolute(), problems)
+    return [(entry.id, entry.audio_path, entry.transcript, entry.reader) for entry in entries]
 
 
 def _read_ljspeech(folder: Path, problems: Problems) -> list[tuple[str, str, str, str]]:
@@ -128,4 +114,4 @@ def write_as_librispeech(text: str) -> str | None:
         plain = plain.replace(mark, " ")
     words = [word.strip("'") if word.startswith("'") else word.rstrip("'") for word in plain.split()]
     joined = " ".join(word for word in words if word)
-    return joined if joined and LETTERS.issuperset(joined) else None
+    return joined if joined and CHARACTERS.issuperset(joined) else None

@@ -149,8 +149,9 @@ def test_what_cannot_be_used_is_counted_by_kind(tmp_path: Path) -> None:
     assert [u.id for u in read_sources(find_sources(tmp_path), problems)] == ["32-1-0000"]
     assert problems.counts == {
         "transcript without audio": 1,
-        "audio without a transcript": 2,
-        "transcript with other characters than A to Z": 1,
+        "audio without a transcript": 1,
+        "transcript with characters other than A to Z, apostrophe and space": 1,
+        "chapter without its .trans.txt": 1,
     }
 
 
