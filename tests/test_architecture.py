@@ -24,8 +24,10 @@ RANKS = {
     "errors": 0,
     "files": 1,
     "hparams": 1,
+    "reading": 1,
     "machine": 1,
     "machine.ranks": 1,
+    "familiar_names": 2,
     "config": 2,
     "config_reader": 3,
     "corpus": 3,
@@ -52,7 +54,7 @@ RANKS = {
     "__main__": 15,
 }
 FIRST_MINDSPORE_RANK = RANKS["machine.devices"]
-RECIPE_IMPORTS = ("errors", "files", "corpus", "text", "audio.io")
+RECIPE_IMPORTS = ("errors", "files", "reading", "corpus", "text", "audio.io")
 
 FORBIDDEN_NAMES = ("utils", "util", "common", "base", "manager", "helper", "helpers", "misc")
 MAX_MODULE_LINES = 350
