@@ -179,7 +179,7 @@ def _list_keys(cls: type, prefix: str) -> list[str]:
     keys: list[str] = []
     for field in dataclasses.fields(cls):
         is_section = isinstance(field.type, type) and dataclasses.is_dataclass(field.type)
-        keys += _list_keys(field.type, f"{prefix}{field.name}.") if is_section else [f"{prefix}{field.name}"]
+        keys += _list_keys(field.type, f"{prefix}{field.name}.") if is_section else [f"{prefix}{field.name}"]  # type: ignore[arg-type]
     return keys
 
 

@@ -291,10 +291,12 @@ def run_script(copy: Path, *arguments: str) -> tuple[int, list[list[str]]]:
 
 def read_training(call: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[Config, str | None]:
     """The configuration of a call of train.py, as train.py reads it, and the checkpoint it starts from."""
-    import train
+    from mindaudio_ds2.commands import train
 
     monkeypatch.chdir(ROOT)
-    config, options = parse_command_line(train.__doc__, call[1:], train.add_options, ROOT / "hparams/deepspeech2.yaml")
+    config, options = parse_command_line(
+        train.__doc__ or "", call[1:], train.add_options, ROOT / "hparams/deepspeech2.yaml"
+    )
     assert config is not None
     assert options.resume
     return config, options.pre_trained_model_path
