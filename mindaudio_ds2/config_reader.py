@@ -13,7 +13,8 @@ from mindaudio_ds2.config import Config, flatten, listed
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.familiar_names import say_in_words, suggest, translate
 from mindaudio_ds2.hparams import find_hparams
-from mindaudio_ds2.reading import ReadError, parse_yaml
+from mindaudio_ds2.reading import ReadError
+from mindaudio_ds2.yaml_reader import parse_yaml
 
 MAX_NUMBER = 2**53  # above, a float does not hold every integer
 

@@ -25,6 +25,7 @@ RANKS = {
     "files": 1,
     "hparams": 1,
     "reading": 1,
+    "yaml_reader": 2,
     "machine": 1,
     "machine.ranks": 1,
     "familiar_names": 2,
@@ -58,7 +59,7 @@ RANKS = {
 }
 FIRST_MINDSPORE_RANK = RANKS["machine.devices"]
 SHARED_READERS = {"recipes.librispeech.tree"}  # LibriSpeech's tree is read by every recipe that has parts of it
-RECIPE_IMPORTS = ("errors", "files", "reading", "corpus", "text", "audio.io")
+RECIPE_IMPORTS = ("errors", "files", "reading", "yaml_reader", "corpus", "text", "audio.io")
 
 FORBIDDEN_NAMES = ("utils", "util", "common", "base", "manager", "helper", "helpers", "misc")
 MAX_MODULE_LINES = 350

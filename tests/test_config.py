@@ -396,10 +396,14 @@ def find_field_texts() -> dict[str, str]:
 
 
 def test_help_lists_every_key_with_its_text(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as raised:
-        parse("--help")
-    words = " ".join(capsys.readouterr().out.split())
-    assert raised.value.code == 0
+    sections = [field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)]
+    shown = ""
+    for arguments in (["--help"], *(["--help", section] for section in sections)):
+        with pytest.raises(SystemExit) as raised:
+            parse(*arguments)
+        assert raised.value.code == 0
+        shown += capsys.readouterr().out
+    words = " ".join(shown.split())
     texts = find_field_texts()
     assert texts.keys() == flatten(COMPLETE).keys()
     for key, text in texts.items():

@@ -200,4 +200,4 @@ def test_a_missing_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
 
 
 def test_features_come_from_the_checkpoint(transcriber: Any, configure: Callable[..., Config]) -> None:
-    assert transcriber.config.features == configure().features
+    assert transcriber.network.features == configure().features

@@ -28,9 +28,10 @@ from mindaudio_ds2.corpus.selection import within_durations
 from mindaudio_ds2.corpus.splitting import Splits
 from mindaudio_ds2.errors import AudioError, ConfigError, ManifestError, exit_on_error
 from mindaudio_ds2.files import require_writable, write_text
-from mindaudio_ds2.reading import ReadError, parse_yaml
+from mindaudio_ds2.reading import ReadError
 from mindaudio_ds2.text import characters
 from mindaudio_ds2.text.characters import LetterCase, count_characters, name_character
+from mindaudio_ds2.yaml_reader import parse_yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROBLEMS_NAME = "problems.log"  # a .txt would be a text without audio, if the output is the source too

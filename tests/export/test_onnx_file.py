@@ -245,5 +245,9 @@ def test_an_onnx_file_transcribes_what_its_checkpoint_does(checkpoint: Path, cor
     for expected, found in zip(ours.transcriptions, theirs.transcriptions, strict=True):
         assert expected.hypothesis is not None
         assert found.hypothesis is not None
-        assert (found.hypothesis.text, found.hypothesis.words) == (expected.hypothesis.text, expected.hypothesis.words)
+        assert found.hypothesis.text == expected.hypothesis.text
+        for word, expected_word in zip(found.hypothesis.words, expected.hypothesis.words, strict=True):
+            assert (word.text, word.start_seconds) == (expected_word.text, expected_word.start_seconds)
+            assert word.end_seconds == expected_word.end_seconds
+            assert word.confidence == pytest.approx(expected_word.confidence, abs=1e-4)
         assert found.hypothesis.score == pytest.approx(expected.hypothesis.score, abs=1e-3)
