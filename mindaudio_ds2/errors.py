@@ -45,6 +45,10 @@ class CheckpointError(DeepSpeechError):
     """A checkpoint is missing, damaged, foreign, or of another network or alphabet. Names the file."""
 
 
+class LanguageModelError(DeepSpeechError):
+    """A language model, its text or its hotwords are missing, damaged or of another alphabet. Names the file."""
+
+
 class DeviceError(DeepSpeechError):
     """The device asked for is not there, or cannot do what was asked."""
 

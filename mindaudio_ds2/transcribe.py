@@ -19,7 +19,8 @@ from mindaudio_ds2.batching.collate import collate
 from mindaudio_ds2.batching.plan import plan_evaluation
 from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes
 from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
-from mindaudio_ds2.decoding.greedy import Hypothesis, decode_greedy
+from mindaudio_ds2.decoding.greedy import decode_greedy
+from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.errors import AudioError
 from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
 from mindaudio_ds2.text.alphabet import Alphabet

@@ -136,7 +136,14 @@ def test_imports_point_one_way(module: str) -> None:
 
 
 def test_no_imports_go_in_a_circle() -> None:
+    """Of the package and of the recipes, which import each other within their own folders only."""
+    recipes = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path for path in RECIPES}
     remaining = {module: set(find_module_imports(path)) - {module, ""} for module, path in MODULES.items()}
+    for recipe, path in recipes.items():
+        names = {name if name in recipes else name.rpartition(".")[0] for name in find_imports(path)}
+        remaining[recipe] = names & recipes.keys()
+        strangers = {name for name in remaining[recipe] if name.split(".")[1] != recipe.split(".")[1]}
+        assert not strangers, f"{recipe} imports from another recipe: {strangers}"
     while free := [module for module, imports in remaining.items() if not imports & remaining.keys()]:
         for module in free:
             del remaining[module]
