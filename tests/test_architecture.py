@@ -124,6 +124,12 @@ def may_import(importer: str, imported: str) -> bool:
     return imported_rank < importer_rank or (same_room and imported_rank == importer_rank)
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=name_source)
+def test_librosa_is_for_the_tests_only(path: Path) -> None:
+    """It imports numba, which fails where no folder can be written."""
+    assert not [name for name in find_imports(path) if name.split(".")[0] == "librosa"]
+
+
 def test_every_folder_with_modules_is_a_package() -> None:
     folders = {path.parent for path in (ROOT / PACKAGE).rglob("*.py")}
     assert not [name_source(folder) for folder in folders if not (folder / "__init__.py").exists()]

@@ -1,11 +1,13 @@
 """Files are whole or not there."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from mindaudio_ds2.errors import OutputError
-from mindaudio_ds2.files import require_writable, write_atomically, write_text
+from mindaudio_ds2.files import list_cache_folders, require_writable, write_atomically, write_text
 
 
 def test_a_written_file_has_its_text_and_nothing_stands_beside_it(tmp_path: Path) -> None:
@@ -44,3 +46,32 @@ def test_asking_whether_a_path_is_writable_leaves_what_stands_there_alone(tmp_pa
     require_writable(tmp_path / "new" / "b.txt")
     assert path.read_text() == "old"
     assert sorted(other.name for other in tmp_path.rglob("*")) == ["a.txt", "new"]
+
+
+def test_caches_lie_where_the_user_says_then_at_home_then_among_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    own = tmp_path / f"mindaudio_ds2-{os.getuid()}"
+    expected = [tmp_path / "x" / "mindaudio_ds2", tmp_path / "home" / ".cache" / "mindaudio_ds2", own]
+    assert list(list_cache_folders()) == expected
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert list(list_cache_folders()) == expected[1:]
+
+
+def test_without_a_home_the_temporary_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", fail)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    (own,) = list_cache_folders()
+    assert own.stat().st_mode & 0o777 == 0o700
+    own.chmod(0o777)  # anybody might put a library there
+    assert list(list_cache_folders()) == []
+    own.rmdir()
+    own.symlink_to(tmp_path)
+    assert list(list_cache_folders()) == []

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mindaudio_ds2.audio import features as features_module
 from mindaudio_ds2.audio.features import BLOCK_FRAMES, MEL_ENERGY_FLOOR, compute_features
 from mindaudio_ds2.audio.io import read_audio
+from mindaudio_ds2.audio.resampling import resample
 from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.errors import ConfigError
 
@@ -145,3 +147,16 @@ def test_mel_bands_narrower_than_a_bin_are_an_error() -> None:
     config = FeatureConfig(**{**SPECTROGRAM, "kind": "log_mel", "num_mel_bands": 128})
     with pytest.raises(ConfigError, match=r"features\.num_mel_bands is 128.*larger fft_size"):
         compute_features(make_noise(1000), config)
+
+
+@pytest.mark.parametrize(("rate_hz", "fft_size", "num_bands"), [(16000, 512, 80), (8000, 256, 24), (44100, 2048, 128)])
+def test_mel_filters_equal_librosas_to_the_bit(rate_hz: int, fft_size: int, num_bands: int) -> None:
+    expected = librosa.filters.mel(sr=rate_hz, n_fft=fft_size, n_mels=num_bands, dtype=np.float64)
+    np.testing.assert_array_equal(features_module._make_mel_filters(rate_hz, fft_size, num_bands), expected)
+
+
+def test_resampling_equals_librosas_to_the_bit() -> None:
+    waveform = np.random.default_rng(1).uniform(-1, 1, 12345).astype(np.float32)
+    for from_hz in (8000, 44100, 14999.5):
+        expected = librosa.resample(waveform, orig_sr=from_hz, target_sr=16000, res_type="soxr_hq", fix=False)
+        np.testing.assert_array_equal(resample(waveform, from_hz, 16000, len(expected)), expected)
