@@ -20,8 +20,10 @@ from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.errors import CheckpointError, ConfigError
 from mindaudio_ds2.files import write_atomically
+from mindaudio_ds2.model.arithmetic import list_layers
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
 from mindaudio_ds2.ops.joint import DeviceSum, JointSum
+from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
@@ -45,6 +47,7 @@ AUGMENTATION_BEFORE_3: dict[str, Any] = {
 }
 """What formats 1 and 2 did, in today's keys: masks for all, and nothing else."""
 OPTIMIZER_PREFIX = "optimizer."
+MAX_SMALL_WEIGHTS = 1_000_000  # a network of so many is built without a thought
 CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 17  # how MindSpore ends a file with a checksum
 
 
@@ -117,17 +120,20 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"checkpoint {path} was not written by this package: it has no entry {ENTRY!r} that tells its features, "
             "alphabet and network"
         )
-    entry = json.loads(text)
-    version = entry["format_version"]
+    try:
+        entry = parse_json(text)
+        version, state = entry["format_version"], entry["state"]
+    except (ReadError, KeyError, TypeError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged: its entry {ENTRY!r} cannot be read ({error})") from None
     if version not in range(1, FORMAT_VERSION + 1):
         raise CheckpointError(
             f"checkpoint {path} has format {version}, this package reads {FORMAT_VERSION} and older; use the package "
             "version that wrote it, or a newer one"
         )
-    _upgrade(entry["config"], version)
     try:
+        _upgrade(entry["config"], version)
         config = from_mapping(entry["config"], str(path))
-    except ConfigError as error:
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"checkpoint {path} holds a configuration that this version cannot use: {error}"
         ) from error
@@ -138,7 +144,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         for name, array in arrays.items()
         if name.startswith(OPTIMIZER_PREFIX)
     }
-    return Checkpoint(config, weights, optimizer, entry["state"])
+    return Checkpoint(config, weights, optimizer, state)
 
 
 def _upgrade(config: dict[str, Any], version: int) -> None:
@@ -229,6 +235,17 @@ def build_network(
     return DeepSpeech2(config.model, config.features.num_bins, Alphabet(config.text).size, kernels, joint_sum)
 
 
+def _check_size(checkpoint: Checkpoint, source: str) -> None:
+    """Before memory is taken for a network: a small file may claim a huge one."""
+    num_claimed = sum(layer.num_parameters + layer.num_statistics for layer in list_layers(checkpoint.config))
+    num_held = sum(array.size for array in checkpoint.weights.values())
+    if num_claimed > 2 * num_held + MAX_SMALL_WEIGHTS:
+        raise CheckpointError(
+            f"{source} does not fit this network: it holds {num_held:,} numbers, and its configuration is that of a "
+            f"network of {num_claimed:,}. It is damaged, or was made to fill memory; use another one"
+        )
+
+
 def restore_network(checkpoint: Checkpoint, source: str, kernels: Path | None = None) -> DeepSpeech2:
     """The network of a checkpoint, ready for evaluation.
 
@@ -240,6 +257,7 @@ def restore_network(checkpoint: Checkpoint, source: str, kernels: Path | None = 
     Raises:
         CheckpointError: weights and configuration disagree.
     """
+    _check_size(checkpoint, source)
     network = build_network(checkpoint.config, kernels)
     fill(network.weights(), checkpoint.weights, source)
     network.set_train(False)

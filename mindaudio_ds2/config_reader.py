@@ -151,15 +151,14 @@ def _parse_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> Any:
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
+    if Path(path).suffix in (".ckpt", ".pth", ".pt", ".mindir", ".onnx"):
+        raise ConfigError(f"-c takes a YAML, and {path} is a model; name it with --pre_trained_model_path")
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        mapping = parse_yaml(text)
+        mapping = parse_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; name one of hparams/*.yaml with -c") from None
     except (OSError, UnicodeDecodeError, ReadError) as error:
-        is_model = Path(path).suffix in (".ckpt", ".pth", ".pt", ".mindir")
-        hint = ". -c takes a YAML, a checkpoint goes to --pre_trained_model_path" if is_model else ""
-        raise ConfigError(f"{path} is not readable YAML: {error}{hint}") from error
+        raise ConfigError(f"{path} is not readable YAML: {error}") from error
     if not isinstance(mapping, dict):
         raise ConfigError(f"{path} must be a mapping of keys to values; copy one of hparams/*.yaml")
     return mapping

@@ -2,7 +2,8 @@
 
 The kernels in `csrc/` are compiled once for each instruction set and choose among them when they are loaded, so that
 one library runs on every processor of its architecture. What was compiled is kept in the user's cache folder under a
-name made of the sources' hash: other sources, another compiler or other flags never meet an old library.
+name made of the sources' and the compiler's hash: other sources, another compiler or other flags never meet an old
+library. Behind it stands its checksum, which is compared before it is loaded.
 """
 
 import functools
@@ -28,6 +29,7 @@ ISA_FLAGS = {
     "isa_avx2": ("-mavx2", "-mfma"),
     "isa_avx512": ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"),
 }
+SEAL = b"\nmindaudio_ds2 sha256 "
 X86_ONLY = ("isa_avx2", "isa_avx512")
 
 
@@ -72,19 +74,49 @@ def _find_installed() -> Path | None:
 
 
 def _build_cached() -> Path:
-    """The library in the first cache folder that has it, else compiled into the first that can be written."""
-    name = f"kernels-{hash_sources()}-{platform.machine()}.so"
+    """The library in the first cache folder that has it whole, else compiled into the first that can be written."""
+    name = f"kernels-{hash_sources()}-{platform.machine()}-{_name_compiler(_find_compiler())}.so"
     folders = list(list_cache_folders())
-    if found := next((folder / name for folder in folders if (folder / name).exists()), None):
+    if found := next((folder / name for folder in folders if _is_whole(folder / name)), None):
         return found
     path = next((folder / name for folder in folders if os.access(folder, os.W_OK)), None)
     if path is None:
         raise CompileError("the native kernels cannot be stored: no cache folder can be written; set XDG_CACHE_HOME")
     try:
-        write_atomically(path, compile_library)
+        write_atomically(path, _compile_and_seal)
     except OutputError as error:
         raise CompileError(f"the native kernels cannot be stored ({error})") from None
     return path
+
+
+def _find_compiler() -> str:
+    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
+    if compiler is None:
+        raise CompileError(f"the native kernels need a C++ compiler, and there is none of {', '.join(COMPILERS)}")
+    return compiler
+
+
+@functools.lru_cache(maxsize=4)
+def _name_compiler(compiler: str) -> str:
+    """A name for the program and its version: 8 hexadecimal digits."""
+    about = _run([compiler, "--version"]) + str(Path(compiler).resolve())
+    return hashlib.sha256(about.encode()).hexdigest()[:8]
+
+
+def _compile_and_seal(path: Path) -> None:
+    """Compile, and put the checksum behind the library, where no loader looks."""
+    compile_library(path)
+    content = path.read_bytes()
+    path.write_bytes(content + SEAL + hashlib.sha256(content).hexdigest().encode())
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a library is there and as it was written; loading a truncated one would end the program (SIGBUS)."""
+    try:
+        content, seal, digest = path.read_bytes().rpartition(SEAL)
+    except OSError:
+        return False
+    return bool(seal) and hashlib.sha256(content).hexdigest().encode() == digest
 
 
 def hash_sources() -> str:
@@ -104,9 +136,7 @@ def compile_library(output: Path) -> None:
     Raises:
         CompileError: no compiler, or it fails.
     """
-    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
-    if compiler is None:
-        raise CompileError(f"the native kernels need a C++ compiler, and there is none of {', '.join(COMPILERS)}")
+    compiler = _find_compiler()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         objects = list(pool.map(functools.partial(_compile, compiler, Path(folder)), _list_units()))
         _run([compiler, "-shared", "-fopenmp", *map(str, objects), "-o", str(output)])
@@ -124,7 +154,8 @@ def _compile(compiler: str, folder: Path, source: Path) -> Path:
     return output
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str]) -> str:
+    """What the compiler prints."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -132,3 +163,4 @@ def _run(command: list[str]) -> None:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or ["no message"]
         raise CompileError(f"{command[0]} could not compile the native kernels ({lines[0].strip()})")
+    return done.stdout

@@ -1,0 +1,38 @@
+"""The cached library of kernels: never loaded unless it is as it was written."""
+
+from pathlib import Path
+
+import pytest
+
+from mindaudio_ds2.ops import library
+
+COMPILED = b"a library" * 100
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The library in a cache of its own, from a compiler that only writes bytes."""
+    monkeypatch.setattr(library, "list_cache_folders", lambda: iter([tmp_path]))
+    monkeypatch.setattr(library, "_find_compiler", lambda: "one")
+    monkeypatch.setattr(library, "_name_compiler", lambda compiler: compiler)
+    monkeypatch.setattr(library, "compile_library", lambda path: path.write_bytes(COMPILED))
+    return library._build_cached()
+
+
+def test_a_whole_library_is_taken_from_the_cache(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cached.read_bytes().startswith(COMPILED)
+    monkeypatch.setattr(library, "compile_library", lambda path: pytest.fail("compiled again"))
+    assert library._build_cached() == cached
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:100], lambda b: b"", lambda b: b"x" + b[1:]])
+def test_a_damaged_library_is_compiled_again(cached: Path, damage: object) -> None:
+    whole = cached.read_bytes()
+    cached.write_bytes(damage(whole))  # type: ignore[operator]
+    assert library._build_cached() == cached
+    assert cached.read_bytes() == whole
+
+
+def test_another_compiler_has_a_library_of_its_own(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_find_compiler", lambda: "another")
+    assert library._build_cached() != cached
