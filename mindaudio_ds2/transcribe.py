@@ -1,27 +1,24 @@
 """Recordings to text: any format and rate, files and folders, with the time of every word."""
 
+import contextlib
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
-from mindspore import Tensor
-from tqdm import tqdm
+import numpy as np
+from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.features import compute_features
-from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio
-from mindaudio_ds2.batching.collate import collate
-from mindaudio_ds2.batching.plan import plan_evaluation
-from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes
-from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
-from mindaudio_ds2.decoding.greedy import Hypothesis, decode_greedy
+from mindaudio_ds2.audio.io import measure_duration_seconds, read_sound
+from mindaudio_ds2.audio.sound_files import find_sounds, show_path
+from mindaudio_ds2.batching.shapes import BatchShape
+from mindaudio_ds2.decoding.greedy import decode_greedy
+from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.errors import AudioError
-from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
-from mindaudio_ds2.text.alphabet import Alphabet
 
 
 @dataclass(frozen=True)
@@ -33,12 +30,14 @@ class Transcription:
         duration_seconds: of the recording; 0 where it could not be read.
         hypothesis: None where the recording could not be read.
         problem: why it could not; empty otherwise.
+        notes: what is strange about the sound, a line each.
     """
 
     path: Path
     duration_seconds: float
     hypothesis: Hypothesis | None
     problem: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,53 +53,41 @@ class TranscriptionRun:
         return [t.problem for t in self.transcriptions if t.problem]
 
     @property
+    def notes(self) -> list[str]:
+        """What is strange about the recordings that were read, a line each."""
+        return [note for t in self.transcriptions for note in t.notes]
+
+    @property
     def audio_seconds(self) -> float:
         """Duration of all recordings that were read."""
         return sum(t.duration_seconds for t in self.transcriptions)
 
 
 def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
-    """Files as they are, and every sound file below a folder, by name.
+    """Files as they are, and every sound file below a folder; what is passed over is named on stderr.
 
     Raises:
         AudioError: a path does not exist, or a folder holds no sound file.
     """
-    endings = {f".{kind.lower()}" for kind in soundfile.available_formats()} | {".opus", ".oga", ".aif", ".sph"}
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings and file.is_file())
-            if not inside:
-                raise AudioError(f"folder {path} holds no sound files ({', '.join(sorted(endings))})")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise AudioError(f"audio file {path} does not exist; correct the path")
-    return found
+    found = find_sounds(paths)
+    for line in found.skipped:
+        print(line, file=sys.stderr)
+    return found.paths
 
 
 class Transcriber:
-    """A checkpoint's network, features and alphabet, ready for recordings.
+    """A network with its features and alphabet, ready for recordings.
 
     Args:
-        checkpoint_path: a checkpoint of ours.
+        path: a checkpoint of ours; or a file in `.onnx` of `export.py`, for which MindSpore is not needed.
         kernels: the library of native kernels, from `runtime.start`, or None.
 
     Raises:
         CheckpointError: it cannot be used.
     """
 
-    def __init__(self, checkpoint_path: str | Path, kernels: Path | None = None) -> None:
-        checkpoint = load_checkpoint(checkpoint_path)
-        self.config = checkpoint.config
-        self.alphabet = Alphabet(self.config.text)
-        network = restore_network(checkpoint, str(checkpoint_path), kernels)
-        self.recognizer = Recognizer(network)
-        self.recognizer.set_train(False)
-        self.takes_open_shapes = network.takes_open_shapes
-        if network.takes_open_shapes:
-            self.recognizer.set_inputs(*feature_signature(self.config.features.num_bins))
+    def __init__(self, path: str | Path, kernels: Path | None = None) -> None:
+        self.network = _open_network(Path(path), kernels)
 
     def run(self, paths: Sequence[Path]) -> TranscriptionRun:
         """Transcribe recordings. One that cannot be read is reported in its place; the others go on."""
@@ -113,15 +100,13 @@ class Transcriber:
                 readable.append(index)
             except AudioError as error:
                 results[index] = Transcription(path, 0.0, None, str(error))
-        no_labels, num_frames = [0] * len(durations), self.config.features.num_frames
-        shapes = None if self.takes_open_shapes else FixedShapes(durations, no_labels, self.config, is_augmented=False)
-        plan = plan_evaluation(durations, self.config.batching, num_frames=num_frames, shapes=shapes)
-        with tqdm(total=sum(durations), desc="transcribing", unit="s of audio", disable=None, delay=2) as bar:
-            for batch in plan:
+        with _show_progress(sum(durations)) as bar:
+            for batch in self.network.plan(durations):
                 files = {readable[i]: paths[readable[i]] for i in batch.indices}
                 seconds = {readable[i]: durations[i] for i in batch.indices}
                 results.update(self._transcribe_batch(files, seconds, batch.shape))
-                bar.update(round(sum(seconds.values()), 1))
+                if bar is not None:
+                    bar.update(round(sum(seconds.values()), 1))
         ordered = tuple(results[index] for index in range(len(paths)))
         return TranscriptionRun(ordered, time.monotonic() - started)
 
@@ -129,24 +114,42 @@ class Transcriber:
         self, files: dict[int, Path], seconds: dict[int, float], shape: BatchShape | None
     ) -> dict[int, Transcription]:
         results: dict[int, Transcription] = {}
-        examples = []
+        waveforms: dict[int, NDArray[np.float32]] = {}
+        notes: dict[int, tuple[str, ...]] = {}
         for index, path in files.items():
             try:
-                waveform = read_audio(path, self.config.features.sample_rate_hz)
-                examples.append((index, compute_features(waveform, self.config.features), self.alphabet.encode("")))
+                sound = read_sound(path, self.network.features.sample_rate_hz)
+                waveforms[index], notes[index] = sound.waveform, tuple(note.text for note in sound.notes)
             except AudioError as error:
                 results[index] = Transcription(path, 0.0, None, str(error))
-        if examples:
-            if shape and max(len(features) for _, features, _ in examples) > shape.num_frames:
-                shape = None  # a file lasts longer than it says
-            batch = collate(examples, self.alphabet.blank_id, shape)
-            outputs = self.recognizer(Tensor(batch.features), Tensor(batch.feature_lengths))
-            log_probs, lengths = (output.asnumpy()[: len(examples)] for output in outputs)
-            seconds_per_frame = self.config.seconds_per_output_frame
-            hypotheses = decode_greedy(log_probs, lengths, self.alphabet, seconds_per_frame)
-            for index, hypothesis in zip(batch.indices.tolist(), hypotheses, strict=True):
-                results[index] = Transcription(files[index], seconds[index], _end_with(hypothesis, seconds[index]), "")
+        if waveforms:
+            log_probs, lengths = self.network.recognize(list(waveforms.values()), shape)
+            seconds_per_frame = self.network.seconds_per_output_frame
+            hypotheses = decode_greedy(log_probs, lengths, self.network.alphabet, seconds_per_frame)
+            for index, hypothesis in zip(waveforms, hypotheses, strict=True):
+                spoken = _end_with(hypothesis, seconds[index])
+                results[index] = Transcription(files[index], seconds[index], spoken, "", notes[index])
         return results
+
+
+def _open_network(path: Path, kernels: Path | None) -> Any:
+    """A `CheckpointNetwork` or `OnnxNetwork`. MindSpore is imported for the first alone."""
+    if path.suffix == ".onnx":
+        from mindaudio_ds2.portable.network import OnnxNetwork
+
+        return OnnxNetwork(path)
+    from mindaudio_ds2.recognition import CheckpointNetwork
+
+    return CheckpointNetwork(path, kernels)
+
+
+def _show_progress(seconds: float) -> Any:
+    """A bar over seconds of audio; without `tqdm`, which recognition alone does not need, there is none."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return contextlib.nullcontext()
+    return tqdm(total=seconds, desc="transcribing", unit="s of audio", disable=None, delay=2)
 
 
 def _end_with(hypothesis: Hypothesis, duration_seconds: float) -> Hypothesis:
@@ -159,7 +162,9 @@ def _end_with(hypothesis: Hypothesis, duration_seconds: float) -> Hypothesis:
 
 def as_text(run: TranscriptionRun) -> str:
     """One line a recording: path, tab, text."""
-    return "\n".join(f"{t.path}\t{t.hypothesis.text}" for t in run.transcriptions if t.hypothesis is not None)
+    return "\n".join(
+        f"{show_path(t.path)}\t{t.hypothesis.text}" for t in run.transcriptions if t.hypothesis is not None
+    )
 
 
 def as_json(run: TranscriptionRun) -> str:
@@ -167,8 +172,8 @@ def as_json(run: TranscriptionRun) -> str:
     rows: list[dict[str, Any]] = []
     for t in run.transcriptions:
         if t.hypothesis is None:
-            rows.append({"path": str(t.path), "problem": t.problem})
+            rows.append({"path": show_path(t.path), "problem": t.problem})
         else:
             spoken = dataclasses.asdict(t.hypothesis)
-            rows.append({"path": str(t.path), "duration_seconds": t.duration_seconds, **spoken})
+            rows.append({"path": show_path(t.path), "duration_seconds": t.duration_seconds, **spoken})
     return json.dumps(rows, indent=2, ensure_ascii=False)

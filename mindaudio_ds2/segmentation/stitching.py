@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from mindaudio_ds2.decoding.greedy import Hypothesis, Word
+from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.segmentation.segmenter import Stretch
 
 

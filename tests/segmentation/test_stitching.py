@@ -2,7 +2,7 @@
 
 import pytest
 
-from mindaudio_ds2.decoding.greedy import Hypothesis, Word
+from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.segmentation.segmenter import Stretch
 from mindaudio_ds2.segmentation.stitching import stitch
 
@@ -13,7 +13,7 @@ SPOKEN = [(f"W{i}", 0.7 * i + 0.1, 0.7 * i + 0.6) for i in range(40)]
 def hear(start: float, end: float, shift: float = 0.0) -> Hypothesis:
     """What a segment of the 28 s recording hears: whole words, with times that may be a little off."""
     words = tuple(
-        Word(text, begin - start + shift, finish - start + shift)
+        Word(text, begin - start + shift, finish - start + shift, 1.0)
         for text, begin, finish in SPOKEN
         if begin >= start and finish <= end
     )
