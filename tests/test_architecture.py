@@ -46,6 +46,7 @@ RANKS = {
     "machine.agreement": 10,
     "checkpoint": 10,
     "evaluate": 11,
+    "robustness": 12,
     "recognition": 11,
     "importers": 11,
     "training": 12,
