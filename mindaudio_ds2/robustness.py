@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mindaudio_ds2.audio.augment import Waveform, make_generator
-from mindaudio_ds2.audio.conditions import CONDITIONS
+from mindaudio_ds2.audio.conditions import CONDITIONS, Condition
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.decoding.greedy import decode_greedy
@@ -56,27 +57,20 @@ def join_speakers(utterances: Sequence[Utterance], count: int) -> list[list[Utte
 
 
 def _list_conditions(utterances: list[Utterance], rate_hz: int, seed: int) -> Iterator[tuple[str, list[Item]]]:
-    def read(each: Utterance) -> Waveform:
-        return read_audio(each.audio_path, rate_hz)
+    def change(each: Utterance, condition: Condition | None) -> Waveform:
+        waveform = read_audio(each.audio_path, rate_hz)
+        return condition(waveform, rate_hz, make_generator(seed, 0, each.id)) if condition else waveform
 
-    def change(each: Utterance, name: str) -> Waveform:
-        return CONDITIONS[name](read(each), rate_hz, make_generator(seed, 0, each.id))
+    def join(own: list[Utterance]) -> Waveform:
+        return np.concatenate([change(each, None) for each in own])
 
-    yield "clean", [(each.transcript, lambda each=each: read(each)) for each in utterances]  # type: ignore[misc]
-    for name in CONDITIONS:
-        yield name, [(each.transcript, lambda each=each, name=name: change(each, name)) for each in utterances]  # type: ignore[misc]
+    for name, condition in {"clean": None, **CONDITIONS}.items():
+        changed: list[Item] = [(each.transcript, partial(change, each, condition)) for each in utterances]
+        yield name, changed
     for count in JOINED:
         groups = sorted(join_speakers(utterances, count), key=lambda own: sum(each.duration_seconds for each in own))
-        yield (
-            f"{count} of a speaker joined",
-            [
-                (
-                    " ".join(each.transcript for each in own),
-                    lambda own=own: np.concatenate([read(each) for each in own]),
-                )  # type: ignore[misc]
-                for own in groups
-            ],
-        )
+        items: list[Item] = [(" ".join(each.transcript for each in own), partial(join, own)) for own in groups]
+        yield f"{count} of a speaker joined", items
 
 
 def _score(network: CheckpointNetwork, items: Sequence[Item]) -> ErrorCounts:

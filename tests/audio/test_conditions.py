@@ -14,8 +14,10 @@ def speak(rate_hz: int) -> NDArray[np.float32]:
     """Two seconds of harmonics of a gliding voice, in syllables."""
     times = np.arange(2 * rate_hz) / rate_hz
     phases = 2 * np.pi * np.cumsum(120 + 30 * np.sin(3 * times)) / rate_hz
-    voice = sum(np.sin(k * phases) / k for k in range(1, 25))
-    return (0.08 * voice * np.sin(2 * np.pi * 2 * times) ** 2).astype(np.float32)
+    harmonics = np.arange(1, 25)[:, None]
+    voice = (np.sin(harmonics * phases) / harmonics).sum(axis=0)
+    waveform: NDArray[np.float32] = (0.08 * voice * np.sin(2 * np.pi * 2 * times) ** 2).astype(np.float32)
+    return waveform
 
 
 def apply(name: str, waveform: NDArray[np.float32], rate_hz: int, seed: int = 0) -> NDArray[np.float32]:
