@@ -20,6 +20,7 @@ from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes
 from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
 from mindaudio_ds2.decoding.greedy import Hypothesis, decode_greedy
 from mindaudio_ds2.errors import AudioError
+from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
 from mindaudio_ds2.text.alphabet import Alphabet
 
@@ -85,17 +86,17 @@ class Transcriber:
 
     Args:
         checkpoint_path: a checkpoint of ours.
-        kernels: the library of native kernels, from `runtime.start`, or None.
+        backend: how this process computes, from `runtime.start`.
 
     Raises:
         CheckpointError: it cannot be used.
     """
 
-    def __init__(self, checkpoint_path: str | Path, kernels: Path | None = None) -> None:
+    def __init__(self, checkpoint_path: str | Path, backend: Backend = STOCK) -> None:
         checkpoint = load_checkpoint(checkpoint_path)
         self.config = checkpoint.config
         self.alphabet = Alphabet(self.config.text)
-        network = restore_network(checkpoint, str(checkpoint_path), kernels)
+        network = restore_network(checkpoint, str(checkpoint_path), backend)
         self.recognizer = Recognizer(network)
         self.recognizer.set_train(False)
         self.takes_open_shapes = network.takes_open_shapes

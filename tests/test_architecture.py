@@ -22,9 +22,11 @@ VERBS = ("train.py", "eval.py", "transcribe.py", "export.py")
 RANKS = {
     "": 0,  # mindaudio_ds2/__init__.py
     "errors": 0,
+    "console": 0,
     "files": 1,
     "hparams": 1,
     "machine": 1,
+    "machine.backend": 1,
     "machine.ranks": 1,
     "config": 2,
     "config_reader": 3,

@@ -27,10 +27,10 @@ def main() -> None:
     if options.output:
         require_writable(Path(options.output))
     runtime.require_one_process("transcribe.py")
-    kernels = runtime.start(options.device_target, 0, "auto")
+    backend = runtime.start(options.device_target, 0, "auto")
     from mindaudio_ds2.transcribe import Transcriber, as_json, as_text, find_recordings
 
-    run = Transcriber(options.pre_trained_model_path, kernels).run(find_recordings(options.audio))
+    run = Transcriber(options.pre_trained_model_path, backend).run(find_recordings(options.audio))
     text = as_json(run) if options.format == "json" else as_text(run)
     if options.output:
         write_text(Path(options.output), text + "\n")
