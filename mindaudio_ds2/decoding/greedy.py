@@ -1,42 +1,14 @@
 """Greedy decoding: the best label of every output frame, repeats collapsed, blanks dropped."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.text.alphabet import Alphabet
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A recognised word and when it was said.
-
-    Attributes:
-        text: the word.
-        start_seconds: begin of the first output frame that shows its first character.
-        end_seconds: end of the last output frame that shows its last character.
-    """
-
-    text: str
-    start_seconds: float
-    end_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """What was recognised in one utterance.
-
-    Attributes:
-        text: the words, with one space between them.
-        score: natural log probability; higher is better. Greedy: of the best path, the sum over its frames.
-        words: the words of `text` with their times.
-    """
-
-    text: str
-    score: float
-    words: tuple[Word, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +44,15 @@ def decode_greedy(
 
 
 def _decode_one(log_probs: NDArray[np.float32], alphabet: Alphabet, seconds_per_frame: float) -> Hypothesis:
-    score = float(log_probs.max(axis=-1).sum(dtype=np.float64))
+    peaks = log_probs.max(axis=-1)
+    score = float(peaks.sum(dtype=np.float64))
     runs = [run for run in _find_runs(log_probs.argmax(axis=-1)) if run.label != alphabet.blank_id]
     words = tuple(
         Word(
             alphabet.decode(run.label for run in group),
             group[0].first * seconds_per_frame,
             group[-1].end * seconds_per_frame,
+            math.exp(sum(float(peaks[run.first : run.end].max()) for run in group) / len(group)),
         )
         for group in _split_at_spaces(runs, alphabet)
     )

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mindaudio_ds2.config import TextConfig
-from mindaudio_ds2.decoding.greedy import Hypothesis, Word, decode_greedy
+from mindaudio_ds2.decoding.greedy import decode_greedy
+from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.text.alphabet import Alphabet
 
 CHARACTERS = "ABC' "
@@ -84,7 +85,9 @@ def test_the_score_is_the_sum_of_the_best_log_probabilities() -> None:
 def test_words_carry_the_times_of_their_characters() -> None:
     #      frames: 0123456789
     hypothesis = decode("_AAB_ _CC_", seconds_per_frame=0.5)
-    assert hypothesis.words == (Word("AB", 0.5, 2.0), Word("C", 3.5, 4.5))
+    found = [(word.text, word.start_seconds, word.end_seconds) for word in hypothesis.words]
+    assert found == [("AB", 0.5, 2.0), ("C", 3.5, 4.5)]
+    assert [word.confidence for word in hypothesis.words] == pytest.approx([0.75, 0.75])
     assert hypothesis.text == "AB C"
 
 

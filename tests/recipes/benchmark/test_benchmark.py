@@ -15,8 +15,8 @@ from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 from mindaudio_ds2.errors import ConfigError, OutputError
 from recipes.benchmark import command, others, tables, worker
-from recipes.benchmark.case import Case, ContenderError, make_batches
-from recipes.benchmark.contender import build_contender, explain_mismatch
+from recipes.benchmark.case import Case, ContenderError, explain_mismatch, make_batches
+from recipes.benchmark.contender import build_contender
 from recipes.benchmark.ladder import make_ladder_table
 from recipes.benchmark.worker import Job
 

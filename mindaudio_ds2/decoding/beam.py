@@ -1,0 +1,288 @@
+"""CTC prefix beam search with an n-gram language model and hotwords: the C++ of `ops/csrc/beam.cpp`, called from here.
+
+The score of a text is log p(text | sound), summed over the paths kept, plus weight * ln p(text) of the language model,
+plus `bonus` for each word, `unknown` for each word unknown to the model and to the hotwords, and the weight of each
+hotword. A word begun that no known word continues is charged `unknown` at once.
+"""
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindaudio_ds2.decoding.confidence import Calibration
+from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
+from mindaudio_ds2.decoding.language_model import LanguageModel
+from mindaudio_ds2.errors import ConfigError, LanguageModelError
+from mindaudio_ds2.text.alphabet import Alphabet
+
+NO_LABEL = 0xFFFFFFFF
+SPACE = "<space>"
+"""The space in a language model whose words are characters."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """What the network's labels stand for.
+
+    Attributes:
+        texts: V strings without the space before them; "" for the space and for the blank.
+        starts_word: V flags; such a label ends the word before it.
+        blank_id: the CTC blank.
+    """
+
+    texts: tuple[str, ...]
+    starts_word: tuple[bool, ...]
+    blank_id: int
+
+    @classmethod
+    def of_alphabet(cls, alphabet: Alphabet) -> "Units":
+        """Characters, of which the space separates words."""
+        characters = [alphabet.decode([i]) if i != alphabet.blank_id else "" for i in range(alphabet.size)]
+        return cls(
+            tuple(c if c != " " else "" for c in characters), tuple(c == " " for c in characters), alphabet.blank_id
+        )
+
+
+@dataclass(frozen=True)
+class BeamSettings:
+    """How wide the search is, and what counts beside the sound. Scores are natural logarithms (nats).
+
+    Attributes:
+        beam_width: prefixes kept after each frame, at least 1.
+        num_best: hypotheses returned, at least 1.
+        token_threshold: labels less likely than this in a frame are not tried there; the likeliest always is.
+        beam_threshold: prefixes are dropped that are worse than the best by more than this; positive.
+        weight: of the language model, not negative.
+        bonus: added for each word.
+        unknown: added for each word that the language model does not know; a penalty where negative.
+    """
+
+    beam_width: int = 100
+    num_best: int = 1
+    token_threshold: float = -9.0
+    beam_threshold: float = 16.0
+    weight: float = 1.0
+    bonus: float = 1.0
+    unknown: float = -10.0
+
+    def __post_init__(self) -> None:
+        if self.beam_width < 1 or self.num_best < 1:
+            raise ConfigError(
+                f"beam width {self.beam_width} and number of hypotheses {self.num_best} must be at least 1"
+            )
+        if not (self.beam_threshold > 0 and self.token_threshold <= 0 and self.weight >= 0):
+            raise ConfigError(
+                f"the beam threshold {self.beam_threshold} must be positive, the token threshold "
+                f"{self.token_threshold} not, the weight {self.weight} not negative"
+            )
+        if not np.isfinite([self.weight, self.bonus, self.unknown]).all():
+            raise ConfigError(f"weight {self.weight}, bonus {self.bonus} and unknown {self.unknown} must be finite")
+
+
+@functools.lru_cache(maxsize=4)
+def _load(library: Path) -> Any:
+    loaded = ctypes.CDLL(str(library))
+    pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+    loaded.ds2_decoder_open.argtypes = [
+        *(ctypes.c_char_p, pointer, number, pointer, pointer, number, pointer, number, pointer, pointer, size)
+    ]
+    loaded.ds2_decoder_open.restype = loaded.ds2_stream_open.restype = pointer
+    for function in (loaded.ds2_decoder_close, loaded.ds2_stream_open, loaded.ds2_stream_close):
+        function.argtypes = [pointer]
+    loaded.ds2_stream_feed.argtypes = [pointer, pointer, number]
+    loaded.ds2_stream_read.argtypes = [pointer, number, *[pointer] * 4]
+    loaded.ds2_model_score.argtypes = [pointer, size, pointer, ctypes.c_int64, pointer]
+    return loaded
+
+
+def score_words(model: LanguageModel, words: NDArray[np.uint32], library: Path) -> NDArray[np.float64]:
+    """log10 of each of `(N,)` words of sentences that end with 2 (</s>)."""
+    scores = np.empty(len(words))
+    words = np.ascontiguousarray(words, np.uint32)
+    data, size = model.bytes.ctypes.data, len(model.bytes)
+    if not _load(library).ds2_model_score(data, size, words.ctypes.data, len(words), scores.ctypes.data):
+        raise LanguageModelError(f"{model.path} is damaged; build it again")
+    return scores
+
+
+class BeamDecoder:
+    """A beam search, ready for utterances; used by any number of threads at once.
+
+    Args:
+        units: the labels.
+        seconds_per_frame: distance between output frames (seconds).
+        settings: width and weights.
+        library: the native kernels, of `ops.library.find_kernels`.
+        model: the language model, or None.
+        hotwords: phrases with the weight of each (nats); spelt as the labels spell.
+        calibration: turns raw confidences into probabilities, or None.
+
+    Raises:
+        LanguageModelError: a model or hotwords that these labels cannot spell.
+    """
+
+    def __init__(
+        self,
+        units: Units,
+        seconds_per_frame: float,
+        settings: BeamSettings,
+        library: Path,
+        *,
+        model: LanguageModel | None = None,
+        hotwords: Sequence[tuple[str, float]] = (),
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.units, self.settings, self.model = units, settings, model
+        self.seconds_per_frame, self.calibration = seconds_per_frame, calibration
+        phrases = check_hotwords(units, hotwords)
+        if model:
+            check_model(units, model)
+        texts = [text.encode() for text in (*units.texts, *(phrase for phrase, _ in phrases))]
+        ends = np.cumsum([len(text) for text in texts]).astype(np.int64)
+        starts_word = np.array(units.starts_word, np.uint8)
+        words = np.array(_number_labels(units, model), np.uint32)
+        numbers = [settings.beam_width, settings.num_best, settings.token_threshold, settings.beam_threshold]
+        numbers += [settings.weight, settings.bonus, settings.unknown]
+        flat, weights = np.array(numbers, np.float64), np.array([weight for _, weight in phrases], np.float64)
+        self._library = _load(library)
+        self._handle = self._library.ds2_decoder_open(
+            *(b"".join(texts), ends.ctypes.data, len(units.texts), starts_word.ctypes.data, words.ctypes.data),
+            *(units.blank_id, flat.ctypes.data, len(phrases), weights.ctypes.data),
+            *((model.bytes.ctypes.data, len(model.bytes)) if model else (None, 0)),
+        )
+        if not self._handle:
+            raise LanguageModelError(f"{model.path if model else 'the language model'} is damaged; build it again")
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._library.ds2_decoder_close(self._handle)
+
+    def start(self) -> "BeamStream":
+        """A new utterance, to be fed in chunks."""
+        return BeamStream(self, self._library, self._handle)
+
+    def decode(self, log_probs: NDArray[np.float32]) -> list[Hypothesis]:
+        """Decode one utterance.
+
+        Args:
+            log_probs: `(S, V)` float32 natural log probabilities.
+
+        Returns:
+            The best hypotheses, best first; at least one.
+        """
+        stream = self.start()
+        stream.feed(log_probs)
+        return stream.finish()
+
+    def decode_batch(
+        self, log_probs: NDArray[np.float32], lengths: NDArray[np.int32], num_threads: int = 1
+    ) -> list[list[Hypothesis]]:
+        """Decode `(B, S, V)` with `(B,)` valid frames; threads share the utterances and change no result."""
+        with ThreadPoolExecutor(num_threads) as pool:
+            return list(pool.map(self.decode, [rows[:n] for rows, n in zip(log_probs, lengths, strict=True)]))
+
+
+class BeamStream:
+    """One utterance on its way; made by `BeamDecoder.start`. Any cut into chunks gives the same result."""
+
+    def __init__(self, decoder: BeamDecoder, library: Any, handle: int) -> None:
+        self._decoder, self._library = decoder, library  # the decoder outlives its streams
+        self._handle = library.ds2_stream_open(handle)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._library.ds2_stream_close(self._handle)
+
+    def feed(self, log_probs: NDArray[np.float32]) -> None:
+        """Go on with `(S, V)` float32 log probabilities; S may be 0."""
+        num_labels = len(self._decoder.units.texts)
+        assert log_probs.ndim == 2, f"expected (S, {num_labels}), found {log_probs.shape}"
+        assert log_probs.shape[1] == num_labels, f"expected (S, {num_labels}), found {log_probs.shape}"
+        log_probs = np.ascontiguousarray(log_probs, np.float32)
+        assert not np.isnan(log_probs).any(), "log probabilities are not numbers"
+        self._library.ds2_stream_feed(self._handle, log_probs.ctypes.data, len(log_probs))
+
+    def read(self) -> list[Hypothesis]:
+        """What has been recognised so far, best first; the last word may be unfinished."""
+        return self._read(is_finished=False)
+
+    def finish(self) -> list[Hypothesis]:
+        """The end of the sentence: the best hypotheses, best first."""
+        return self._read(is_finished=True)
+
+    def _read(self, is_finished: bool) -> list[Hypothesis]:
+        text, numbers = ctypes.c_void_p(), ctypes.c_void_p()
+        num_bytes, num_numbers = ctypes.c_int64(), ctypes.c_int64()
+        outputs = [ctypes.byref(value) for value in (text, num_bytes, numbers, num_numbers)]
+        self._library.ds2_stream_read(self._handle, int(is_finished), *outputs)
+        lines = ctypes.string_at(text.value or 0, num_bytes.value).decode().split("\n")[:-1]
+        flat = np.frombuffer(ctypes.string_at(numbers.value or 0, 8 * num_numbers.value), np.float64)
+        found, place = [], 0
+        for line in lines:
+            end = place + 3 + 4 * int(flat[place + 2])
+            rows = flat[place + 3 : end].reshape(-1, 4)
+            words = tuple(map(self._make_word, line.split(), rows))
+            found.append(Hypothesis(line, float(flat[place]), words))
+            place = end
+        return found
+
+    def _make_word(self, text: str, row: NDArray[np.float64]) -> Word:
+        """A word from its first frame, end, posterior over the beam and mean log probability of its labels' peaks."""
+        seconds, calibration = self._decoder.seconds_per_frame, self._decoder.calibration
+        raw = min(float(row[2] * np.exp(row[3])), 1.0)
+        return Word(text, row[0] * seconds, row[1] * seconds, calibration.apply(raw) if calibration else raw)
+
+
+def _number_labels(units: Units, model: LanguageModel | None) -> list[int]:
+    """The number of each label in a model that scores labels."""
+    if not model or not model.scores_labels:
+        return [NO_LABEL] * len(units.texts)
+    return [model.find(text or SPACE) for text in units.texts]
+
+
+def check_hotwords(units: Units, hotwords: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Hotwords with single spaces, each once.
+
+    Raises:
+        LanguageModelError: one is empty, not finite in weight, or holds what no label spells.
+    """
+    letters = set("".join(units.texts))
+    phrases: dict[str, float] = {}
+    for text, weight in hotwords:
+        phrase = " ".join(text.split())
+        unknown = sorted(set(phrase) - letters - {" "})
+        if not phrase or not np.isfinite(weight):
+            raise LanguageModelError(f"hotword {text!r} with weight {weight}: it needs letters and a finite weight")
+        if unknown:
+            raise LanguageModelError(
+                f"hotword {text!r} holds {unknown}, which the network has no labels for; respell it"
+            )
+        phrases[phrase] = weight
+    return list(phrases.items())
+
+
+MAX_FOREIGN_SHARE = 0.5
+
+
+def check_model(units: Units, model: LanguageModel) -> None:
+    """Refuse a model most of whose words the labels cannot spell: one of another alphabet or letter case.
+
+    Raises:
+        LanguageModelError: it is such a model.
+    """
+    letters = set("".join(units.texts)) | set(SPACE)
+    sample = model.words[3 :: max(1, len(model.words) // 5000)]
+    foreign = [word for word in sample if not set(word) <= letters]
+    if len(foreign) > MAX_FOREIGN_SHARE * len(sample):
+        shown = "".join(sorted(letters - set(SPACE)))
+        raise LanguageModelError(
+            f"{model.path} is of another alphabet or letter case: words such as {foreign[0]!r} cannot be spelt with "
+            f"{shown!r}; build it from text in the network's alphabet"
+        )

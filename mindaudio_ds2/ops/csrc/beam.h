@@ -1,0 +1,130 @@
+// CTC prefix beam search with an n-gram model and hotwords; decoding/beam_reference.py is the same in Python.
+//
+// A prefix is what has been written so far. Its probability is the sum over all paths that write it, kept apart by
+// whether they end in a blank (arXiv:1408.2873). Spaces at the start and side by side write nothing. Beside the sums
+// goes the best single path (Viterbi), which says when each label was heard.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "hotwords.h"
+#include "ngram.h"
+
+namespace ds2 {
+
+constexpr double MINUS_INFINITY = -std::numeric_limits<double>::infinity();
+constexpr double LN10 = 2.302585092994046;
+
+inline double log_add(double a, double b) {
+  if (a < b) std::swap(a, b);
+  return b == MINUS_INFINITY ? a : a + std::log1p(std::exp(b - a));
+}
+
+struct Label {
+  std::string text;  // UTF-8, without the space before it
+  bool starts_word;  // a word ends before it; the space itself does that and has no text
+  uint32_t word;     // its number in a model that scores labels
+};
+
+struct Settings {
+  int beam_width, num_best;
+  double token_threshold, beam_threshold;  // nats: of a label, and below the best prefix
+  double weight, bonus, unknown;           // of the language model; for each word; for each word unknown to it
+};
+
+struct Decoder {
+  std::vector<Label> labels;
+  int blank;
+  Settings settings;
+  const NgramModel* model;  // or nullptr
+  Hotwords hotwords;
+};
+
+// What a prefix knows of its text.
+struct Prefix {
+  uint32_t parent = NONE, label = NONE;
+  uint32_t state = NONE, spelt = 0, hot = Hotwords::ROOT, hot_word = 0;
+  double settled = 0, pending = 0;  // nats beside the acoustic ones: for whole words, and for the word begun
+  bool at_word_start = true;
+
+  double fusion() const { return settled + pending; }
+};
+
+// The labels of a best path: where each begins. Ends are known when the next begins.
+struct Mark {
+  uint32_t before, label, first, end_before;
+  float peak_before;
+};
+
+struct Timing {
+  double score = MINUS_INFINITY;
+  uint32_t mark = NONE, end = 0;
+  float peak = 0;
+};
+
+struct Entry {
+  uint32_t prefix = NONE;
+  double blank = MINUS_INFINITY, label = MINUS_INFINITY;
+  Timing blank_path, label_path;
+
+  double acoustic() const { return log_add(blank, label); }
+  const Timing& path() const { return label_path.score > blank_path.score ? label_path : blank_path; }
+};
+
+struct SpokenWord {
+  std::string text;
+  uint32_t first, end;
+  double peaks = 0, posterior = 0;
+  int num_labels = 0;
+};
+
+struct Spoken {
+  std::string text;
+  double score, acoustic;
+  std::vector<SpokenWord> words;
+};
+
+class Stream {
+ public:
+  explicit Stream(const Decoder& decoder);
+  void feed(const float* log_probs, int num_frames);
+  // Best first. A sentence that goes on is not charged for its end.
+  std::vector<Spoken> read(bool is_finished) const;
+
+ private:
+  struct Candidate {
+    uint32_t slot;  // of the parent
+    double score;
+    Timing from;
+    float peak;
+    Prefix prefix;
+  };
+
+  void advance(const float* frame);
+  void stay(const float* frame, const Entry& old, Entry& now) const;
+  void extend(const float* frame, uint32_t slot);
+  void select();
+  Prefix append(const Prefix& parent, uint32_t parent_index, uint32_t label) const;
+  void end_word(Prefix& prefix) const;
+  void collect_garbage();
+  Spoken spell(const Entry& entry) const;
+
+  const Decoder& decoder_;
+  uint32_t frame_ = 0;
+  double hopeless_ = MINUS_INFINITY;
+  std::vector<Prefix> prefixes_;
+  std::vector<Mark> marks_;
+  std::vector<Entry> entries_, next_;
+  std::vector<Candidate> candidates_;
+  std::vector<uint32_t> kept_labels_, first_child_, next_sibling_, slot_of_;
+  size_t garbage_limit_ = 1 << 16;
+};
+
+}  // namespace ds2

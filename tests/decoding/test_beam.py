@@ -1,0 +1,231 @@
+"""The beam search against enumeration of all paths, against ctc-beam-decoder, and against itself in pieces."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings, Units
+from mindaudio_ds2.decoding.language_model import LanguageModel
+from mindaudio_ds2.decoding.ngram_estimate import estimate
+from mindaudio_ds2.errors import ConfigError, LanguageModelError
+from tests.decoding.beam_cases import (
+    EVERYTHING,
+    enumerate_texts,
+    make_log_probs,
+    make_model,
+    make_units,
+    store,
+    write_arpa,
+)
+
+UNITS = make_units("AB ")
+EXACT = BeamSettings(**EVERYTHING, weight=0.7, bonus=0.4, unknown=-1.5)  # type: ignore[arg-type]
+PIECES = Units(("", "", "A", "A", "B"), (False, True, True, False, False), 0)  # as sentencepiece writes: ▁, ▁A, A, B
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ' "
+SENTENCES = ["THE CAT SAT ON THE MAT", "THE DOG ATE THE CAT", "A DOG SAT", "ON A MAT THE CAT ATE", "THE MAT"] * 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("units", [UNITS, make_units("AB ", "last"), PIECES], ids=["first", "last", "pieces"])
+@pytest.mark.parametrize("hotwords", [{}, {"B": 1.5, "A B": 2.0, "BB": 0.7}], ids=["plain", "hotwords"])
+@pytest.mark.parametrize("has_model", [False, True], ids=["no model", "model"])
+def test_scores_equal_the_sum_over_all_paths(
+    seed: int, units: Units, hotwords: dict[str, float], has_model: bool, kernels: Path, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path) if has_model else None
+    log_probs = make_log_probs(seed, 6, len(units.texts))
+    expected = enumerate_texts(log_probs, units, EXACT, model, hotwords)
+    decoder = BeamDecoder(units, 0.02, EXACT, kernels, model=model, hotwords=list(hotwords.items()))
+    found = decoder.decode(log_probs)
+    assert len(found) == len(expected)
+    assert {h.text: h.score for h in found} == pytest.approx(expected, abs=2e-5)
+    assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
+
+
+def test_a_character_model_scores_every_label(kernels: Path, tmp_path: Path) -> None:
+    arpa = (
+        "\\data\\\nngram 1=6\nngram 2=2\n\n\\1-grams:\n-3 <unk>\n-99 <s> -0.2\n-1 </s>\n-0.7 A -0.3\n-0.9 B\n"
+        "-0.6 <space>\n\n\\2-grams:\n-0.1 A B\n-0.4 <s> A\n\n\\end\\\n"
+    )
+    model = make_model(tmp_path, arpa, scores_labels=True)
+    log_probs = make_log_probs(3, 3, 4)
+    found = {h.text: h.score for h in BeamDecoder(UNITS, 0.02, EXACT, kernels, model=model).decode(log_probs)}
+    acoustic = enumerate_texts(log_probs, UNITS, dataclasses.replace(EXACT, bonus=0.0))
+    log10_prob = -0.4 - 0.3 - 0.6 - 0.9 - 1  # <s> A, then <space>, B and </s> after backing off
+    expected = acoustic["A B"] + 0.7 * math.log(10) * log10_prob + 0.4 * 2  # three frames leave it a single path
+    assert found["A B"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def sentence_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[LanguageModel, Path]:
+    folder = tmp_path_factory.mktemp("lm")
+    tables = estimate(SENTENCES, 3)
+    write_arpa(folder / "sentences.arpa", tables)
+    return store(folder / "sentences.lm", tables), folder / "sentences.arpa"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_scores_reach_those_of_ctc_beam_decoder(
+    seed: int, kernels: Path, sentence_model: tuple[LanguageModel, Path]
+) -> None:
+    oracle = pytest.importorskip("ctc_beam_decoder", reason="ctc-beam-decoder has wheels for some machines only")
+    model, arpa = sentence_model
+    units = make_units(LETTERS, "last")
+    log_probs = make_speech(seed, units)
+    theirs = oracle.build_ctcdecoder([*LETTERS, ""], str(arpa), alpha=0.8, beta=1.2, unk_score_offset=-7.0)
+    beams = theirs.decode_beams(log_probs, beam_width=200, beam_prune_logp=-30, token_min_logp=-9)
+    settings = BeamSettings(200, 200, -9.0, 30.0, 0.8, 1.2, -7.0)
+    ours = {h.text: h.score for h in BeamDecoder(units, 0.02, settings, kernels, model=model).decode(log_probs)}
+    shared = [(ours[text], score) for text, _, _, _, score in beams[:10] if text in ours]
+    assert shared
+    gains = [our_score - their_score for our_score, their_score in shared]
+    assert min(gains) > -0.1  # it drops some of a text's paths, sometimes the best, so that ours is higher
+    assert min(map(abs, gains)) < 0.3
+    assert max(ours.values()) >= beams[0][4] - 1e-3
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_texts_without_a_model_equal_those_of_ctc_beam_decoder(seed: int, kernels: Path) -> None:
+    oracle = pytest.importorskip("ctc_beam_decoder", reason="ctc-beam-decoder has wheels for some machines only")
+    units = make_units(LETTERS, "last")
+    log_probs = make_speech(seed, units)
+    beams = oracle.build_ctcdecoder([*LETTERS, ""]).decode_beams(
+        log_probs, beam_width=200, beam_prune_logp=-30, token_min_logp=-9
+    )
+    settings = BeamSettings(200, 1, -9.0, 30.0, bonus=0.0)
+    best = BeamDecoder(units, 0.02, settings, kernels).decode(log_probs)[0]
+    assert best.text == beams[0][0]
+    assert best.score == pytest.approx(beams[0][4], abs=0.1)
+
+
+def make_speech(seed: int, units: Units, sentence: str = "") -> np.ndarray:
+    """Log probabilities of a sentence, with noise that greedy decoding stumbles over."""
+    generator = np.random.default_rng(seed)
+    sentence = sentence or SENTENCES[seed % 5]
+    labels = []
+    for letter in sentence:
+        label = (LETTERS.index(letter) + (units.blank_id == 0)) % len(units.texts)
+        labels += [label] * int(generator.integers(1, 3)) + [units.blank_id] * int(generator.integers(1, 3))
+    logits = generator.standard_normal((len(labels), len(units.texts))) * 1.3
+    logits[np.arange(len(labels)), labels] += 5.0
+    log_probs: np.ndarray = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+    return log_probs
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_cut_into_chunks_gives_the_same(
+    seed: int, kernels: Path, sentence_model: tuple[LanguageModel, Path]
+) -> None:
+    units = make_units(LETTERS)
+    settings = BeamSettings(beam_width=30, num_best=10)
+    decoder = BeamDecoder(units, 0.02, settings, kernels, model=sentence_model[0], hotwords=[("DOG", 3.0)])
+    log_probs = make_log_probs(seed, 120, len(units.texts), 2.5) if seed % 2 else make_speech(seed, units)
+    cuts = np.sort(np.random.default_rng(seed).integers(0, len(log_probs) + 1, 7))
+    stream = decoder.start()
+    for chunk in np.split(log_probs, cuts):
+        stream.feed(chunk)
+        stream.read()  # looking changes nothing
+    assert stream.finish() == decoder.decode(log_probs)
+
+
+def test_a_long_stream_forgets_only_what_no_prefix_needs(kernels: Path) -> None:
+    units = make_units(LETTERS)
+    log_probs = np.concatenate([make_speech(seed, units) for seed in range(400)])
+    decoder = BeamDecoder(units, 0.02, BeamSettings(beam_width=20, beam_threshold=10.0), kernels)
+    stream = decoder.start()
+    for chunk in np.array_split(log_probs, 50):
+        stream.feed(chunk)
+    whole = stream.finish()[0]
+    assert whole == decoder.decode(log_probs)[0]
+    assert len(whole.text) > 4000
+    times = [time for word in whole.words for time in (word.start_seconds, word.end_seconds)]
+    assert times == sorted(times)
+
+
+def test_threads_change_no_result(kernels: Path, sentence_model: tuple[LanguageModel, Path]) -> None:
+    units = make_units(LETTERS)
+    decoder = BeamDecoder(units, 0.02, BeamSettings(num_best=5), kernels, model=sentence_model[0])
+    batch = np.stack([make_log_probs(seed, 60, len(units.texts), 2.0) for seed in range(12)])
+    lengths = np.arange(49, 61).astype(np.int32)
+    alone = [decoder.decode(rows[:n]) for rows, n in zip(batch, lengths, strict=True)]
+    assert decoder.decode_batch(batch, lengths, num_threads=4) == alone
+
+
+def test_words_carry_times_of_the_best_path_and_confidence(kernels: Path) -> None:
+    path = [0, 1, 1, 2, 0, 3, 3, 0, 2, 0]  # _AAB_  _B_
+    log_probs = np.log(np.full((10, 4), 0.02) + 0.92 * np.eye(4)[path]).astype(np.float32)
+    best = BeamDecoder(UNITS, 0.5, BeamSettings(bonus=0.0), kernels).decode(log_probs)[0]
+    assert [(w.text, w.start_seconds, w.end_seconds) for w in best.words] == [("AB", 0.5, 2.0), ("B", 4.0, 4.5)]
+    assert all(0.5 < word.confidence <= 0.94 for word in best.words)
+
+
+def test_doubtful_words_have_less_confidence(kernels: Path) -> None:
+    log_probs = np.log(np.array([[0.01, 0.97, 0.01, 0.01], [0.01, 0.01, 0.01, 0.97], [0.02, 0.5, 0.46, 0.02]]))
+    sure, doubtful = BeamDecoder(UNITS, 0.5, BeamSettings(), kernels).decode(log_probs.astype(np.float32))[0].words
+    assert sure.confidence > 0.8
+    assert doubtful.confidence < 0.5
+
+
+def test_hotwords_win_over_what_sounds_alike(kernels: Path, sentence_model: tuple[LanguageModel, Path]) -> None:
+    units = make_units(LETTERS)
+    log_probs = make_speech(1, units, "THE QUB SAT")
+    settings = BeamSettings(weight=1.0, unknown=-12.0)
+    plain = BeamDecoder(units, 0.02, settings, kernels, model=sentence_model[0]).decode(log_probs)[0]
+    hot = BeamDecoder(units, 0.02, settings, kernels, model=sentence_model[0], hotwords=[("QUB", 4.0)]).decode(
+        log_probs
+    )[0]
+    assert plain.text != "THE QUB SAT"
+    assert hot.text == "THE QUB SAT"
+
+
+def test_the_beam_keeps_no_more_than_its_width(kernels: Path) -> None:
+    log_probs = make_log_probs(0, 8, 4)
+    for width in (1, 3, 10):
+        settings = dataclasses.replace(EXACT, beam_width=width)
+        assert len(BeamDecoder(UNITS, 0.02, settings, kernels).decode(log_probs)) <= width
+
+
+def test_labels_below_the_token_threshold_are_not_tried(kernels: Path) -> None:
+    log_probs = np.log(np.array([[0.1, 0.8, 0.06, 0.04]] * 3, np.float32))
+    settings = dataclasses.replace(EXACT, token_threshold=math.log(0.05))
+    found = {h.text for h in BeamDecoder(UNITS, 0.02, settings, kernels).decode(log_probs)}
+    assert any("B" in text for text in found)
+    settings = dataclasses.replace(EXACT, token_threshold=math.log(0.07))
+    assert {h.text for h in BeamDecoder(UNITS, 0.02, settings, kernels).decode(log_probs)} == {"", "A", "AA"}
+
+
+def test_prefixes_below_the_beam_threshold_are_dropped(kernels: Path) -> None:
+    log_probs = np.log(np.array([[0.1, 0.7, 0.15, 0.05]], np.float32))
+    settings = dataclasses.replace(EXACT, bonus=0.0, beam_threshold=math.log(0.7 / 0.12))
+    found = BeamDecoder(UNITS, 0.02, settings, kernels).decode(log_probs)
+    assert [h.text for h in found] == ["A", "B", ""]  # the blank and the space together have 0.15
+    settings = dataclasses.replace(settings, beam_threshold=math.log(0.7 / 0.2))
+    assert [h.text for h in BeamDecoder(UNITS, 0.02, settings, kernels).decode(log_probs)] == ["A"]
+
+
+def test_no_frames_give_an_empty_text(kernels: Path) -> None:
+    found = BeamDecoder(UNITS, 0.02, BeamSettings(), kernels).decode(np.zeros((0, 4), np.float32))
+    assert [(h.text, h.words) for h in found] == [("", ())]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"beam_width": 0}, {"num_best": 0}, {"beam_threshold": 0}, {"weight": -1}, {"bonus": math.nan}]
+)
+def test_impossible_settings_are_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        dataclasses.replace(BeamSettings(), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("hotword", [("", 1.0), ("  ", 1.0), ("abc", 1.0), ("A", math.inf)])
+def test_hotwords_that_cannot_be_are_refused(hotword: tuple[str, float], kernels: Path) -> None:
+    with pytest.raises(LanguageModelError, match="hotword"):
+        BeamDecoder(UNITS, 0.02, BeamSettings(), kernels, hotwords=[hotword])
+
+
+def test_a_model_of_another_letter_case_is_refused(kernels: Path, tmp_path: Path) -> None:
+    model = store(tmp_path / "lower.lm", estimate([s.lower() for s in SENTENCES], 2))
+    with pytest.raises(LanguageModelError, match="another alphabet or letter case"):
+        BeamDecoder(make_units(LETTERS), 0.02, BeamSettings(), kernels, model=model)
