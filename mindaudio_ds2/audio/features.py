@@ -3,7 +3,6 @@
 from functools import lru_cache
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from mindaudio_ds2.config import FeatureConfig
@@ -37,11 +36,13 @@ def compute_features(waveform: NDArray[np.float32], config: FeatureConfig) -> ND
     Raises:
         ConfigError: `log_mel` with more bands than the Fourier transform can tell apart.
     """
+    import scipy.fft  # here, because an ONNX file that takes waveforms does without
+
     assert waveform.ndim == 1, f"a waveform is (num_samples,), found {waveform.shape}"
     assert waveform.size > 0, "read_audio gives no empty waveform"
     frames = _cut_frames(waveform, config)  # (T, window_samples), a view
     features = np.empty((len(frames), config.num_bins), dtype=np.float32)
-    window = _make_window(config)
+    window = make_window(config)
     for start in range(0, len(frames), BLOCK_FRAMES):
         block = frames[start : start + BLOCK_FRAMES] * window
         magnitudes = np.abs(scipy.fft.rfft(block, n=config.fft_size))  # float64: bands far below the loudest stay exact
@@ -63,13 +64,17 @@ def _cut_frames(waveform: NDArray[np.float32], config: FeatureConfig) -> NDArray
     phases, never magnitudes.
     """
     size, hop = config.window_samples, config.hop_samples
-    before = config.fft_size // 2 - (config.fft_size - size) // 2  # as librosa.util.pad_center places the window
-    padded = np.pad(waveform, (before, size))
+    padded = np.pad(waveform, (num_samples_before(config), size))
     num_frames = 1 + len(waveform) // hop
     return np.lib.stride_tricks.sliding_window_view(padded, size)[::hop][:num_frames]
 
 
-def _make_window(config: FeatureConfig) -> NDArray[np.float64]:
+def num_samples_before(config: FeatureConfig) -> int:
+    """Zeros before the first sample, where the window of frame 0 begins; as librosa.util.pad_center places it."""
+    return config.fft_size // 2 - (config.fft_size - config.window_samples) // 2
+
+
+def make_window(config: FeatureConfig) -> NDArray[np.float64]:
     """The periodic window (window_samples,) float64, as scipy.signal.get_window gives it."""
     constant = 0.54 if config.window == "hamming" else 0.5
     phases = 2 * np.pi * np.arange(config.window_samples) / config.window_samples
@@ -81,13 +86,13 @@ def _take_logarithm(magnitudes: NDArray[np.float64], config: FeatureConfig) -> N
     if config.kind == "log_spectrogram":
         logarithms: NDArray[np.float64] = np.log1p(magnitudes)
     else:
-        filters = _make_mel_filters(config.sample_rate_hz, config.fft_size, config.num_mel_bands)
+        filters = make_mel_filters(config.sample_rate_hz, config.fft_size, config.num_mel_bands)
         logarithms = np.log(np.maximum(magnitudes**2 @ filters.T, MEL_ENERGY_FLOOR))
     return logarithms
 
 
 @lru_cache(maxsize=4)
-def _make_mel_filters(sample_rate_hz: int, fft_size: int, num_mel_bands: int) -> NDArray[np.float64]:
+def make_mel_filters(sample_rate_hz: int, fft_size: int, num_mel_bands: int) -> NDArray[np.float64]:
     """Slaney-normalised triangles (F, fft_size // 2 + 1) from 0 Hz to half the sample rate."""
     edges = _list_mel_edges_hz(sample_rate_hz, num_mel_bands)
     ramps = np.subtract.outer(edges, np.fft.rfftfreq(fft_size, 1 / sample_rate_hz))  # (F + 2, bins)

@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from mindaudio_ds2.audio import decoding
 from mindaudio_ds2.audio.resampling import resample
@@ -243,6 +242,8 @@ def measure_durations(paths: Sequence[Path], num_workers: int) -> list[float | A
     Returns:
         For each path, in the same order, its duration (seconds), or the error that `measure_duration_seconds` raised.
     """
+    from tqdm import tqdm  # here, because recognition alone does without
+
     durations: list[float | AudioError] = []
     with (
         tqdm(total=len(paths), desc="measuring audio", unit="file", disable=None) as bar,
@@ -273,6 +274,8 @@ class Heard:
 
 def listen(paths: Sequence[Path], num_workers: int) -> list[Heard | AudioError]:
     """Read many files to their end, several at a time, with a bar; in the same order, what was heard, or the error."""
+    from tqdm import tqdm
+
     heard: list[Heard | AudioError] = []
     with (
         tqdm(total=len(paths), desc="reading audio", unit="file", disable=None) as bar,

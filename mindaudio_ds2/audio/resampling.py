@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2.errors import AudioError
+
 
 def resample(waveform: NDArray[np.float32], from_hz: float, to_hz: float, num_samples: int) -> NDArray[np.float32]:
     """Resample with soxr in high quality, to an exact number of samples.
@@ -12,8 +14,15 @@ def resample(waveform: NDArray[np.float32], from_hz: float, to_hz: float, num_sa
         from_hz: its rate; need not be whole (Hz).
         to_hz: the rate wanted (Hz).
         num_samples: of the result; soxr's own count may be off by rounding, and is cut or padded with zeros.
-    """
-    import soxr  # here, because most recordings have the rate that is wanted
 
+    Raises:
+        AudioError: soxr is not installed.
+    """
+    try:
+        import soxr  # here, because most recordings have the rate that is wanted
+    except ImportError:
+        raise AudioError(
+            f"sound of {from_hz:g} Hz has to become one of {to_hz:g} Hz, and soxr is missing: pip install soxr"
+        ) from None
     changed: NDArray[np.float32] = soxr.resample(waveform, from_hz, to_hz, quality="HQ")
     return np.pad(changed[:num_samples], (0, max(0, num_samples - len(changed))))

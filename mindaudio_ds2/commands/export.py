@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Write a trained network as a MINDIR file, for any batch size and duration.
+"""Write a trained network as a file for other programs: MINDIR or ONNX.
 
 python export.py --pre_trained_model_path runs/an4/best.ckpt
+python export.py --pre_trained_model_path runs/an4/best.ckpt --file_format ONNX --weights int8
 """
 
 import argparse
 from pathlib import Path
 
 from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.export.options import add_options, check_options, export_as_asked
 from mindaudio_ds2.machine import runtime
 
 
@@ -16,18 +18,14 @@ def main() -> None:
     """Parse the command line, export, say where it lies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pre_trained_model_path", metavar="X.ckpt", required=True, help="the checkpoint (path)")
-    parser.add_argument("--file_format", default="MINDIR", choices=["MINDIR"], help="default: MINDIR")
-    parser.add_argument("--output_dir", help="path; default: export/ beside the checkpoint")
+    parser.add_argument("--output_dir", type=Path, help="path; default: export/ beside the checkpoint")
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
+    add_options(parser)
     options = parser.parse_args()
+    check_options(options)
     runtime.require_one_process("export.py")
-    runtime.start(options.device_target, 0)
-    from mindaudio_ds2.export import export
-
-    output_dir = options.output_dir or Path(options.pre_trained_model_path).parent / "export"
-    written = export(options.pre_trained_model_path, output_dir)
-    print(f"{written['mindir']}: log-probabilities within {written['largest_difference']:.1e} of the checkpoint's")
-    print(f"{Path(output_dir) / 'model.json'}: features, alphabet and blank that belong to it")
+    backend = runtime.start(options.device_target, 0, "auto" if options.file_format == "ONNX" else "off")
+    print(export_as_asked(options, backend))
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ from pathlib import Path
 from mindaudio_ds2.errors import AudioError, exit_on_error
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine import runtime
+from mindaudio_ds2.machine.backend import STOCK
 
 
 @exit_on_error
 def main() -> None:
     """Parse the command line, transcribe, print or write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pre_trained_model_path", metavar="X.ckpt", required=True, help="the checkpoint (path)")
+    parser.add_argument("--pre_trained_model_path", metavar="MODEL", required=True, help="checkpoint or .onnx (path)")
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
     parser.add_argument("--format", default="text", choices=["text", "json"], help="json has times (s); default: text")
     parser.add_argument("--output", metavar="FILE", help="write there instead of printing (path)")
@@ -27,7 +28,8 @@ def main() -> None:
     if options.output:
         require_writable(Path(options.output))
     runtime.require_one_process("transcribe.py")
-    backend = runtime.start(options.device_target, 0, "auto")
+    is_onnx = options.pre_trained_model_path.endswith(".onnx")  # runs without MindSpore
+    backend = STOCK if is_onnx else runtime.start(options.device_target, 0, "auto")
     from mindaudio_ds2.transcribe import Transcriber, as_json, as_text, find_recordings
 
     run = Transcriber(options.pre_trained_model_path, backend).run(find_recordings(options.audio))

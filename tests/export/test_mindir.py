@@ -24,7 +24,7 @@ from mindaudio_ds2.text.alphabet import Alphabet
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 Recognise = Callable[..., list[NDArray[Any]]]
 
 
@@ -75,7 +75,7 @@ class Exported:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory, mindspore_cpu: None) -> Exported:
-    from mindaudio_ds2.export import export
+    from mindaudio_ds2.export.mindir import export
 
     run = tmp_path_factory.mktemp("export") / "runs" / "an4"
     checkpoint = save_checkpoint_of(run)
@@ -157,18 +157,18 @@ def test_the_example_in_the_documentation_recognises_what_the_checkpoint_does(ex
 def test_an_export_that_differs_from_the_network_is_not_left_behind(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mindaudio_ds2 import export
+    from mindaudio_ds2.export import mindir
 
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    monkeypatch.setattr(mindir, "TOLERANCE", -1.0)
     with pytest.raises(CheckpointError, match="differs from the network by"):
-        export.export(exported.checkpoint, tmp_path / "export")
+        mindir.export(exported.checkpoint, tmp_path / "export")
     assert not list((tmp_path / "export").iterdir())
 
 
 def test_a_full_disk_leaves_an_earlier_export_whole(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mindaudio_ds2 import export
+    from mindaudio_ds2.export import mindir
 
     def write_half(*arguments: Any, file_name: str, file_format: str) -> None:
         Path(file_name).write_bytes(b"half")
@@ -176,16 +176,16 @@ def test_a_full_disk_leaves_an_earlier_export_whole(
 
     for path in exported.folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(export.ms, "export", write_half)
+    monkeypatch.setattr(mindir.ms, "export", write_half)
     with pytest.raises(OutputError, match=r"cannot write .*model\.mindir: No space left on device"):
-        export.export(exported.checkpoint, tmp_path)
+        mindir.export(exported.checkpoint, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.mindir"]
     for path in exported.folder.iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_with_its_path(exported: Exported, tmp_path: Path) -> None:
-    from mindaudio_ds2.export import export
+    from mindaudio_ds2.export.mindir import export
 
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(OutputError, match=r"cannot write .*file/export/model\.mindir"):
@@ -193,7 +193,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_with_its_path(exported: Export
 
 
 def test_a_gru_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    from mindaudio_ds2.export import export
+    from mindaudio_ds2.export.mindir import export
 
     checkpoint = save_checkpoint_of(tmp_path, rnn_type="gru")
     with pytest.raises(CheckpointError, match=r"best\.ckpt.*lstm"):
@@ -202,7 +202,7 @@ def test_a_gru_is_refused_before_anything_is_written(tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_refused_before_anything_is_written(exported: Exported, tmp_path: Path) -> None:
-    from mindaudio_ds2.export import export
+    from mindaudio_ds2.export.mindir import export
 
     (tmp_path / "best.ckpt").write_bytes(exported.checkpoint.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="damaged"):

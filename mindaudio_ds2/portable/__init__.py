@@ -1,0 +1,1 @@
+"""What runs where MindSpore is not installed: a network in an ONNX file, through onnxruntime."""

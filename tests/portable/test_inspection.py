@@ -1,0 +1,164 @@
+"""Files that nobody should hand to onnxruntime are named, and neither loaded nor written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindaudio_ds2.config import FeatureConfig, TextConfig
+from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.portable.description import ENTRY, Description, read_description
+from mindaudio_ds2.portable.inspection import OPERATORS, read_model_bytes
+from mindaudio_ds2.portable.network import INPUT_NAMES, OUTPUT_NAMES, OnnxNetwork
+
+onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+Change = Callable[["onnx.ModelProto"], object]
+DESCRIPTION = Description(
+    features=FeatureConfig(16000, "log_mel", "hann", 0.025, 0.01, 512, 80),
+    text=TextConfig("AB ", "first", "upper", "error"),
+    input="waveform",
+    weights="fp32",
+    is_stream=False,
+    time_stride=2,
+    seconds_per_output_frame=0.02,
+)
+
+
+def make_model() -> "onnx.ModelProto":
+    """Takes and gives what a network does, and computes next to nothing."""
+    waveforms, lengths = INPUT_NAMES["waveform"]
+    nodes = [
+        helper.make_node("Unsqueeze", [waveforms, "two"], ["column"]),
+        helper.make_node("Mul", ["column", "weights"], [OUTPUT_NAMES[0]]),
+        helper.make_node("Identity", [lengths], [OUTPUT_NAMES[1]]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            helper.make_tensor_value_info(waveforms, TensorProto.FLOAT, ["B", "L"]),
+            helper.make_tensor_value_info(lengths, TensorProto.INT64, ["B"]),
+        ],
+        [
+            helper.make_tensor_value_info(OUTPUT_NAMES[0], TensorProto.FLOAT, ["B", "L", 4]),
+            helper.make_tensor_value_info(OUTPUT_NAMES[1], TensorProto.INT64, ["B"]),
+        ],
+        [numpy_helper.from_array(np.array([2]), "two"), numpy_helper.from_array(np.ones(4, np.float32), "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {ENTRY: DESCRIPTION.to_json()})
+    return model
+
+
+def test_a_plain_file_is_read_and_used(tmp_path: Path) -> None:
+    onnx.save(make_model(), tmp_path / "m.onnx")
+    assert read_model_bytes(tmp_path / "m.onnx") == (tmp_path / "m.onnx").read_bytes()
+    network = OnnxNetwork(tmp_path / "m.onnx", 1)
+    assert network.description == DESCRIPTION
+    log_probs, lengths = network.recognize([np.ones(3, np.float32), np.ones(2, np.float32)])
+    assert log_probs.shape == (2, 3, 4)
+    assert lengths.tolist() == [3, 2]
+
+
+def point_elsewhere(model: "onnx.ModelProto") -> None:
+    tensor = model.graph.initializer[1]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "../../etc/passwd"
+
+
+def hold_a_graph(model: "onnx.ModelProto") -> None:
+    model.graph.node[0].attribute.append(helper.make_attribute("body", model.graph))
+
+
+HOSTILE: dict[str, tuple[Change, str]] = {
+    "weights in another file": (point_elsewhere, "another file"),
+    "an operator of a foreign library": (lambda m: setattr(m.graph.node[0], "domain", "evil"), r"evil\.Unsqueeze"),
+    "an unknown operator": (lambda m: setattr(m.graph.node[0], "op_type", "Loop"), "the operator Loop"),
+    "a graph inside an operator": (hold_a_graph, "a graph of its own"),
+    "a huge shape": (lambda m: m.graph.initializer[1].dims.append(2**40), "has 16 bytes"),
+    "a negative shape": (lambda m: m.graph.initializer[1].dims.append(-1), "the shape"),
+    "a huge number": (
+        lambda m: m.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array([2**40]), "two")),
+        "as if to fill the memory",
+    ),
+    "a huge attribute": (
+        lambda m: m.graph.node[0].attribute.append(helper.make_attribute("pads", [0, 2**40])),
+        "as if to fill the memory",
+    ),
+    "functions": (lambda m: m.functions.add(), "functions"),
+    "text as weights": (
+        lambda m: m.graph.initializer.append(helper.make_tensor("t", TensorProto.STRING, [1], [b"x"])),
+        "has the type 8",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_file_is_refused_by_name(case: str, tmp_path: Path) -> None:
+    change, message = HOSTILE[case]
+    model = make_model()
+    change(model)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match=rf"m\.onnx is refused: .*{message}"):
+        OnnxNetwork(path)
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08", b"PK\x03\x04zip", b"\xff" * 40, b"\x3a\x7f" + b"x" * 10])
+def test_what_is_no_onnx_file_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"m\.onnx (is|cannot)"):
+        OnnxNetwork(tmp_path / "m.onnx")
+
+
+def test_a_file_cut_anywhere_is_an_error_and_no_crash(tmp_path: Path) -> None:
+    content = make_model().SerializeToString()
+    for size in range(0, len(content), 7):
+        (tmp_path / "m.onnx").write_bytes(content[:size])
+        with pytest.raises(CheckpointError):
+            OnnxNetwork(tmp_path / "m.onnx")
+
+
+def test_a_missing_file_and_a_foreign_network_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"gone\.onnx cannot be read"):
+        OnnxNetwork(tmp_path / "gone.onnx")
+    model = make_model()
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(CheckpointError, match="not a network of this package"):
+        OnnxNetwork(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format_version", 2),
+        ("time_stride", 0),
+        ("time_stride", "2"),
+        ("seconds_per_output_frame", float("inf")),
+        ("input", "video"),
+        ("features", {}),
+        ("text", None),
+        ("is_stream", 1),
+        ("unknown", 1),
+    ],
+)
+def test_a_description_is_read_strictly(key: str, value: object) -> None:
+    mapping = json.loads(DESCRIPTION.to_json())
+    mapping[key] = value
+    with pytest.raises(CheckpointError, match=r"m\.onnx is not a network of this package"):
+        read_description(json.dumps(mapping), "m.onnx")
+
+
+def test_every_operator_on_the_list_is_one_of_onnx_or_onnxruntime() -> None:
+    known = {schema.name for schema in onnx.defs.get_all_schemas()}
+    theirs = {"DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"}
+    assert known | theirs >= OPERATORS
