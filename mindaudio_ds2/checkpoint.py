@@ -20,9 +20,9 @@ from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.errors import CheckpointError, ConfigError
 from mindaudio_ds2.files import write_atomically
+from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.arithmetic import list_layers
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
-from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.alphabet import Alphabet
 
@@ -222,17 +222,14 @@ def fill(parameters: Mapping[str, Parameter], arrays: Mapping[str, NDArray[np.fl
         parameter.set_data(Tensor(arrays[name]))
 
 
-def build_network(
-    config: Config, kernels: Path | None = None, joint_sum: JointSum | DeviceSum | None = None
-) -> DeepSpeech2:
+def build_network(config: Config, backend: Backend = STOCK) -> DeepSpeech2:
     """A network with fresh weights, of the sizes that the configuration gives.
 
     Args:
         config: the network's sizes, features and alphabet.
-        kernels: the library of native kernels, from `runtime.start`; None takes MindSpore's own operators.
-        joint_sum: sums an array over all processes, for batch norms over all of them; None for each its own.
+        backend: how this process computes, from `runtime.start`.
     """
-    return DeepSpeech2(config.model, config.features.num_bins, Alphabet(config.text).size, kernels, joint_sum)
+    return DeepSpeech2(config.model, config.features.num_bins, Alphabet(config.text).size, backend)
 
 
 def _check_size(checkpoint: Checkpoint, source: str) -> None:
@@ -246,19 +243,19 @@ def _check_size(checkpoint: Checkpoint, source: str) -> None:
         )
 
 
-def restore_network(checkpoint: Checkpoint, source: str, kernels: Path | None = None) -> DeepSpeech2:
+def restore_network(checkpoint: Checkpoint, source: str, backend: Backend = STOCK) -> DeepSpeech2:
     """The network of a checkpoint, ready for evaluation.
 
     Args:
         checkpoint: weights and configuration.
         source: where it comes from, for the error's text.
-        kernels: as in `build_network`.
+        backend: as in `build_network`.
 
     Raises:
         CheckpointError: weights and configuration disagree.
     """
     _check_size(checkpoint, source)
-    network = build_network(checkpoint.config, kernels)
+    network = build_network(checkpoint.config, backend)
     fill(network.weights(), checkpoint.weights, source)
     network.set_train(False)
     return network

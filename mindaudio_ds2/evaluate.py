@@ -21,6 +21,7 @@ from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.decoding.metrics import AlignedWord, ErrorCounts, align_words, count_errors
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine.agreement import require_same_start, require_same_weights
+from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.machine.collectives import Ranks
 from mindaudio_ds2.machine.runtime import describe_environment
 from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, feature_signature
@@ -146,7 +147,7 @@ def evaluate_checkpoint(
     config: Config | None,
     manifest_path: str | None,
     output_dir: str | None,
-    kernels: Path | None = None,
+    backend: Backend = STOCK,
     ranks: Ranks | None = None,
 ) -> tuple[Evaluation, Path]:
     """Score a manifest with a checkpoint and write `eval_<manifest>.json` and `eval_<manifest>_utterances.jsonl`.
@@ -158,7 +159,7 @@ def evaluate_checkpoint(
         config: None takes the checkpoint's own.
         manifest_path: None takes `data.test_manifest`.
         output_dir: None takes the checkpoint's folder.
-        kernels: the library of native kernels, from `runtime.start`, or None.
+        backend: how this process computes, from `runtime.start`.
         ranks: the processes that share the work, of which the first writes; None for this one alone.
 
     Returns:
@@ -169,7 +170,7 @@ def evaluate_checkpoint(
     """
     ranks = ranks or Ranks()
     checkpoint = load_checkpoint(checkpoint_path)
-    network = restore_network(checkpoint, str(checkpoint_path), kernels)
+    network = restore_network(checkpoint, str(checkpoint_path), backend)
     run = config or checkpoint.config
     own = checkpoint.config
     config = dataclasses.replace(run, features=own.features, text=own.text, model=own.model)

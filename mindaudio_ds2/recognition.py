@@ -12,6 +12,7 @@ from mindaudio_ds2.batching.collate import collate
 from mindaudio_ds2.batching.plan import BatchSpec, plan_evaluation
 from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes
 from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
+from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
 from mindaudio_ds2.text.alphabet import Alphabet
 
@@ -21,7 +22,7 @@ class CheckpointNetwork:
 
     Args:
         checkpoint_path: a checkpoint of ours.
-        kernels: the library of native kernels, from `runtime.start`, or None.
+        backend: how this process computes, from `runtime.start`.
 
     Attributes:
         features: what the network was trained on.
@@ -32,13 +33,13 @@ class CheckpointNetwork:
         CheckpointError: it cannot be used.
     """
 
-    def __init__(self, checkpoint_path: str | Path, kernels: Path | None = None) -> None:
+    def __init__(self, checkpoint_path: str | Path, backend: Backend = STOCK) -> None:
         checkpoint = load_checkpoint(checkpoint_path)
         self.config = checkpoint.config
         self.features = self.config.features
         self.alphabet = Alphabet(self.config.text)
         self.seconds_per_output_frame = self.config.seconds_per_output_frame
-        network = restore_network(checkpoint, str(checkpoint_path), kernels)
+        network = restore_network(checkpoint, str(checkpoint_path), backend)
         self.recognizer = Recognizer(network)
         self.recognizer.set_train(False)
         self.takes_open_shapes = network.takes_open_shapes

@@ -19,6 +19,7 @@ from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.errors import AudioError
+from mindaudio_ds2.machine.backend import STOCK, Backend
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,14 @@ class Transcriber:
 
     Args:
         path: a checkpoint of ours; or a file in `.onnx` of `export.py`, for which MindSpore is not needed.
-        kernels: the library of native kernels, from `runtime.start`, or None.
+        backend: how this process computes, from `runtime.start`.
 
     Raises:
         CheckpointError: it cannot be used.
     """
 
-    def __init__(self, path: str | Path, kernels: Path | None = None) -> None:
-        self.network = _open_network(Path(path), kernels)
+    def __init__(self, path: str | Path, backend: Backend = STOCK) -> None:
+        self.network = _open_network(Path(path), backend)
 
     def run(self, paths: Sequence[Path]) -> TranscriptionRun:
         """Transcribe recordings. One that cannot be read is reported in its place; the others go on."""
@@ -132,7 +133,7 @@ class Transcriber:
         return results
 
 
-def _open_network(path: Path, kernels: Path | None) -> Any:
+def _open_network(path: Path, backend: Backend) -> Any:
     """A `CheckpointNetwork` or `OnnxNetwork`. MindSpore is imported for the first alone."""
     if path.suffix == ".onnx":
         from mindaudio_ds2.portable.network import OnnxNetwork
@@ -140,7 +141,7 @@ def _open_network(path: Path, kernels: Path | None) -> Any:
         return OnnxNetwork(path)
     from mindaudio_ds2.recognition import CheckpointNetwork
 
-    return CheckpointNetwork(path, kernels)
+    return CheckpointNetwork(path, backend)
 
 
 def _show_progress(seconds: float) -> Any:

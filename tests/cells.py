@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import mindspore as ms
@@ -11,6 +10,7 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 from numpy.typing import NDArray
 
 from mindaudio_ds2.config import ModelConfig
+from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
 from mindaudio_ds2.training.loss import CTCLoss
 
@@ -40,10 +40,10 @@ ALPHABET_SIZE = 5
 BLANK_ID = 0
 
 
-def make_network(kernels: Path | None = None, **changes: Any) -> DeepSpeech2:
+def make_network(backend: Backend = STOCK, **changes: Any) -> DeepSpeech2:
     """A small network, always with the same weights, whose running statistics and norms are not those of a new one."""
     ms.set_seed(5)
-    network = DeepSpeech2(dataclasses.replace(SMALL, **changes), NUM_BINS, ALPHABET_SIZE, kernels)
+    network = DeepSpeech2(dataclasses.replace(SMALL, **changes), NUM_BINS, ALPHABET_SIZE, backend)
     generator = np.random.default_rng(5)
     for norm in network.batch_norms():
         for parameter, low, high in (
@@ -93,10 +93,10 @@ def integers(*shape: int | None) -> Tensor:
 class LossAndGradients(nn.Cell):
     """The training loss of a network and its gradient by every trainable parameter, without any update."""
 
-    def __init__(self, network: DeepSpeech2, kernels: Path | None = None) -> None:
+    def __init__(self, network: DeepSpeech2, backend: Backend = STOCK) -> None:
         super().__init__()
         self.network = network
-        self.loss = CTCLoss(BLANK_ID, kernels)
+        self.loss = CTCLoss(BLANK_ID, backend)
         self.value_and_grad = ops.value_and_grad(self.forward, None, ParameterTuple(network.trainable_params()))
 
     def forward(self, features: Tensor, lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:

@@ -22,11 +22,13 @@ VERBS = ("train.py", "eval.py", "transcribe.py", "export.py")
 RANKS = {
     "": 0,  # mindaudio_ds2/__init__.py
     "errors": 0,
+    "console": 0,
     "files": 1,
     "hparams": 1,
     "reading": 1,
     "yaml_reader": 2,
     "machine": 1,
+    "machine.backend": 1,
     "machine.ranks": 1,
     "familiar_names": 2,
     "config": 2,

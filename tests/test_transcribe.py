@@ -69,15 +69,12 @@ def test_recordings_come_in_the_order_given_whatever_their_length(transcriber: A
     assert run.audio_seconds == pytest.approx(sum(utterance.duration_seconds for utterance in utterances))
 
 
-def test_padding_to_fixed_shapes_changes_no_word(
-    learned_run: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_padding_to_fixed_shapes_changes_no_word(learned_run: Path, corpus: Path) -> None:
     """As on a device that compiles every shape."""
-    from mindaudio_ds2.model import deepspeech2
+    from mindaudio_ds2.machine.backend import Backend
     from mindaudio_ds2.transcribe import Transcriber
 
-    monkeypatch.setattr(deepspeech2, "takes_open_shapes", lambda: False)
-    padding: Any = Transcriber(learned_run / "last.ckpt")
+    padding: Any = Transcriber(learned_run / "last.ckpt", Backend(takes_open_shapes=False))
     run = padding.run([Path(utterance.audio_path) for utterance in read_manifest(corpus / "test.jsonl")])
     assert [t.hypothesis.text for t in run.transcriptions] == list(TRANSCRIPTS["test"])
     assert len(padding.network.recognizer.compile_cache) <= 2, "the corpus has two buckets"

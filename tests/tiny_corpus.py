@@ -1,6 +1,7 @@
 """A corpus that a network of a few hundred weights can learn: every character is a tone of its own."""
 
 import copy
+import dataclasses
 import importlib
 import json
 import os
@@ -215,14 +216,16 @@ def write_yaml(path: Path, settings: Mapping[str, Any]) -> Path:
     return path
 
 
-def train_here(config: Config, resume: bool = False, pre_trained_model_path: str | None = None) -> Any:
-    """Start as train.py does, and train in this process; returns the `Progress`."""
+def train_here(
+    config: Config, resume: bool = False, pre_trained_model_path: str | None = None, **backend_changes: Any
+) -> Any:
+    """Start as train.py does, and train in this process, on another `Backend` if wished; returns the `Progress`."""
     from mindaudio_ds2.machine import runtime
 
-    kernels = runtime.start(config.device_target, config.seed, config.ops.native)
+    backend = runtime.start(config.device_target, config.seed, config.ops.native)
     from mindaudio_ds2.training.trainer import train
 
-    return train(config, resume, pre_trained_model_path, kernels)
+    return train(config, resume, pre_trained_model_path, dataclasses.replace(backend, **backend_changes))
 
 
 def read_metrics(run_dir: Path, kind: str) -> list[dict[str, Any]]:

@@ -32,11 +32,11 @@ def main() -> None:
         device_target, native = config.device_target, config.ops.native
         timeout_seconds = config.processes.timeout_seconds
     with collectives.join(runtime.find_own_place(), timeout_seconds) as ranks:
-        kernels = runtime.start(device_target, 0, native, ranks.count_threads())
+        backend = runtime.start(device_target, 0, native, ranks.count_threads())
         from mindaudio_ds2.evaluate import evaluate_checkpoint, show
 
         evaluation, path = evaluate_checkpoint(
-            options.pre_trained_model_path, config, options.manifest, options.output_dir, kernels, ranks
+            options.pre_trained_model_path, config, options.manifest, options.output_dir, backend, ranks
         )
         if ranks.is_first:
             print(show(evaluation, options.num_worst))

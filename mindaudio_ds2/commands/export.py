@@ -24,8 +24,8 @@ def main() -> None:
     options = parser.parse_args()
     check_options(options)
     runtime.require_one_process("export.py")
-    kernels = runtime.start(options.device_target, 0, "auto" if options.file_format == "ONNX" else "off")
-    print(export_as_asked(options, kernels))
+    backend = runtime.start(options.device_target, 0, "auto" if options.file_format == "ONNX" else "off")
+    print(export_as_asked(options, backend))
 
 
 if __name__ == "__main__":

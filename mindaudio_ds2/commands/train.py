@@ -30,12 +30,12 @@ def main() -> None:
     config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, find_hparams("deepspeech2"))
     assert config is not None
     with collectives.join(runtime.find_own_place(), config.processes.timeout_seconds) as ranks:
-        kernels = runtime.start(
+        backend = runtime.start(
             config.device_target, config.seed, config.ops.native, ranks.count_threads(), config.precision.compute
         )
         from mindaudio_ds2.training.trainer import train
 
-        train(config, options.resume, options.pre_trained_model_path, kernels, ranks)
+        train(config, options.resume, options.pre_trained_model_path, backend, ranks)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from mindaudio_ds2.errors import AudioError, exit_on_error
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine import runtime
+from mindaudio_ds2.machine.backend import STOCK
 
 
 @exit_on_error
@@ -28,10 +29,10 @@ def main() -> None:
         require_writable(Path(options.output))
     runtime.require_one_process("transcribe.py")
     is_onnx = options.pre_trained_model_path.endswith(".onnx")  # runs without MindSpore
-    kernels = None if is_onnx else runtime.start(options.device_target, 0, "auto")
+    backend = STOCK if is_onnx else runtime.start(options.device_target, 0, "auto")
     from mindaudio_ds2.transcribe import Transcriber, as_json, as_text, find_recordings
 
-    run = Transcriber(options.pre_trained_model_path, kernels).run(find_recordings(options.audio))
+    run = Transcriber(options.pre_trained_model_path, backend).run(find_recordings(options.audio))
     text = as_json(run) if options.format == "json" else as_text(run)
     if options.output:
         write_text(Path(options.output), text + "\n")

@@ -21,6 +21,7 @@ from mindaudio_ds2.export.comparison import (
 )
 from mindaudio_ds2.export.onnx_model import OnnxForm, build_onnx, find_scores, write_vocabulary
 from mindaudio_ds2.files import write_atomically, write_text
+from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
 from mindaudio_ds2.text.alphabet import Alphabet
 
@@ -53,7 +54,7 @@ def export_onnx(
     form: OnnxForm,
     manifest: str | None = None,
     max_wer_loss: float = 0.02,
-    kernels: Path | None = None,
+    backend: Backend = STOCK,
 ) -> WrittenOnnx:
     """Write an ONNX file and `vocab.txt`.
 
@@ -66,7 +67,7 @@ def export_onnx(
         form: which file.
         manifest: None takes the checkpoint's `data.dev_manifest`, where that is there; smaller weights need one.
         max_wer_loss: largest rise of the word error rate, as a share of that with float32 weights.
-        kernels: the library of native kernels, from `runtime.start`, or None.
+        backend: how this process computes, from `runtime.start`.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or the file differs too much; nothing is left then.
@@ -78,7 +79,7 @@ def export_onnx(
     config, scores = checkpoint.config, find_scores(checkpoint_path)
     utterances = _read_utterances(checkpoint, manifest, form)
     model = build_onnx(config, checkpoint.weights, form, scores)
-    exact = _Exact(checkpoint, str(checkpoint_path), utterances, kernels)
+    exact = _Exact(checkpoint, str(checkpoint_path), utterances, backend)
     written = WrittenOnnx(output_dir / form.file_name, 0, math.nan)
 
     def write(partial: Path) -> None:
@@ -115,9 +116,9 @@ def export_onnx(
 class _Exact:
     """The checkpoint's own network, and the sounds that it is asked about."""
 
-    def __init__(self, checkpoint: Checkpoint, source: str, utterances: list[Utterance], kernels: Path | None) -> None:
+    def __init__(self, checkpoint: Checkpoint, source: str, utterances: list[Utterance], backend: Backend) -> None:
         features = checkpoint.config.features
-        network = restore_network(checkpoint, source, kernels)
+        network = restore_network(checkpoint, source, backend)
         recognizer = Recognizer(network)
         recognizer.set_train(False)
         if network.takes_open_shapes:

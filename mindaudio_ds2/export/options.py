@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from mindaudio_ds2.errors import ConfigError, DeviceError
+from mindaudio_ds2.machine.backend import Backend
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,12 +43,12 @@ def check_options(options: argparse.Namespace) -> None:
         raise DeviceError(f"ONNX files need other packages: pip install 'mindaudio_ds2[onnx]' ({error})") from None
 
 
-def export_as_asked(options: argparse.Namespace, kernels: Path | None) -> str:
+def export_as_asked(options: argparse.Namespace, backend: Backend) -> str:
     """Write the file that the options ask for.
 
     Args:
         options: as parsed and checked, with `pre_trained_model_path` and `output_dir`.
-        kernels: the library of native kernels, from `runtime.start`, or None.
+        backend: how this process computes, from `runtime.start`.
 
     Returns:
         What was written and how it compares, for people.
@@ -71,7 +72,7 @@ def export_as_asked(options: argparse.Namespace, kernels: Path | None) -> str:
         licence=options.licence or "",
     )
     loss = 0.02 if options.max_wer_loss is None else options.max_wer_loss
-    file = export_onnx(options.pre_trained_model_path, output_dir, form, options.manifest, loss, kernels)
+    file = export_onnx(options.pre_trained_model_path, output_dir, form, options.manifest, loss, backend)
     lines = [
         f"{file.path}: {file.num_bytes / 1e6:.1f} MB, log-probabilities within {file.largest_difference:.1e} of the "
         "checkpoint's"

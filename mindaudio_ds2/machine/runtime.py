@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mindaudio_ds2.errors import DeviceError
+from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.machine.devices import choose_device, connect, serve_workers
 from mindaudio_ds2.machine.ranks import Place, find_place
 from mindaudio_ds2.ops.library import find_kernels
@@ -48,7 +49,7 @@ def require_one_process(verb: str) -> None:
 
 def start(
     device_target: str, seed: int, native: str = "off", num_threads: int | None = None, precision: str = "fp32"
-) -> Path | None:
+) -> Backend:
     """Prepare MindSpore: quiet log, graph mode, the device, the seed. Call once, before importing the network.
 
     Args:
@@ -59,7 +60,7 @@ def start(
         precision: `precision.compute` of the configuration.
 
     Returns:
-        The library of native kernels to build networks with, or None for MindSpore's own operators.
+        What networks, losses and steps are built on.
 
     Raises:
         DeviceError: the device or, where they are insisted on, the kernels are not there; or the device cannot compute
@@ -88,7 +89,7 @@ def start(
         connect(device_target)
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(seed)
-    return kernels
+    return Backend(kernels, device_target == "CPU", stays_on_device(device_target))
 
 
 def _find_device_id(device_target: str, place: Place) -> int | None:
@@ -102,13 +103,6 @@ def _find_device_id(device_target: str, place: Place) -> int | None:
 def stays_on_device(device_target: str) -> bool:
     """Whether gradients are summed inside the graph, and not by the host: on GPU and Ascend, and all under msrun."""
     return device_target != "CPU" or find_own_place().is_mindspores
-
-
-def takes_open_shapes() -> bool:
-    """Whether one graph may serve batches of every shape; else each shape is compiled, and there should be few."""
-    import mindspore as ms
-
-    return bool(ms.get_context("device_target") == "CPU")
 
 
 def describe_environment() -> dict[str, Any]:

@@ -3,16 +3,13 @@
 Shapes: B batch, T input frames, S output frames, F frequency bins, C channels, H hidden units, V alphabet with blank.
 """
 
-from pathlib import Path
-
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindaudio_ds2.config import ModelConfig
-from mindaudio_ds2.machine.runtime import takes_open_shapes
+from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.layers import Lookahead, MaskedConv, Recurrent
 from mindaudio_ds2.model.masked_norm import MaskedBatchNorm, make_mask
-from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 
 
 class DeepSpeech2(nn.Cell):
@@ -27,9 +24,7 @@ class DeepSpeech2(nn.Cell):
         config: sizes and switches.
         num_bins: F of the features.
         alphabet_size: V.
-        kernels: the library of native CPU kernels (`runtime.start`), or None for MindSpore's own operators. Weights
-            are the same with either.
-        joint_sum: sums an array over all processes, for batch norms over all of them; None for each its own.
+        backend: how this process computes, from `runtime.start`. Weights are the same with every one.
     """
 
     def __init__(
@@ -37,16 +32,17 @@ class DeepSpeech2(nn.Cell):
         config: ModelConfig,
         num_bins: int,
         alphabet_size: int,
-        kernels: Path | None = None,
-        joint_sum: JointSum | DeviceSum | None = None,
+        backend: Backend = STOCK,
     ) -> None:
         super().__init__()
         momentum, epsilon = config.batch_norm_momentum, config.batch_norm_epsilon
         hidden = config.rnn_hidden_size
-        is_rolled = config.rnn_type == "lstm" or kernels is not None  # a stock GRU is unrolled over time on the CPU
-        self.takes_open_shapes = is_rolled and takes_open_shapes()
-        self.channel_axis = 3 if kernels else 1
-        self.to_sequence = (2, 0, 3, 1) if kernels else (3, 0, 1, 2)
+        is_rolled = (
+            config.rnn_type == "lstm" or backend.kernels is not None
+        )  # a stock GRU is unrolled over time on the CPU
+        self.takes_open_shapes = is_rolled and backend.takes_open_shapes
+        self.channel_axis = 3 if backend.kernels else 1
+        self.to_sequence = (2, 0, 3, 1) if backend.kernels else (3, 0, 1, 2)
         channels = [1, *config.conv_channels]
         sizes = zip(config.conv_kernel_frequency, config.conv_kernel_time, strict=True)
         strides = zip(config.conv_stride_frequency, config.conv_stride_time, strict=True)
@@ -61,8 +57,7 @@ class DeepSpeech2(nn.Cell):
                     config.activation,
                     momentum,
                     epsilon,
-                    kernels,
-                    joint_sum,
+                    backend,
                 )
                 for i, (size, stride) in enumerate(zip(sizes, strides, strict=True))
             ]
@@ -71,7 +66,7 @@ class DeepSpeech2(nn.Cell):
         layers = range(config.rnn_num_layers)
         self.rnns = nn.CellList(
             [
-                Recurrent(config.rnn_type, hidden if i else self.rnn_input_size, hidden, config.bidirectional, kernels)
+                Recurrent(config.rnn_type, hidden if i else self.rnn_input_size, hidden, config.bidirectional, backend)
                 for i in layers
             ]
         )
@@ -79,13 +74,13 @@ class DeepSpeech2(nn.Cell):
             for rnn in self.rnns:
                 rnn.make_orthogonal()
         self.rnn_batch_norms = (
-            nn.CellList([_sequence_batch_norm(hidden, momentum, epsilon, kernels, joint_sum) for _ in layers[1:]])
+            nn.CellList([_sequence_batch_norm(hidden, momentum, epsilon, backend) for _ in layers[1:]])
             if config.rnn_batch_norm
             else None
         )
-        self.lookahead = None if config.bidirectional else Lookahead(hidden, config.lookahead_frames, kernels)
+        self.lookahead = None if config.bidirectional else Lookahead(hidden, config.lookahead_frames, backend)
         self.head_batch_norm = (
-            _sequence_batch_norm(hidden, momentum, epsilon, kernels, joint_sum) if config.head_batch_norm else None
+            _sequence_batch_norm(hidden, momentum, epsilon, backend) if config.head_batch_norm else None
         )
         self.head = nn.Dense(hidden, alphabet_size, has_bias=config.head_bias)
 
@@ -172,10 +167,8 @@ def count_parameters(network: nn.Cell) -> int:
     return sum(parameter.size for parameter in network.trainable_params())
 
 
-def _sequence_batch_norm(
-    hidden: int, momentum: float, epsilon: float, kernels: Path | None, joint_sum: JointSum | DeviceSum | None
-) -> MaskedBatchNorm:
-    return MaskedBatchNorm(hidden, True, momentum, epsilon, False, kernels, joint_sum)
+def _sequence_batch_norm(hidden: int, momentum: float, epsilon: float, backend: Backend) -> MaskedBatchNorm:
+    return MaskedBatchNorm(hidden, True, momentum, epsilon, False, backend)
 
 
 def feature_signature(num_bins: int) -> tuple[Tensor, Tensor]:

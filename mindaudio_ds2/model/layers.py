@@ -8,7 +8,6 @@ through the statistics of batch norm. So logits and training do not depend on ho
 All layers have run on the CPU. GPU and Ascend have not been run; only operators documented for all three are used.
 """
 
-from pathlib import Path
 from typing import Any
 
 import mindspore as ms
@@ -16,8 +15,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Orthogonal, XavierUniform, initializer
 
+from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.masked_norm import CLIP, MaskedBatchNorm, make_mask
-from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.ops.native import NativeBidirectionalRecurrence, NativeConv, NativeLookahead, NativeRecurrence
 
 
@@ -34,8 +33,7 @@ class MaskedConv(nn.Cell):
         has_bias: whether the convolution adds a bias.
         activation: "clipped_relu" or "tanh".
         momentum, epsilon: of the batch norm.
-        kernels: the library of native kernels, or None. With it, channels come last.
-        joint_sum: as in `MaskedBatchNorm`.
+        backend: how this process computes. With native kernels, channels come last.
     """
 
     def __init__(
@@ -48,8 +46,7 @@ class MaskedConv(nn.Cell):
         activation: str,
         momentum: float,
         epsilon: float,
-        kernels: Path | None = None,
-        joint_sum: JointSum | DeviceSum | None = None,
+        backend: Backend = STOCK,
     ) -> None:
         super().__init__()
         top, left = kernel[0] // 2, kernel[1] // 2
@@ -62,9 +59,9 @@ class MaskedConv(nn.Cell):
             padding=(top, top, left, left),
             has_bias=has_bias,
         )
-        self.native_conv = NativeConv(kernels, stride) if kernels else None
+        self.native_conv = NativeConv(backend.kernels, stride) if backend.kernels else None
         self.is_tanh = activation == "tanh"
-        self.batch_norm = MaskedBatchNorm(out_channels, False, momentum, epsilon, not self.is_tanh, kernels, joint_sum)
+        self.batch_norm = MaskedBatchNorm(out_channels, False, momentum, epsilon, not self.is_tanh, backend)
         self.time_stride = stride[1]
 
     def construct(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,11 +105,11 @@ class Recurrent(nn.Cell):
         input_size: features of a frame.
         hidden_size: H.
         bidirectional: whether there is a backward direction.
-        kernels: the library of native kernels, or None.
+        backend: how this process computes.
     """
 
     def __init__(
-        self, rnn_type: str, input_size: int, hidden_size: int, bidirectional: bool, kernels: Path | None = None
+        self, rnn_type: str, input_size: int, hidden_size: int, bidirectional: bool, backend: Backend = STOCK
     ) -> None:
         super().__init__()
         layer = nn.LSTM if rnn_type == "lstm" else nn.GRU
@@ -122,7 +119,7 @@ class Recurrent(nn.Cell):
         self.backward_rnn = layer(input_size, hidden_size) if bidirectional else None
         self.reverse = ops.ReverseSequence(seq_dim=0, batch_dim=1)
         native = NativeBidirectionalRecurrence if bidirectional else NativeRecurrence
-        self.native: Any = native(kernels, rnn_type) if kernels else None
+        self.native: Any = native(backend.kernels, rnn_type) if backend.kernels else None
 
     def construct(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Run over time.
@@ -193,10 +190,10 @@ class Lookahead(nn.Cell):
     Args:
         num_features: H.
         num_frames: frames seen from each frame, its own included.
-        kernels: the library of native kernels, or None.
+        backend: how this process computes.
     """
 
-    def __init__(self, num_features: int, num_frames: int, kernels: Path | None = None) -> None:
+    def __init__(self, num_features: int, num_frames: int, backend: Backend = STOCK) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
             num_features,
@@ -206,7 +203,7 @@ class Lookahead(nn.Cell):
             padding=(0, 0, 0, num_frames - 1),
             group=num_features,
         )
-        self.native = NativeLookahead(kernels) if kernels else None
+        self.native = NativeLookahead(backend.kernels) if backend.kernels else None
 
     def construct(self, x: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
         """Mix each frame with those that follow it.

@@ -4,13 +4,14 @@ Shapes: B batch, S frames, F frequency bins, C channels, H hidden units.
 """
 
 import math
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
-from mindaudio_ds2.ops.joint import DeviceSum, JointSum
+from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.ops.native import NativeNorm, NativeScale
 
 CLIP = 20.0  # the paper's clipped ReLU, section 3.1
@@ -43,7 +44,7 @@ class _NormalizeMasked(nn.Cell):
     """
 
     def __init__(
-        self, num_features: int, features_last: bool, epsilon: float, joint_sum: JointSum | DeviceSum | None
+        self, num_features: int, features_last: bool, epsilon: float, joint_sum: Callable[[Any], Any] | None
     ) -> None:
         super().__init__()
         self.num_features = num_features
@@ -125,9 +126,8 @@ class MaskedBatchNorm(nn.Cell):
         momentum: share of the running statistics kept at each step.
         epsilon: added to the variance.
         is_clipped: whether the clipped ReLU follows.
-        kernels: the library of native kernels, or None. With it, the input of convolutions is (B, F, S, C).
-        joint_sum: sums an array over all processes, and training takes the statistics over all of them, with
-            MindSpore's operators; None takes them over the batch of this process.
+        backend: how this process computes. With native kernels, the input of convolutions is (B, F, S, C); with a
+            joint sum, training takes the statistics over all processes, with MindSpore's operators.
 
     Attributes:
         is_frozen: whether training, too, normalises by the running statistics, and leaves them alone. Set it before
@@ -141,8 +141,7 @@ class MaskedBatchNorm(nn.Cell):
         momentum: float,
         epsilon: float,
         is_clipped: bool = False,
-        kernels: Path | None = None,
-        joint_sum: JointSum | DeviceSum | None = None,
+        backend: Backend = STOCK,
     ) -> None:
         super().__init__()
         self.gamma = Parameter(initializer("ones", (num_features,)), name="gamma")
@@ -153,6 +152,7 @@ class MaskedBatchNorm(nn.Cell):
         )
         self.next_mean = Parameter(initializer("zeros", (num_features,)), name="next_mean", requires_grad=False)
         self.next_variance = Parameter(initializer("ones", (num_features,)), name="next_variance", requires_grad=False)
+        kernels, joint_sum = backend.kernels, backend.joint_sum
         self.normalize = _NormalizeMasked(num_features, features_last or kernels is not None, epsilon, joint_sum)
         self.shape = self.normalize.shape
         self.momentum = momentum

@@ -56,12 +56,12 @@ class Listener:
     def __init__(self, checkpoint_path: Path) -> None:
         from mindaudio_ds2.machine import runtime
 
-        kernels = runtime.start("CPU", 0, "auto")
+        backend = runtime.start("CPU", 0, "auto")
         from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
         from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
 
         checkpoint = load_checkpoint(checkpoint_path)
-        network = restore_network(checkpoint, str(checkpoint_path), kernels)
+        network = restore_network(checkpoint, str(checkpoint_path), backend)
         self.config: Config = checkpoint.config
         self._recognizer = Recognizer(network)
         self._recognizer.set_train(False)

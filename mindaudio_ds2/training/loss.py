@@ -1,11 +1,11 @@
 """The connectionist temporal classification loss (Graves et al. 2006), with what may be added to it."""
 
 import math
-from pathlib import Path
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.masked_norm import make_mask
 from mindaudio_ds2.ops.native import NativeCTC
 
@@ -27,17 +27,17 @@ class CTCLoss(nn.Cell):
 
     Args:
         blank_id: label id of the blank.
-        kernels: the library of native kernels, or None.
+        backend: how this process computes.
         smoothing: a, from 0 to 1; 0 costs nothing.
         consistency_weight: of the divergence between two views; above 0, row B / 2 + b is row b's other view.
     """
 
     def __init__(
-        self, blank_id: int, kernels: Path | None = None, smoothing: float = 0.0, consistency_weight: float = 0.0
+        self, blank_id: int, backend: Backend = STOCK, smoothing: float = 0.0, consistency_weight: float = 0.0
     ) -> None:
         super().__init__()
         self.blank_id = blank_id
-        self.native = NativeCTC(kernels, blank_id) if kernels else None
+        self.native = NativeCTC(backend.kernels, blank_id) if backend.kernels else None
         self.smoothing = smoothing
         self.consistency_weight = consistency_weight
 

@@ -4,10 +4,10 @@ With several processes, each runs this loop on its own batches, and all come to 
 writes files.
 """
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from mindaudio_ds2.batching.augmentation import Augmenter, Changes
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
@@ -17,8 +17,8 @@ from mindaudio_ds2.checkpoint import build_network, fill
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.evaluate import Evaluation, Evaluator
-from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.machine.agreement import fingerprint_of, require_same_start, require_same_weights
+from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.machine.collectives import Ranks
 from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.model.precision import compute_in
@@ -51,7 +51,7 @@ def train(
     config: Config,
     resume: bool,
     pre_trained_model_path: str | None,
-    kernels: Path | None = None,
+    backend: Backend = STOCK,
     ranks: Ranks | None = None,
 ) -> Progress:
     """Train a network as `config` says; everything it leaves lies in `config.run_dir`.
@@ -61,7 +61,7 @@ def train(
         resume: continue the run in that folder, if there is one; the numbers are those of a run never interrupted.
         pre_trained_model_path: a checkpoint of the same network whose weights are the start; with another alphabet,
             the output layer begins anew.
-        kernels: the library of native kernels, from `runtime.start`, or None.
+        backend: how this process computes, from `runtime.start`.
         ranks: the processes that train together, from `collectives.join`; None for this one alone.
 
     Returns:
@@ -80,7 +80,7 @@ def train(
     require_same_start(ranks, config, manifests)
     run = RunLog(config, resume) if ranks.is_first else SilentLog(config)
     try:
-        trainer = Trainer(config, run, training_set, dev_utterances, kernels, ranks)
+        trainer = Trainer(config, run, training_set, dev_utterances, backend, ranks)
         if resume and not run.is_resumed:
             run.say(f"nothing to resume: {run.last_checkpoint} does not exist")
         if ranks.is_first and run.is_resumed:
@@ -104,7 +104,7 @@ class Trainer:
         log: its folder.
         training_set: what is trained on.
         dev_utterances: scored after each epoch.
-        kernels: the library of native kernels, or None.
+        backend: how this process computes.
         ranks: the processes that train together.
     """
 
@@ -114,7 +114,7 @@ class Trainer:
         log: RunLog,
         training_set: TrainingSet,
         dev_utterances: Sequence[Utterance],
-        kernels: Path | None,
+        backend: Backend,
         ranks: Ranks,
     ) -> None:
         self.config = config
@@ -124,17 +124,16 @@ class Trainer:
         self.durations = [utterance.duration_seconds for utterance in utterances]
         self.loader = open_loader(utterances, training_set.labels, config)
         self.augmenter = Augmenter(config, utterances, training_set.labels)
-        self.stays_on_device = runtime.stays_on_device(config.device_target)
-        joint_sum: JointSum | DeviceSum | None = None
+        self.backend = joint = backend
         if config.processes.sync_batch_norm and ranks.world_size > 1:
-            joint_sum = DeviceSum() if self.stays_on_device else JointSum(ranks.sum)
-        self.network = build_network(config, kernels, joint_sum)
+            joint_sum = DeviceSum() if backend.stays_on_device else JointSum(ranks.sum)
+            joint = dataclasses.replace(backend, joint_sum=joint_sum)
+        self.network = build_network(config, joint)
         compute_in(self.network, config.precision.compute)
-        self.kernels = kernels
         self.trained = choose_trained(self.network, config.training)
         self.optimizer = make_optimizer(self.trained.parameters, config.optimizer, self.trained.factors)
         decay = config.training.ema_decay
-        scored_network = build_network(config, kernels) if decay else self.network
+        scored_network = build_network(config, backend) if decay else self.network
         self.average = MovingAverage(self.network, scored_network, decay) if decay else None
         self.loss_scale = LossScale(config.precision)
         state = {**self.optimizer.state(), **(self.average.state() if self.average else {}), **self.loss_scale.state()}
@@ -156,11 +155,11 @@ class Trainer:
         """The step of the network as it is; it is compiled when it is first taken."""
         config, model, training = self.config, self.config.model, self.config.training
         blank_id, clip = Alphabet(config.text).blank_id, config.optimizer.max_gradient_norm
-        loss = CTCLoss(blank_id, self.kernels, training.label_smoothing, training.consistency_weight)
+        loss = CTCLoss(blank_id, self.backend, training.label_smoothing, training.consistency_weight)
         step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average)
         sizes = (model.rnn_num_layers, model.rnn_hidden_size) if model.rnn_dropout else None
         open_shapes = (config.features.num_bins, sizes) if self.network.takes_open_shapes else None
-        return make_step(step, self.ranks, self.num_batches, open_shapes, self.stays_on_device)
+        return make_step(step, self.ranks, self.num_batches, open_shapes, self.backend.stays_on_device)
 
     def resume(self) -> None:
         """Take everything from last.ckpt.
@@ -324,7 +323,7 @@ class Trainer:
         """Average the weights of the best epochs; best.ckpt has the average from now on, if that is better."""
         progress, log = self.progress, self.log
         epochs = sorted(epoch for _, _, epoch in progress.best_epochs)
-        network = build_network(self.config, self.kernels)
+        network = build_network(self.config, self.backend)
         paths = [log.epoch_checkpoint(epoch) for epoch in epochs]
         arrays = self.ranks.broadcast(average_checkpoints(paths) if self.ranks.is_first else {})
         fill(network.weights(), arrays, f"the average of epochs {epochs}")

@@ -27,6 +27,7 @@ from mindaudio_ds2.config_reader import from_mapping, parse_command_line
 from mindaudio_ds2.errors import DeviceError, exit_on_error
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.machine import collectives, runtime
+from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.machine.collectives import Ranks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which is not installed
@@ -67,8 +68,8 @@ def work(job: Line, ranks: Ranks) -> Line:
         one update's sum.
     """
     config: Config = from_mapping(job["config"], "the job")
-    kernels = runtime.start("CPU", config.seed, config.ops.native, job["num_threads"])
-    step, num_bytes = build_step(config, ranks, kernels)
+    backend = runtime.start("CPU", config.seed, config.ops.native, job["num_threads"])
+    step, num_bytes = build_step(config, ranks, backend)
     (batch,) = make_batches(config, Case(**job["case"]))
     inputs, share = choose_part(batch, ranks)
     for _ in range(NUM_WARM_STEPS):
@@ -87,7 +88,7 @@ def work(job: Line, ranks: Ranks) -> Line:
     }
 
 
-def build_step(config: Config, ranks: Ranks, kernels: Path | None) -> tuple[Any, int]:
+def build_step(config: Config, ranks: Ranks, backend: Backend) -> tuple[Any, int]:
     """The step as training builds it, and the bytes of one update's sum: gradients, statistics, loss, wish to stop."""
     from mindaudio_ds2.checkpoint import build_network
     from mindaudio_ds2.ops.joint import JointSum
@@ -99,9 +100,10 @@ def build_step(config: Config, ranks: Ranks, kernels: Path | None) -> tuple[Any,
     from mindaudio_ds2.training.step import TrainStep
 
     is_joint = config.processes.sync_batch_norm and ranks.world_size > 1
-    network = build_network(config, kernels, JointSum(ranks.sum) if is_joint else None)
+    joint = dataclasses.replace(backend, joint_sum=JointSum(ranks.sum)) if is_joint else backend
+    network = build_network(config, joint)
     optimizer = Adam(network.trainable_params(), config.optimizer)
-    loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
+    loss = CTCLoss(Alphabet(config.text).blank_id, backend)
     scale = LossScale(config.precision)
     step = TrainStep(network, loss, optimizer, config.optimizer.max_gradient_norm, scale)
     num_bytes = 4 * (sum(parameter.size for parameter in [*optimizer.weights, *step.update.next_running]) + 2)

@@ -119,12 +119,12 @@ def main() -> None:
     """Parse the command line, measure, keep, show."""
     config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, ROOT / "hparams" / "an4.yaml")
     assert config is not None
-    kernels = runtime.start("CPU", config.seed, config.ops.native)
+    backend = runtime.start("CPU", config.seed, config.ops.native)
     from recipes.benchmark.ours import Ours
 
     accounts = {
-        "open": Account(Ours(config, "train", kernels)),
-        "static": Account(Ours(config, "train", kernels, is_static=True)),
+        "open": Account(Ours(config, "train", backend)),
+        "static": Account(Ours(config, "train", backend, is_static=True)),
     }
     others = OthersClock()
     measure(config, options.num_steps, accounts)
@@ -138,7 +138,7 @@ def main() -> None:
             "case": "training step, open against static shapes",
             "network": name_network(config, str(options.config)),
             "batch": "as planned",
-            "kernels": "native" if kernels else "stock",
+            "kernels": "native" if backend.kernels else "stock",
             **account.summarize(),
         }
         for name, account in accounts.items()

@@ -76,14 +76,14 @@ def build_contender(
     from mindaudio_ds2.machine import runtime
 
     # Without our kernels `start` keeps oneDNN off AVX-512, where its convolutions crawl; that helps the official too.
-    kernels = runtime.start("CPU", config.seed, "on" if name == OURS_NATIVE else "off")
+    backend = runtime.start("CPU", config.seed, "on" if name == OURS_NATIVE else "off")
     if name == MINDSPORE_OFFICIAL:
         from recipes.benchmark.mindspore_official import MindSporeOfficial
 
         return MindSporeOfficial(config, task, _require_checkout(checkout), batches)
     from recipes.benchmark.ours import Ours
 
-    return Ours(config, task, kernels)
+    return Ours(config, task, backend)
 
 
 def _require_checkout(checkout: Path | None) -> Path:

@@ -1,7 +1,6 @@
 """Our own network as `train.py` and `eval.py` run it. Import it after `runtime.start`."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from mindspore import Tensor, nn, ops
 from mindaudio_ds2.batching.collate import Batch
 from mindaudio_ds2.checkpoint import build_network
 from mindaudio_ds2.config import Config
+from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, feature_signature
 from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.training.loss import CTCLoss
@@ -54,21 +54,21 @@ class Ours(Multiplication):
     Args:
         config: the network, and how it is trained.
         task: "train" or "inference".
-        kernels: the library of native kernels, or None.
+        backend: how this process computes.
         is_static: compile for each shape, also where open shapes would do.
     """
 
-    def __init__(self, config: Config, task: Task, kernels: Path | None, is_static: bool = False) -> None:
+    def __init__(self, config: Config, task: Task, backend: Backend, is_static: bool = False) -> None:
         super().__init__()
-        self.kernels = kernels
-        network = build_network(config, kernels)
+        self.backend = backend
+        network = build_network(config, backend)
         self.num_parameters = count_parameters(network)
         self.num_threads = len(os.sched_getaffinity(0))  # both MindSpore and OpenMP take all there are
         self.compiles_each_shape = is_static or not network.takes_open_shapes
         self.is_training = task == "train"
         self.cell: Any
         if self.is_training:
-            loss = CTCLoss(Alphabet(config.text).blank_id, kernels)
+            loss = CTCLoss(Alphabet(config.text).blank_id, backend)
             optimizer = make_optimizer(network.trainable_params(), config.optimizer)
             scale = LossScale(config.precision)
             self.cell = TrainStep(network, loss, optimizer, config.optimizer.max_gradient_norm, scale)

@@ -184,7 +184,7 @@ def time_work(work: Work, num_times: int) -> float:
 
 def _list_cells(contender: Ours, config: Config, batch: Batch, is_training: bool) -> dict[str, Work]:
     """What MindSpore computes, on open shapes where training has them."""
-    network = build_network(config, contender.kernels)  # its own: MindSpore renames the weights of shared Cells
+    network = build_network(config, contender.backend)  # its own: MindSpore renames the weights of shared Cells
     num, num_frames, num_bins = batch.features.shape
     num_out, hidden = config.model.num_output_frames(num_frames), config.model.rnn_hidden_size
     is_open = not contender.compiles_each_shape
@@ -212,7 +212,7 @@ def _list_cells(contender: Ours, config: Config, batch: Batch, is_training: bool
         logits = noise((num_out, num, vocabulary), dtype=np.float32)
         labels = [Tensor(lengths), Tensor(batch.labels), Tensor(batch.label_lengths)]
         signature = [_open([num], ms.int32), _open(batch.labels.shape, ms.int32), _open([num], ms.int32)]
-        loss = CTCLoss(Alphabet(config.text).blank_id, contender.kernels)
+        loss = CTCLoss(Alphabet(config.text).blank_id, contender.backend)
         works["CTC"] = _call(
             Gradients(loss, True).set_train(),
             [Tensor(np.float32(1)), Tensor(logits), *labels],

@@ -14,6 +14,7 @@ from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.errors import CheckpointError, ManifestError
+from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.portable.network import OnnxNetwork
 from mindaudio_ds2.portable.stream import OnnxStream
 
@@ -74,7 +75,7 @@ def recognise_with_mindspore(checkpoint: Any, features: list[NDArray[Any]], kern
     from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
     from tests import cells
 
-    recognizer = Recognizer(restore_network(checkpoint, "test", kernels))
+    recognizer = Recognizer(restore_network(checkpoint, "test", Backend(kernels)))
     recognizer.set_train(False)
     recognizer.set_inputs(*feature_signature(checkpoint.config.features.num_bins))
     lengths = np.array([*map(len, features)], np.int32)

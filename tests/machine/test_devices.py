@@ -8,6 +8,7 @@ import pytest
 
 from mindaudio_ds2.errors import DeviceError
 from mindaudio_ds2.machine import devices, runtime
+from mindaudio_ds2.machine.backend import Backend
 
 Calls = list[tuple[str, tuple[Any, ...], dict[str, Any]]]
 
@@ -162,19 +163,13 @@ def test_start_chooses_connects_and_sets_the_mode_in_this_order(
     recorded = RecordedMindSpore(monkeypatch, version)
     recorded.module.set_seed = recorded.record("set_seed")
     recorded.module.GRAPH_MODE = 0
-    assert runtime.start(target, 5) is None
+    started = runtime.start(target, 5)
+    stays_on_device = target != "CPU" or place in ("msrun", "a rank table")
+    assert started == Backend(None, target == "CPU", stays_on_device)
     numbered = {} if device_id is None else {"device_id": device_id}
     old = version == "2.3"
     chosen = ("set_context", (), {"device_target": target, **numbered}) if old else ("set_device", (target,), numbered)
     connected: Calls = [("init", (backend,), {})] if backend else []
     assert recorded.calls == [chosen, *connected, ("set_context", (), {"mode": 0}), ("set_seed", (5,), {})]
     is_alone = "alone" in place
-    assert runtime.stays_on_device(target) == (target != "CPU" or place in ("msrun", "a rank table"))
     assert runtime.find_own_place().world_size == (1 if is_alone else 4)
-
-
-def test_only_the_cpu_takes_open_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded = RecordedMindSpore(monkeypatch, "2.10")
-    for target, expected in (("CPU", True), ("GPU", False), ("Ascend", False)):
-        recorded.module.get_context = lambda name, target=target: {"device_target": target}[name]
-        assert runtime.takes_open_shapes() is expected

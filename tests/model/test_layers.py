@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mindaudio_ds2.machine.backend import Backend
 from tests import reference
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
@@ -235,7 +236,7 @@ def test_lookahead_sees_its_own_frame_and_those_that_follow_but_no_padding(
     from tests import cells
 
     generator = np.random.default_rng(6)
-    layer = Lookahead(4, 3, request.getfixturevalue("kernels") if is_native else None)
+    layer = Lookahead(4, 3, Backend(request.getfixturevalue("kernels") if is_native else None))
     x, lengths = 4 * make_rows(generator, (7, 3, 4)), np.array([7, 2, 4], np.int32)
     mask = (np.arange(7)[:, None, None] < lengths[None, :, None]).astype(np.float32)
     kernels = 3 * make_rows(generator, (4, 1, 1, 3))

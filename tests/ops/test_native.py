@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mindaudio_ds2.machine.backend import Backend
+
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
 VARIANTS = [
@@ -32,8 +34,11 @@ def make_batch(num_frames: int) -> list[NDArray[Any]]:
 def test_loss_and_gradients_are_those_of_the_stock_operators(changes: dict[str, Any], kernels: Path) -> None:
     from tests import cells
 
-    networks = [cells.make_network(which, **changes) for which in (kernels, None)]
-    steps = [cells.LossAndGradients(network, which) for network, which in zip(networks, (kernels, None), strict=True)]
+    networks = [cells.make_network(which, **changes) for which in (Backend(kernels), Backend())]
+    steps = [
+        cells.LossAndGradients(network, which)
+        for network, which in zip(networks, (Backend(kernels), Backend()), strict=True)
+    ]
     names = ["loss", *(name for name, p in networks[0].parameters_and_names() if p.requires_grad)]
     lengths = cells.integers(None)
     steps[0].set_inputs(*cells.floats((None, None, 9)), lengths, cells.integers(None, None), lengths)
@@ -57,7 +62,7 @@ def test_gradients_through_frozen_norms_are_those_of_the_stock_operators(activat
     from tests import cells
 
     results = []
-    for which in (kernels, None):
+    for which in (Backend(kernels), Backend()):
         network = cells.make_network(which, activation=activation)
         for norm in network.batch_norms():
             norm.is_frozen = norm is not network.convs[1].batch_norm
@@ -83,7 +88,7 @@ def test_evaluation_gives_the_log_probabilities_of_the_stock_operators(changes: 
 
     features, lengths, _, _ = make_batch(31)
     results = []
-    for which in (kernels, None):
+    for which in (Backend(kernels), Backend()):
         recognizer = Recognizer(cells.make_network(which, **changes))
         recognizer.set_train(False)
         results.append(cells.run(recognizer, features, lengths))
@@ -96,5 +101,5 @@ def test_evaluation_gives_the_log_probabilities_of_the_stock_operators(changes: 
 def test_weights_have_the_same_names_with_either(kernels: Path) -> None:
     from tests import cells
 
-    native, stock = (cells.make_network(which).weights() for which in (kernels, None))
+    native, stock = (cells.make_network(which).weights() for which in (Backend(kernels), Backend()))
     assert {n: p.shape for n, p in native.items()} == {n: p.shape for n, p in stock.items()}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mindaudio_ds2.machine.backend import Backend
 from tests import reference
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
@@ -214,7 +215,7 @@ def test_smoothing_adds_the_distance_of_every_real_frame_from_equal_probabilitie
 
     share = 0.2
     kernels = request.getfixturevalue("kernels") if is_native else None
-    cell = cells.GradientOf(CTCLoss(0, kernels, share))
+    cell = cells.GradientOf(CTCLoss(0, Backend(kernels), share))
     inputs = [*cells.floats((None, None, SIZE), ()), cells.integers(None), cells.integers(None, None)]
     cell.set_inputs(*inputs, cells.integers(None))
     loss, gradient = cells.run(cell, LOGITS, np.float32(1), LENGTHS, lay_out(0, 0), LABEL_LENGTHS)[:2]
@@ -252,7 +253,7 @@ def test_consistency_adds_each_views_divergence_from_the_other_which_counts_as_g
 
     weight, rows = 0.3, [0, 1, 0, 1]
     kernels = request.getfixturevalue("kernels") if is_native else None
-    cell = cells.GradientOf(CTCLoss(0, kernels, consistency_weight=weight))
+    cell = cells.GradientOf(CTCLoss(0, Backend(kernels), consistency_weight=weight))
     inputs = [*cells.floats((None, None, SIZE), ()), cells.integers(None), cells.integers(None, None)]
     cell.set_inputs(*inputs, cells.integers(None))
     logits = 2 * np.random.default_rng(2).normal(size=(6, 6, SIZE)).astype(np.float32)

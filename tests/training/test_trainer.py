@@ -51,18 +51,13 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_utterances(finished_run: Path
         assert row["loss"] == pytest.approx(np.average(losses, weights=sizes), rel=1e-6)
 
 
-def test_a_run_with_fixed_shapes_has_the_same_numbers(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_with_fixed_shapes_has_the_same_numbers(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
     """As on a device that compiles every shape. Limited by number only, so that the batches have the same members."""
-    from mindaudio_ds2.model import deepspeech2
-
     one_epoch = {"training.epochs": 1, "batching.max_batch_utterances": 5, "batching.max_batch_padded_seconds": 100.0}
     rows = {}
     for kind in ("open", "fixed"):
-        monkeypatch.setattr(deepspeech2, "takes_open_shapes", lambda kind=kind: kind == "open")
         config = configure(one_epoch, kind)
-        train_here(config)
+        train_here(config, takes_open_shapes=kind == "open")
         rows[kind] = [*read_metrics(Path(config.run_dir), "step"), *read_metrics(Path(config.run_dir), "epoch")]
         assert ("shapes (utterances x frames)" in capsys.readouterr().err) == (kind == "fixed")
     assert len(rows["open"]) == len(rows["fixed"]) == 4, "batches of 5, 5 and 2, and an epoch"
@@ -127,7 +122,6 @@ def test_time_spent_waiting_for_a_batch_is_told(configure: Configure, monkeypatc
 def test_a_run_goes_on_with_other_batches_only_after_a_whole_epoch(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, is_within: bool
 ) -> None:
-    from mindaudio_ds2.model import deepspeech2
     from mindaudio_ds2.training.trainer import Trainer
 
     stub_step(monkeypatch)
@@ -146,14 +140,13 @@ def test_a_run_goes_on_with_other_batches_only_after_a_whole_epoch(
     with pytest.raises(KeyError):
         train_here(config)
     monkeypatch.setattr(Trainer, "_finish_epoch", finish)
-    monkeypatch.setattr(deepspeech2, "takes_open_shapes", lambda: False)
     if is_within:
         with pytest.raises(
             CheckpointError, match="in the middle of epoch 1, whose batches were put together for another"
         ):
-            train_here(config, resume=True)
+            train_here(config, resume=True, takes_open_shapes=False)
     else:
-        progress = train_here(config, resume=True)
+        progress = train_here(config, resume=True, takes_open_shapes=False)
         assert (progress.epoch, progress.has_fixed_shapes) == (2, True)
 
 
