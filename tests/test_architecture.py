@@ -23,6 +23,7 @@ RANKS = {
     "": 0,  # mindaudio_ds2/__init__.py
     "errors": 0,
     "files": 1,
+    "console": 1,
     "hparams": 1,
     "machine": 1,
     "machine.ranks": 1,
@@ -49,6 +50,7 @@ RANKS = {
     "importers": 11,
     "training": 12,
     "transcribe": 12,  # MindSpore only inside a function, for checkpoints
+    "transcript_formats": 13,
     "export": 12,
     "reporting": 13,
     "commands": 14,

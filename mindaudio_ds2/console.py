@@ -1,0 +1,79 @@
+"""The one door to the console: writing there never ends the work.
+
+A closed pipe, a lost terminal, a full device or an encoding without the character costs the line, not the hours of work
+behind it. Control characters, which file names and alphabets may hold, are shown escaped, so that no text can move the
+cursor, rename the window or erase what stands above.
+"""
+
+import contextlib
+import os
+import sys
+from typing import TextIO
+
+from tqdm import tqdm
+
+_trouble: dict[str, str] = {}
+
+
+def write_line(text: str = "", *, to_stdout: bool = False) -> bool:
+    """Write one message above any progress bar; its own line breaks and tabs stay.
+
+    Args:
+        text: without the last line break.
+        to_stdout: for results; everything else goes to stderr.
+
+    Returns:
+        Whether it was written. Where it was not, `trouble` says why, and nothing more is tried on that stream.
+    """
+    name = "stdout" if to_stdout else "stderr"
+    stream = getattr(sys, name)
+    if name in _trouble or stream is None:
+        return False
+    try:
+        with tqdm.external_write_mode(file=stream):
+            stream.write(fit(escape(text), stream) + "\n")
+            stream.flush()
+    except (OSError, ValueError) as error:  # ValueError: the stream is closed
+        _give_up(name, stream, error)
+        return False
+    return True
+
+
+def trouble() -> tuple[str, ...]:
+    """Which streams take no more and why, one message each, for a log file; empty where all is well."""
+    return tuple(f"{name} takes no more ({reason}); the work goes on without it" for name, reason in _trouble.items())
+
+
+def escape(text: str) -> str:
+    r"""Show control characters instead of sending them: ESC becomes \x1b. Line breaks and tabs stay.
+
+    Undecodable bytes of file names (surrogates) become \udcXX. Unicode's direction marks are escaped, too: they let a
+    name pass for another.
+    """
+    return "".join(character if _is_plain(character) else _name(character) for character in text)
+
+
+def fit(text: str, stream: TextIO) -> str:
+    r"""The text as the stream's encoding can show it; other characters become \xNN or \uNNNN."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _is_plain(character: str) -> bool:
+    code = ord(character)
+    is_control = (code < 0x20 and character not in "\n\t") or 0x7F <= code < 0xA0
+    is_direction = 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069
+    return not (is_control or is_direction or 0xD800 <= code <= 0xDFFF)
+
+
+def _name(character: str) -> str:
+    return f"\\x{ord(character):02x}" if ord(character) < 0x100 else f"\\u{ord(character):04x}"
+
+
+def _give_up(name: str, stream: TextIO, error: Exception) -> None:
+    """Remember the trouble, and lead what others still write there to nowhere, or Python would fail when it exits."""
+    _trouble[name] = getattr(error, "strerror", None) or str(error)
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
