@@ -2,17 +2,20 @@
 
 import argparse
 import dataclasses
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, get_loader, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from mindaudio_ds2.config import Config, flatten, listed
 from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.familiar_names import say_in_words, suggest, translate
 from mindaudio_ds2.hparams import find_hparams
+from mindaudio_ds2.reading import ReadError, parse_yaml
+
+MAX_NUMBER = 2**53  # above, a float does not hold every integer
 
 
 def from_mapping(mapping: Mapping[str, Any], source: str, cls: type = Config) -> Any:
@@ -65,18 +68,19 @@ def parse_command_line(
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("-c", "--config")
     path = _find_yaml(finder.parse_known_args(list(arguments))[0].config) or default_path
+    arguments, section = _take_section(arguments)
     parser = _new_parser(description)
     parser.add_argument("-c", "--config", metavar="FILE", default=default_path, help="YAML with every key (path)")
     add_options(parser)
     options = {action.dest for action in parser._actions}
     if path is None:
-        return None, _parse(parser, lambda: parser.parse_args(list(arguments)), "the command line")
+        return None, _parse_arguments(parser, arguments)
     mapping = _read_yaml(path)
     from_mapping(mapping, str(path))  # the file must be right by itself, before anything overrides it
     parser.add_class_arguments(Config, None)
     parser.set_defaults(flatten(mapping))
-    _tidy_help(parser, options)
-    namespace = _parse(parser, lambda: parser.parse_args(list(arguments)), "the command line")
+    _tidy_help(parser, options, section)
+    namespace = _parse_arguments(parser, arguments)
     chosen = {key: value for key, value in namespace.as_dict().items() if key not in options}
     config: Config = from_mapping(listed(chosen), "the command line")
     return config, namespace
@@ -104,24 +108,57 @@ def _new_parser(description: str) -> ArgumentParser:
     )
 
 
-def _tidy_help(parser: ArgumentParser, options: set[str]) -> None:
-    """The YAML has given every key, so none is required any more; and a section has no file of its own."""
-    sections = {field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)}
+SECTIONS: dict[str, type] = {
+    field.name: field.type
+    for field in dataclasses.fields(Config)
+    if isinstance(field.type, type) and dataclasses.is_dataclass(field.type)
+}
+
+
+def _take_section(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """The arguments without the section behind `--help`, and that section."""
+    kept = list(arguments)
+    for place, argument in enumerate(kept[:-1]):
+        if argument in ("-h", "--help") and kept[place + 1] in SECTIONS:
+            return kept[: place + 1], kept[place + 1]
+    return kept, None
+
+
+def _tidy_help(parser: ArgumentParser, options: set[str], section: str | None) -> None:
+    """Of the keys, `--help` shows those of one section, or of none but the run; all sections are listed behind them.
+
+    The YAML has given every key, so none is required any more; and a section has no file of its own.
+    """
     for action in parser._actions:
-        if action.dest not in options:
-            action.required = False
-        if action.dest in sections:
+        if action.dest in options:
+            action.help = argparse.SUPPRESS if section else action.help
+            continue
+        action.required = False
+        is_shown = action.dest.startswith(f"{section}.") if section else "." not in action.dest
+        if action.dest in SECTIONS or not is_shown:
             action.help = argparse.SUPPRESS
+    lines = [f"  {name:<14} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in SECTIONS.items()]
+    parser.epilog = "\n".join(["keys of the configuration, by section; `--help SECTION` lists them:", *lines])
+    if section:
+        parser.description = parser.epilog = None
+
+
+def _parse_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> Any:
+    keys = [word.removeprefix("--") for action in parser._actions for word in action.option_strings]
+    translated = translate(arguments, [key for key in keys if key not in SECTIONS])
+    return _parse(parser, lambda: parser.parse_args(translated), "the command line")
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        mapping = get_loader("yaml")(text)
+        text = Path(path).read_text(encoding="utf-8-sig")
+        mapping = parse_yaml(text)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; name one of hparams/*.yaml with -c") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is not readable YAML: {error}") from error
+    except (OSError, UnicodeDecodeError, ReadError) as error:
+        is_model = Path(path).suffix in (".ckpt", ".pth", ".pt", ".mindir")
+        hint = ". -c takes a YAML, a checkpoint goes to --pre_trained_model_path" if is_model else ""
+        raise ConfigError(f"{path} is not readable YAML: {error}{hint}") from error
     if not isinstance(mapping, dict):
         raise ConfigError(f"{path} must be a mapping of keys to values; copy one of hparams/*.yaml")
     return mapping
@@ -131,9 +168,19 @@ def _check_keys(mapping: Mapping[str, Any], cls: type, source: str) -> None:
     _check_shape(mapping, cls, source)
     unknown, missing = _compare_keys(mapping, cls, "")
     if unknown:
-        raise ConfigError(f"{source}: unknown key {', '.join(unknown)}; --help lists all keys")
+        keys = _list_keys(cls, "")
+        listed_keys = ", ".join(f"{key}{suggest(key, keys)}" for key in unknown)
+        raise ConfigError(f"{source}: unknown key {listed_keys}; --help SECTION lists all keys")
     if missing:
         raise ConfigError(f"{source}: missing key {', '.join(missing)}; every key must be given, see hparams/*.yaml")
+
+
+def _list_keys(cls: type, prefix: str) -> list[str]:
+    keys: list[str] = []
+    for field in dataclasses.fields(cls):
+        is_section = isinstance(field.type, type) and dataclasses.is_dataclass(field.type)
+        keys += _list_keys(field.type, f"{prefix}{field.name}.") if is_section else [f"{prefix}{field.name}"]
+    return keys
 
 
 def _check_shape(mapping: Mapping[str, Any], cls: type, source: str) -> None:
@@ -142,10 +189,17 @@ def _check_shape(mapping: Mapping[str, Any], cls: type, source: str) -> None:
         if key in sections and not isinstance(value, Mapping):
             raise ConfigError(f"{source}: {key} is {value!r}, but must be a mapping of keys; see hparams/*.yaml")
     for key, value in flatten(mapping).items():
-        values = value.values() if isinstance(value, Mapping) else value
-        numbers = values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
-        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-            raise ConfigError(f"{source}: {key} is {value!r}; give a finite number")
+        if not all(abs(number) <= MAX_NUMBER for number in _list_numbers(value)):  # NaN is not, either
+            raise ConfigError(f"{source}: {key} is {value!r:.80}; give a finite number")
+
+
+def _list_numbers(value: Any) -> Iterator[int | float]:
+    """All numbers in nested values."""
+    if isinstance(value, (int, float)):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _list_numbers(inner)
 
 
 def _compare_keys(mapping: Mapping[str, Any], cls: type, prefix: str) -> tuple[list[str], list[str]]:
@@ -165,7 +219,13 @@ def _parse(parser: ArgumentParser, parse: Callable[[], Any], source: str) -> Any
     try:
         return parse()
     except ArgumentError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        message = say_in_words(str(error), {"data.feature_cache_dir": "a path or null"})
+        strangers = re.search(r"unrecognized arguments: (.*)", message, re.DOTALL)
+        if strangers:
+            keys = [word.removeprefix("--") for action in parser._actions for word in action.option_strings]
+            names = [word for word in strangers[1].split() if word.startswith("--")]
+            message += "".join(suggest(name.removeprefix("--").partition("=")[0], keys) for name in names[:1])
+        raise ConfigError(f"{source}: {message}") from None
 
 
 def _instantiate(parser: ArgumentParser, parse: Callable[[], Any], source: str, cls: type) -> Any:

@@ -25,8 +25,10 @@ RANKS = {
     "files": 1,
     "console": 1,
     "hparams": 1,
+    "reading": 1,
     "machine": 1,
     "machine.ranks": 1,
+    "familiar_names": 2,
     "config": 2,
     "config_reader": 3,
     "corpus": 3,
@@ -58,7 +60,7 @@ RANKS = {
 }
 FIRST_MINDSPORE_RANK = RANKS["machine.devices"]
 SHARED_READERS = {"recipes.librispeech.tree"}  # LibriSpeech's tree is read by every recipe that has parts of it
-RECIPE_IMPORTS = ("errors", "files", "corpus", "text", "audio.io")
+RECIPE_IMPORTS = ("errors", "files", "reading", "corpus", "text", "audio.io")
 
 FORBIDDEN_NAMES = ("utils", "util", "common", "base", "manager", "helper", "helpers", "misc")
 MAX_MODULE_LINES = 350

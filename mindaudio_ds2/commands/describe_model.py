@@ -8,7 +8,6 @@
 All but a checkpoint is computed from the configuration alone, in no time.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from mindaudio_ds2.model.arithmetic import (
     describe_sizes,
     list_layers,
 )
+from mindaudio_ds2.reading import parse_json
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "recipes" / "benchmark" / "results.jsonl"
 AUDIO_HOURS = 100
@@ -113,7 +113,7 @@ def describe_measured(config: Config, results: Path) -> list[str]:
     """
     if not results.exists():
         return []
-    rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    rows = [parse_json(line) for line in results.read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if row.get("task") == "train" and row["contender"] == "ours-native"]
     rows = [row for row in rows if row["network"].endswith(f": {describe_sizes(config)}")]
     measured = [row for row in rows if "audio_seconds_per_second" in row]

@@ -14,6 +14,7 @@ from typing import Any
 
 from mindaudio_ds2.errors import OutputError, exit_on_error
 from mindaudio_ds2.files import write_text
+from mindaudio_ds2.reading import ReadError, parse_json
 
 BEGIN, END = "<!-- results: written by `mindaudio-ds2 record_result` -->", "<!-- end of results -->"
 FROM_EVALUATION = (
@@ -81,15 +82,17 @@ def put_table(readme: str, table: str) -> str:
 
 def _read(path: Path, verb: str) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise OutputError(f"{path} does not exist; {verb} writes it") from None
+    except ReadError as error:
+        raise OutputError(f"{path} is damaged ({error}); run {verb} again") from None
     return content
 
 
 def _read_last_epoch(run: Path) -> dict[str, Any]:
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    epochs: list[dict[str, Any]] = [row for row in map(json.loads, lines) if row["kind"] == "epoch"]
+    epochs: list[dict[str, Any]] = [row for row in map(parse_json, lines) if row["kind"] == "epoch"]
     return epochs[-1]
 
 
@@ -107,7 +110,7 @@ def main() -> None:
     new = json.dumps(make_line(options.run, options.recipe, options.split, options.note))
     write_text(results, "\n".join([*old, new]) + "\n")
     readme = options.recipe / "README.md"
-    table = make_table([json.loads(line) for line in [*old, new]])
+    table = make_table([parse_json(line) for line in [*old, new]])
     write_text(readme, put_table(readme.read_text(encoding="utf-8"), table))
     print(f"{results}: {len(old) + 1} lines; table in {readme}")
 

@@ -14,7 +14,6 @@ the audio's name, the speaker is unknown, and the audio is measured. Relative pa
 
 import csv
 import io
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.corpus.naming import name_uniquely
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.errors import AudioError, ManifestError
+from mindaudio_ds2.reading import ReadError, parse_json
 
 Format = Literal["ours", "deepspeech.pytorch", "mindspore", "tensorflow", "mozilla"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -120,8 +120,8 @@ def recognise(path: Path, text: str) -> Format:
     columns = [column.strip('"') for column in re.split("[\t,]", first)]
     if first.startswith("{"):
         try:
-            return "deepspeech.pytorch" if "samples" in json.loads(first) else "ours"
-        except json.JSONDecodeError:
+            return "deepspeech.pytorch" if "samples" in parse_json(first) else "ours"
+        except ReadError:
             return "deepspeech.pytorch"  # one object over many lines
     if COLUMNS[0] in columns:
         return "tensorflow" if "\t" in first else "mozilla"
@@ -135,8 +135,8 @@ def recognise(path: Path, text: str) -> Format:
 
 def _read_deepspeech_pytorch(path: Path, text: str, problems: Problems) -> list[_Row]:
     try:
-        content: Any = json.loads(text)
-    except json.JSONDecodeError as error:
+        content: Any = parse_json(text)
+    except ReadError as error:
         raise ManifestError(f"manifest {path} is not JSON: {error}") from None
     is_mapping = isinstance(content, dict)
     root = content.get("root_path", content.get("data_path")) if is_mapping else None

@@ -15,6 +15,7 @@ from typing import Any
 
 from mindaudio_ds2.errors import ManifestError
 from mindaudio_ds2.files import write_text
+from mindaudio_ds2.reading import ReadError, parse_json
 
 MAX_PROBLEMS_SHOWN = 10
 
@@ -108,7 +109,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").split("\n")
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise ManifestError(
             f"manifest {path} does not exist; make it with a recipe's prepare.py, or set the right path"
@@ -119,9 +120,9 @@ def _read_lines(path: Path) -> list[str]:
 
 def _parse_line(line: str, folder: str) -> Utterance:
     try:
-        row: dict[str, Any] = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"not JSON ({error.msg}): {line[:80]!r}") from None
+        row: dict[str, Any] = parse_json(line)
+    except ReadError as error:
+        raise ManifestError(f"not JSON ({error}): {line[:80]!r}") from None
     if not isinstance(row, dict):
         raise ManifestError(f"must be a JSON object, found {line[:80]!r}")
     if not REQUIRED_KEYS <= row.keys() <= KEYS:

@@ -1,12 +1,12 @@
 """The labels of other projects: a list of characters in the order of their ids, `_` for the blank."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.alphabet import Alphabet
 
 BLANK = "_"
@@ -19,8 +19,8 @@ def read_labels(path: str | Path) -> list[str]:
         CheckpointError: no such file, or not a list of single characters with one `_`.
     """
     try:
-        labels = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        labels = parse_json(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, ReadError) as error:
         raise CheckpointError(f"the labels {path} cannot be read: {error}; give a JSON list of characters") from error
     check_labels(labels, str(path))
     return list(labels)

@@ -1,12 +1,12 @@
 """What a run measured: its metrics.jsonl, which a run that still goes on keeps writing."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mindaudio_ds2.errors import OutputError
+from mindaudio_ds2.reading import ReadError, parse_json
 
 Row = dict[str, Any]
 
@@ -61,9 +61,9 @@ def parse_lines(text: str, path: Path) -> list[Row]:
     rows: list[Row] = []
     for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise OutputError(f"{path} line {number} is damaged ({error.msg}); remove it") from error
+            rows.append(parse_json(line))
+        except ReadError as error:
+            raise OutputError(f"{path} line {number} is damaged ({error}); remove it") from error
     return rows
 
 

@@ -1,6 +1,5 @@
 """All that a run folder holds for a report. What is not there is said, not an error."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.errors import ConfigError, ManifestError, OutputError
+from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.reporting.metrics import Run, read_run
 
 
@@ -138,7 +138,7 @@ def _read_scores(path: Path) -> Scores:
 
 def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
-        parsed: dict[str, Any] = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise OutputError(f"{path} is damaged ({error.msg}); run again what wrote it, or remove it") from error
+        parsed: dict[str, Any] = parse_json(text)
+    except ReadError as error:
+        raise OutputError(f"{path} is damaged ({error}); run again what wrote it, or remove it") from error
     return parsed

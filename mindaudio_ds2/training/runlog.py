@@ -23,6 +23,7 @@ from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.errors import ConfigError, OutputError
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.machine.runtime import describe_environment
+from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.training.training_set import TrainingSet
 
 
@@ -161,8 +162,8 @@ class RunLog:
         kept = []
         for line in self.metrics_path.read_text(encoding="utf-8").splitlines():
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
+                row = parse_json(line)
+            except ReadError:
                 continue
             if row["epoch"] <= epoch if row["kind"] == "epoch" else row["step"] <= step:
                 kept.append(line)

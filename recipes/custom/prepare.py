@@ -28,6 +28,7 @@ from mindaudio_ds2.corpus.selection import within_durations
 from mindaudio_ds2.corpus.splitting import Splits
 from mindaudio_ds2.errors import AudioError, ConfigError, ManifestError, exit_on_error
 from mindaudio_ds2.files import require_writable, write_text
+from mindaudio_ds2.reading import ReadError, parse_yaml
 from mindaudio_ds2.text import characters
 from mindaudio_ds2.text.characters import LetterCase, count_characters, name_character
 
@@ -212,9 +213,9 @@ def read_base(path: Path) -> Base:
         ConfigError: it cannot be read, or lacks what is needed here.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        sections = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        sections = parse_yaml(text)
+    except (OSError, UnicodeDecodeError, ReadError) as error:
         raise ConfigError(f"--base {path} cannot be read as YAML: {error}") from error
     try:
         features = sections["features"]

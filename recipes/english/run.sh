@@ -60,7 +60,7 @@ run_python train.py -c hparams/english.yaml --resume
 for manifest in "${held_out[@]}"; do
     name=$(basename "$manifest" .jsonl)
     [[ -f runs/english/eval_$name.json && runs/english/eval_$name.json -nt runs/english/best.ckpt ]] ||
-        run_python eval.py --pre_trained_model_path runs/english/best.ckpt --data.test_manifest "$manifest"
+        run_python eval.py --pre_trained_model_path runs/english/best.ckpt --manifest "$manifest"
     run_python recipes/english/peers.py "$manifest" --output "runs/english/peers_$name" --downloads "$downloads" \
         --own "runs/english/eval_$name.json"
 done

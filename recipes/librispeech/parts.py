@@ -14,6 +14,7 @@ from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.errors import AudioError
 from mindaudio_ds2.files import write_text
+from mindaudio_ds2.reading import parse_json
 from recipes.librispeech.subsets import SUBSETS
 from recipes.librispeech.tree import Entry, read_tree
 
@@ -134,7 +135,7 @@ def digest_parts(parts: Mapping[str, Part], settings: Mapping[str, Any], problem
 def read_stamp(output: Path, source_digest: str) -> str | None:
     """The table of an earlier run, if it made its manifests from the same, and they are unchanged."""
     try:
-        stamp = json.loads((output / STAMP_NAME).read_text(encoding="utf-8"))
+        stamp = parse_json((output / STAMP_NAME).read_text(encoding="utf-8"))
         if stamp["source"] == source_digest and stamp["manifests"] == _digest_manifests(output, stamp["manifests"]):
             return str(stamp["table"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -24,6 +24,7 @@ from mindaudio_ds2.audio.io import measure_duration_seconds
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 from mindaudio_ds2.errors import DeepSpeechError, OutputError, exit_on_error
 from mindaudio_ds2.files import write_text
+from mindaudio_ds2.reading import parse_json
 
 FORMAT = 1  # raise it when the same settings would give another corpus than before
 STAMP_NAME = "corpus.json"
@@ -230,7 +231,7 @@ def _read_stamp(output: Path) -> object:
             return None
         if not stamp.exists():
             raise OutputError(f"{output} holds files that are not of this corpus; choose another folder")
-        return json.loads(stamp.read_text(encoding="utf-8"))
+        return parse_json(stamp.read_text(encoding="utf-8"))
     except OSError as error:
         raise OutputError(f"{output} cannot be used: {error.strerror}; choose another folder") from error
     except ValueError:

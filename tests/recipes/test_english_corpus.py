@@ -139,6 +139,22 @@ def test_what_is_missing_is_named_and_odd_counts_are_said(source: Path, capsys: 
     assert "has 1 utterances, not 2620" in said
 
 
+def test_what_cannot_be_used_is_counted_by_kind(tmp_path: Path) -> None:
+    write_tree(tmp_path / "train-clean-5", {"32-1-0000": "GOOD", "32-1-0001": "SILENT", "32-1-0002": "BAD 2"})
+    chapter = tmp_path / "train-clean-5" / "32" / "1"
+    (chapter / "32-1-0001.flac").unlink()
+    write_sound(chapter / "32-1-0003.flac")
+    write_sound(tmp_path / "train-clean-5" / "33" / "2" / "33-2-0000.flac")  # a chapter without its transcripts
+    problems = Problems()
+    assert [u.id for u in read_sources(find_sources(tmp_path), problems)] == ["32-1-0000"]
+    assert problems.counts == {
+        "transcript without audio": 1,
+        "audio without a transcript": 1,
+        "transcript with characters other than A to Z, apostrophe and space": 1,
+        "chapter without its .trans.txt": 1,
+    }
+
+
 def test_the_whole_dev_clean_makes_its_half_needless(source: Path) -> None:
     write_tree(source / "dev-clean", {"84-3-0000": "FOR CHOOSING"})
     assert "dev-clean-20" not in find_sources(source)

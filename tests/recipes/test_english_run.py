@@ -28,9 +28,9 @@ STAGES = [
     "recipes/english/prepare.py mix --synthetic data/english/synthetic/hibari/manifest.jsonl",
     "recipes/english/separation.py --train data/english/train.jsonl --held_out data/english/dev.jsonl data/",
     "train.py -c hparams/english.yaml --resume",
-    "eval.py --pre_trained_model_path runs/english/best.ckpt --data.test_manifest data/english/dev.jsonl",
+    "eval.py --pre_trained_model_path runs/english/best.ckpt --manifest data/english/dev.jsonl",
     "recipes/english/peers.py data/english/dev.jsonl",
-    "eval.py --pre_trained_model_path runs/english/best.ckpt --data.test_manifest data/english/test_clean.jsonl",
+    "eval.py --pre_trained_model_path runs/english/best.ckpt --manifest data/english/test_clean.jsonl",
     "recipes/english/peers.py data/english/test_clean.jsonl",
 ]
 

@@ -1,0 +1,107 @@
+"""What people type: options as other programs name them, slips of the fingers, and types in words."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from mindaudio_ds2.errors import ConfigError
+
+SAME_MEANING = {
+    "epochs": "training.epochs",
+    "max_epochs": "training.epochs",
+    "batch_size": "batching.max_batch_utterances",
+    "learning_rate": "schedule.peak_learning_rate",
+    "lr": "schedule.peak_learning_rate",
+    "weight_decay": "optimizer.weight_decay",
+    "num_workers": "batching.num_workers",
+    "train_manifest": "data.train_manifest",
+    "dev_manifest": "data.dev_manifest",
+    "val_manifest": "data.dev_manifest",
+    "test_manifest": "data.test_manifest",
+}
+"""Options of deepspeech.pytorch, MindAudio and others that can mean one key only."""
+
+PRECISIONS = {"16-mixed": "fp16", "16": "fp16", "fp16": "fp16", "bf16-mixed": "bf16", "bf16": "bf16", "32": "fp32"}
+_DEVICES = "device_target and one process for each: mpirun -n N python train.py --device_target GPU"
+ANOTHER_WAY = {
+    "gpus": _DEVICES,
+    "num_gpus": _DEVICES,
+    "devices": _DEVICES,
+    "accelerator": "device_target (CPU, GPU or Ascend)",
+    "data_path": "data.train_manifest, data.dev_manifest and data.test_manifest, which a recipe's prepare.py writes",
+    "checkpoint_path": "pre_trained_model_path X.ckpt (weights to start from or to score), or --resume",
+    "num_workers": "no key: audio is loaded in a thread beside the training",
+}
+"""Options that need a decision, with the names of ours."""
+
+TYPES = {
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'bool'>": "true or false",
+    "<class 'str'>": "text",
+    "<class 'list'>": "a list, such as [1, 2]",
+    "<class 'dict'>": "a mapping, such as {rnns: 0.3}",
+}
+MISTYPED = re.compile(
+    r'Parser key "(?P<key>[^"]+)":\s+Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)', re.DOTALL
+)
+
+
+def translate(arguments: Sequence[str], keys: Iterable[str]) -> list[str]:
+    """Options of other projects, replaced by ours where they can mean one key only.
+
+    Args:
+        arguments: of the command line.
+        keys: ours, by dotted path, and the verb's own options.
+
+    Raises:
+        ConfigError: an option that could mean several of ours; it names them.
+    """
+    known = set(keys)
+    translated: list[str] = []
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or name in known:
+            translated.append(argument)
+        elif name == "precision":
+            value = value or next(iter(arguments[place + 1 : place + 2]), "")
+            translated += ["--precision.compute"] if not equals else [f"--precision.compute={_find_precision(value)}"]
+        elif SAME_MEANING.get(name) in known:
+            translated.append(f"--{SAME_MEANING[name]}{equals}{value}")
+        elif name in ANOTHER_WAY:
+            raise ConfigError(f"the command line: --{name} is another project's; here it is {ANOTHER_WAY[name]}")
+        else:
+            translated.append(argument)
+        if place and arguments[place - 1] == "--precision":
+            translated[-1] = _find_precision(argument)
+    return translated
+
+
+def _find_precision(value: str) -> str:
+    if value not in PRECISIONS:
+        raise ConfigError(f"the command line: --precision {value!r} is none of {', '.join(PRECISIONS)}")
+    return PRECISIONS[value]
+
+
+def suggest(name: str, keys: Iterable[str]) -> str:
+    """ "; did you mean X?" for a name that is nearly one of the keys, or nearly the last part of one; else empty."""
+    by_last_part = {key.rpartition(".")[2]: key for key in keys}
+    by_name = {**by_last_part, **{key: key for key in keys}, **{k: v for k, v in SAME_MEANING.items() if v in keys}}
+    found = difflib.get_close_matches(name, by_name, n=1, cutoff=0.75)
+    return f"; did you mean {by_name[found[0]]}?" if found else ""
+
+
+def say_in_words(message: str, choices: Mapping[str, str]) -> str:
+    """A message of jsonargparse about a value of the wrong type, as a sentence; other messages stay.
+
+    Args:
+        message: of the exception.
+        choices: what a key may be, in words, where that is known better than from the message.
+    """
+    found = MISTYPED.search(message)
+    if not found:
+        return message
+    wanted = found["type"]
+    literal = re.search(r"Literal\[(.+?)\]", wanted)
+    words = TYPES.get(wanted) or (f"one of {literal[1]}" if literal else wanted)
+    return f"{found['key']} must be {choices.get(found['key'], words)}, found {found['value'].strip()!r}"
