@@ -95,6 +95,7 @@ setup(
         "dev": [
             "pytest>=8",
             "hypothesis",
+            "pysubs2",  # reads our subtitles in the tests
             "ruff==0.17.*",  # a new minor release may format or judge differently
             "mypy==2.4.*",
             "types-PyYAML",

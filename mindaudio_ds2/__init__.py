@@ -1,3 +1,26 @@
-"""DeepSpeech2 speech recognition with MindSpore: train, evaluate, transcribe and export."""
+"""DeepSpeech2 speech recognition with MindSpore: train, evaluate, transcribe and export.
+
+    from mindaudio_ds2 import Recognizer
+
+    recognizer = Recognizer.load("runs/an4/best.ckpt")
+    print(recognizer.transcribe("talk.mp3").text)
+
+MindSpore is imported when a checkpoint is loaded, and not before.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mindaudio_ds2.transcribe import Recognizer, Samples, Transcription
 
 __version__ = "0.1.0"
+__all__ = ["Recognizer", "Samples", "Transcription", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is offered here when it is first asked for."""
+    if name in __all__:
+        from mindaudio_ds2 import transcribe
+
+        return getattr(transcribe, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,24 +2,48 @@
 
 import contextlib
 import dataclasses
-import json
-import sys
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2 import console
 from mindaudio_ds2.audio.io import measure_duration_seconds, read_sound
+from mindaudio_ds2.audio.resampling import resample
 from mindaudio_ds2.audio.sound_files import find_sounds, show_path
+from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.batching.shapes import BatchShape
+from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.decoding.greedy import decode_greedy
-from mindaudio_ds2.decoding.hypothesis import Hypothesis
-from mindaudio_ds2.errors import AudioError
-from mindaudio_ds2.machine.backend import STOCK, Backend
+from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
+from mindaudio_ds2.decoding.segments import Segment, split_at_pauses
+from mindaudio_ds2.errors import AudioError, CheckpointError
+from mindaudio_ds2.text.alphabet import Alphabet
+
+LOUDEST_SAMPLES = 4.0
+"""Samples beyond this were never scaled to [-1, 1]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Sound in memory.
+
+    Attributes:
+        waveform: `(num_samples,)`, one channel; floating-point numbers in [-1, 1], or 16-bit integers.
+        rate_hz: its sample rate (Hz).
+    """
+
+    waveform: NDArray[Any]
+    rate_hz: int
+
+
+Source = Path | Samples
+Listed = list[str] | list[Path] | list[Samples] | list[str | Path | Samples] | tuple[str | Path | Samples, ...]
 
 
 @dataclass(frozen=True)
@@ -27,7 +51,7 @@ class Transcription:
     """A recording and what was recognised in it.
 
     Attributes:
-        path: as it was given, or as it was found in a folder.
+        path: as it was given, or as it was found in a folder; empty (".") for samples.
         duration_seconds: of the recording; 0 where it could not be read.
         hypothesis: None where the recording could not be read.
         problem: why it could not; empty otherwise.
@@ -39,6 +63,26 @@ class Transcription:
     hypothesis: Hypothesis | None
     problem: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The words, with one space between them; empty where the recording could not be read."""
+        return self.hypothesis.text if self.hypothesis else ""
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words with their times and confidence."""
+        return self.hypothesis.words if self.hypothesis else ()
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The words in groups between pauses."""
+        return split_at_pauses(self.words)
+
+    @property
+    def score(self) -> float:
+        """Natural log probability, see `Hypothesis`; NaN where the recording could not be read."""
+        return self.hypothesis.score if self.hypothesis else math.nan
 
 
 @dataclass(frozen=True)
@@ -72,76 +116,180 @@ def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
     """
     found = find_sounds(paths)
     for line in found.skipped:
-        print(line, file=sys.stderr)
+        console.write_line(line)
     return found.paths
 
 
-class Transcriber:
-    """A network with its features and alphabet, ready for recordings.
+class AcousticModel(Protocol):
+    """From sound to log-probabilities: `recognition.CheckpointNetwork`, `portable.network.OnnxNetwork`."""
+
+    features: FeatureConfig
+    alphabet: Alphabet
+    seconds_per_output_frame: float
+
+    def plan(self, durations_seconds: Sequence[float]) -> Sequence[BatchSpec]:
+        """Which recordings are recognised side by side."""
+
+    def recognize(
+        self, waveforms: Sequence[NDArray[np.float32]], shape: BatchShape | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Log-probabilities (B, S, V) of waveforms, and the valid frames (B,) of each."""
+
+
+class Recognizer:
+    """A trained network with its features and alphabet: sound in, text out.
 
     Args:
-        path: a checkpoint of ours; or a file in `.onnx` of `export.py`, for which MindSpore is not needed.
-        backend: how this process computes, from `runtime.start`.
-
-    Raises:
-        CheckpointError: it cannot be used.
+        network: from sound to log-probabilities; `load` opens one.
     """
 
-    def __init__(self, path: str | Path, backend: Backend = STOCK) -> None:
-        self.network = _open_network(Path(path), backend)
+    def __init__(self, network: AcousticModel) -> None:
+        self.network = network
 
-    def run(self, paths: Sequence[Path]) -> TranscriptionRun:
+    @classmethod
+    def load(cls, path: str | Path, device_target: str = "CPU") -> "Recognizer":
+        """Open a trained network.
+
+        Args:
+            path: a checkpoint of ours; or a file in `.onnx` of `export.py`, for which MindSpore is not needed.
+            device_target: CPU, GPU or Ascend; for checkpoints.
+
+        Raises:
+            CheckpointError: it cannot be used.
+            DeviceError: there is no such device, or onnxruntime is missing.
+        """
+        path = Path(path)
+        if path.suffix == ".onnx":
+            from mindaudio_ds2.portable.network import OnnxNetwork
+
+            return cls(OnnxNetwork(path))
+        if not path.is_file():  # found out before MindSpore's seconds
+            raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
+        from mindaudio_ds2.machine import runtime
+
+        started = runtime.start(device_target, 0, "auto")
+        from mindaudio_ds2.recognition import CheckpointNetwork
+
+        return cls(CheckpointNetwork(path, started))
+
+    @overload
+    def transcribe(self, source: str | Path | NDArray[Any], rate_hz: int | None = None) -> Transcription: ...
+
+    @overload
+    def transcribe(self, source: Listed) -> list[Transcription]: ...
+
+    def transcribe(
+        self, source: str | Path | NDArray[Any] | Listed, rate_hz: int | None = None
+    ) -> Transcription | list[Transcription]:
+        """Recognise speech.
+
+        Args:
+            source: a sound file; or the samples of one channel, which want `rate_hz`; or a list of files, folders and
+                `Samples`, which are recognised side by side.
+            rate_hz: sample rate of an array (Hz).
+
+        Returns:
+            What was said in the file or the samples. For a list, that of every recording in order, files of a folder
+            by name; one that cannot be read says why in `problem`, and the others go on.
+
+        Raises:
+            AudioError: a single recording cannot be read, a path does not exist, or a folder holds no sound.
+        """
+        if isinstance(source, np.ndarray):
+            if rate_hz is None:
+                raise AudioError("samples mean nothing without their rate; give rate_hz, such as 16000")
+            return self._transcribe_one(Samples(source, rate_hz))
+        if isinstance(source, (str, Path)):
+            if Path(source).is_dir():
+                raise AudioError(f"{show_path(source)} is a folder; give it in a list: transcribe([folder])")
+            return self._transcribe_one(Path(source))
+        sources: list[Source] = []
+        for one in source:
+            sources += [one] if isinstance(one, Samples) else find_recordings([one])
+        return list(self.run(sources).transcriptions)
+
+    def _transcribe_one(self, source: Source) -> Transcription:
+        (transcription,) = self.run([source]).transcriptions
+        if transcription.problem:
+            raise AudioError(transcription.problem)
+        return transcription
+
+    def run(self, sources: Sequence[Source]) -> TranscriptionRun:
         """Transcribe recordings. One that cannot be read is reported in its place; the others go on."""
         started = time.monotonic()
         results: dict[int, Transcription] = {}
         readable, durations = [], []
-        for index, path in enumerate(paths):
+        for index, source in enumerate(sources):
             try:
-                durations.append(measure_duration_seconds(path))
+                durations.append(_measure(source))
                 readable.append(index)
             except AudioError as error:
-                results[index] = Transcription(path, 0.0, None, str(error))
+                results[index] = Transcription(_name(source), 0.0, None, str(error))
         with _show_progress(sum(durations)) as bar:
             for batch in self.network.plan(durations):
-                files = {readable[i]: paths[readable[i]] for i in batch.indices}
+                chosen = {readable[i]: sources[readable[i]] for i in batch.indices}
                 seconds = {readable[i]: durations[i] for i in batch.indices}
-                results.update(self._transcribe_batch(files, seconds, batch.shape))
+                results.update(self._transcribe_batch(chosen, seconds, batch.shape))
                 if bar is not None:
                     bar.update(round(sum(seconds.values()), 1))
-        ordered = tuple(results[index] for index in range(len(paths)))
+        ordered = tuple(results[index] for index in range(len(sources)))
         return TranscriptionRun(ordered, time.monotonic() - started)
 
     def _transcribe_batch(
-        self, files: dict[int, Path], seconds: dict[int, float], shape: BatchShape | None
+        self, sources: dict[int, Source], seconds: dict[int, float], shape: BatchShape | None
     ) -> dict[int, Transcription]:
         results: dict[int, Transcription] = {}
         waveforms: dict[int, NDArray[np.float32]] = {}
         notes: dict[int, tuple[str, ...]] = {}
-        for index, path in files.items():
+        for index, source in sources.items():
             try:
-                sound = read_sound(path, self.network.features.sample_rate_hz)
-                waveforms[index], notes[index] = sound.waveform, tuple(note.text for note in sound.notes)
+                waveforms[index], notes[index] = _read(source, self.network.features.sample_rate_hz)
             except AudioError as error:
-                results[index] = Transcription(path, 0.0, None, str(error))
+                results[index] = Transcription(_name(source), 0.0, None, str(error))
         if waveforms:
             log_probs, lengths = self.network.recognize(list(waveforms.values()), shape)
             seconds_per_frame = self.network.seconds_per_output_frame
             hypotheses = decode_greedy(log_probs, lengths, self.network.alphabet, seconds_per_frame)
             for index, hypothesis in zip(waveforms, hypotheses, strict=True):
                 spoken = _end_with(hypothesis, seconds[index])
-                results[index] = Transcription(files[index], seconds[index], spoken, "", notes[index])
+                path = _name(sources[index])
+                results[index] = Transcription(path, seconds[index], spoken, "", notes[index])
         return results
 
 
-def _open_network(path: Path, backend: Backend) -> Any:
-    """A `CheckpointNetwork` or `OnnxNetwork`. MindSpore is imported for the first alone."""
-    if path.suffix == ".onnx":
-        from mindaudio_ds2.portable.network import OnnxNetwork
+def _name(source: Source) -> Path:
+    return Path() if isinstance(source, Samples) else source
 
-        return OnnxNetwork(path)
-    from mindaudio_ds2.recognition import CheckpointNetwork
 
-    return CheckpointNetwork(path, backend)
+def _measure(source: Source) -> float:
+    if not isinstance(source, Samples):
+        return measure_duration_seconds(source)
+    if source.waveform.ndim != 1 or source.waveform.size == 0:
+        raise AudioError(f"samples must be one channel, (num_samples,), found {source.waveform.shape}")
+    if source.rate_hz <= 0:
+        raise AudioError(f"a sample rate of {source.rate_hz} Hz is impossible; give the one of the recording")
+    return len(source.waveform) / source.rate_hz
+
+
+def _read(source: Source, rate_hz: int) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """The waveform at the network's rate, and what is strange about it."""
+    if not isinstance(source, Samples):
+        sound = read_sound(source, rate_hz)
+        return sound.waveform, tuple(note.text for note in sound.notes)
+    samples = source.waveform
+    if samples.dtype == np.int16:
+        samples = samples / np.float32(32768)
+    if samples.dtype.kind != "f":
+        raise AudioError(f"samples must be floating-point in [-1, 1] or int16, found {samples.dtype}")
+    if not np.isfinite(samples).all() or np.abs(samples).max() > LOUDEST_SAMPLES:
+        raise AudioError("samples are not finite or not scaled; divide them so that full scale is 1")
+    return np.clip(_to_rate(samples.astype(np.float32), source.rate_hz, rate_hz), -1, 1), ()
+
+
+def _to_rate(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
+    if from_hz == to_hz:
+        return samples
+    return resample(samples, from_hz, to_hz, -(-len(samples) * to_hz // from_hz))
 
 
 def _show_progress(seconds: float) -> Any:
@@ -159,22 +307,3 @@ def _end_with(hypothesis: Hypothesis, duration_seconds: float) -> Hypothesis:
         dataclasses.replace(word, end_seconds=min(word.end_seconds, duration_seconds)) for word in hypothesis.words
     )
     return dataclasses.replace(hypothesis, words=words)
-
-
-def as_text(run: TranscriptionRun) -> str:
-    """One line a recording: path, tab, text."""
-    return "\n".join(
-        f"{show_path(t.path)}\t{t.hypothesis.text}" for t in run.transcriptions if t.hypothesis is not None
-    )
-
-
-def as_json(run: TranscriptionRun) -> str:
-    """A JSON list: path, duration in seconds, text, score, words with times; or path and problem."""
-    rows: list[dict[str, Any]] = []
-    for t in run.transcriptions:
-        if t.hypothesis is None:
-            rows.append({"path": show_path(t.path), "problem": t.problem})
-        else:
-            spoken = dataclasses.asdict(t.hypothesis)
-            rows.append({"path": show_path(t.path), "duration_seconds": t.duration_seconds, **spoken})
-    return json.dumps(rows, indent=2, ensure_ascii=False)

@@ -24,6 +24,7 @@ RANKS = {
     "errors": 0,
     "console": 0,
     "files": 1,
+    "console": 1,
     "hparams": 1,
     "reading": 1,
     "yaml_reader": 2,
@@ -56,6 +57,7 @@ RANKS = {
     "importers": 11,
     "training": 12,
     "transcribe": 12,  # MindSpore only inside a function, for checkpoints
+    "transcript_formats": 13,
     "export": 12,
     "reporting": 13,
     "commands": 14,

@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,9 @@ TEXT = "BAD CAB"
 
 @pytest.fixture(scope="module")
 def transcriber(learned_run: Path) -> Any:
-    from mindaudio_ds2.transcribe import Transcriber
+    from mindaudio_ds2.transcribe import Recognizer
 
-    return Transcriber(learned_run / "last.ckpt")
+    return Recognizer.load(learned_run / "last.ckpt")
 
 
 @pytest.fixture
@@ -72,9 +74,10 @@ def test_recordings_come_in_the_order_given_whatever_their_length(transcriber: A
 def test_padding_to_fixed_shapes_changes_no_word(learned_run: Path, corpus: Path) -> None:
     """As on a device that compiles every shape."""
     from mindaudio_ds2.machine.backend import Backend
-    from mindaudio_ds2.transcribe import Transcriber
+    from mindaudio_ds2.recognition import CheckpointNetwork
+    from mindaudio_ds2.transcribe import Recognizer
 
-    padding: Any = Transcriber(learned_run / "last.ckpt", Backend(takes_open_shapes=False))
+    padding: Any = Recognizer(CheckpointNetwork(learned_run / "last.ckpt", Backend(takes_open_shapes=False)))
     run = padding.run([Path(utterance.audio_path) for utterance in read_manifest(corpus / "test.jsonl")])
     assert [t.hypothesis.text for t in run.transcriptions] == list(TRANSCRIPTS["test"])
     assert len(padding.network.recognizer.compile_cache) <= 2, "the corpus has two buckets"
@@ -112,7 +115,7 @@ def test_no_word_outlasts_its_recording(transcriber: Any, tmp_path: Path, num_sa
 def test_a_recording_that_cannot_be_read_is_reported_in_its_place_and_the_others_go_on(
     transcriber: Any, record: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from mindaudio_ds2.transcribe import as_json, as_text
+    from mindaudio_ds2.transcript_formats import as_json, as_text
 
     good, last = record("good.wav"), record("last.flac", "DAD")
     cut = record("cut.flac", "A" * 40)
@@ -124,8 +127,8 @@ def test_a_recording_that_cannot_be_read_is_reported_in_its_place_and_the_others
     assert len(run.problems) == 2
     assert str(text) in run.problems[0]
     assert str(cut) in run.problems[1]
-    assert as_text(run) == f"{good}\t{TEXT}\n{last}\tDAD"
-    rows = json.loads(as_json(run))
+    assert as_text(run.transcriptions) == f"{good}\t{TEXT}\n{last}\tDAD"
+    rows = json.loads(as_json(run.transcriptions))
     assert [row["path"] for row in rows] == [str(path) for path in (text, good, cut, last)]
     assert rows[0] == {"path": str(text), "problem": run.problems[0]}
     assert rows[1]["text"] == TEXT
@@ -136,11 +139,11 @@ def test_a_recording_that_cannot_be_read_is_reported_in_its_place_and_the_others
 
 
 def test_nothing_but_unreadable_recordings_is_no_crash(transcriber: Any, tmp_path: Path) -> None:
-    from mindaudio_ds2.transcribe import as_text
+    from mindaudio_ds2.transcript_formats import as_text
 
     (tmp_path / "empty.wav").touch()
     run = transcriber.run([tmp_path / "empty.wav"])
-    assert (as_text(run), len(run.problems), run.audio_seconds) == ("", 1, 0)
+    assert (as_text(run.transcriptions), len(run.problems), run.audio_seconds) == ("", 1, 0)
 
 
 def test_silence_is_transcribed_as_something(transcriber: Any, tmp_path: Path) -> None:
@@ -190,11 +193,71 @@ def test_a_missing_path_is_an_error_that_names_it(record: Callable[..., Path], t
 
 
 def test_a_missing_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
-    from mindaudio_ds2.transcribe import Transcriber
+    from mindaudio_ds2.transcribe import Recognizer
 
     with pytest.raises(CheckpointError, match="gone.ckpt does not exist"):
-        Transcriber(tmp_path / "gone.ckpt")
+        Recognizer.load(tmp_path / "gone.ckpt")
 
 
 def test_features_come_from_the_checkpoint(transcriber: Any, configure: Callable[..., Config]) -> None:
     assert transcriber.network.features == configure().features
+
+
+# The face -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_package_offers_a_recognizer_and_imports_no_mindspore_for_it() -> None:
+    code = (
+        "import sys; from mindaudio_ds2 import Recognizer; "
+        "print([m for m in ('mindspore', 'jsonargparse', 'jiwer', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_one_file_gives_its_words_and_a_list_gives_each(transcriber: Any, record: Callable[..., Path]) -> None:
+    first, second = record("d/a.wav"), record("d/b.flac", "DAD")
+    one = transcriber.transcribe(str(first))
+    assert one.text == TEXT
+    assert [word.text for word in one.words] == TEXT.split()
+    assert " ".join(segment.text for segment in one.segments) == TEXT
+    assert one.score <= 0
+    both = transcriber.transcribe([first.parent, second])
+    assert [t.text for t in both] == [TEXT, "DAD", "DAD"]
+
+
+@pytest.mark.parametrize(("rate_hz", "kind"), [(8000, np.float32), (16000, np.float64), (8000, np.int16)])
+def test_samples_with_a_rate_are_heard_like_their_file(transcriber: Any, rate_hz: int, kind: type) -> None:
+    samples = speak(TEXT, seed=5, rate_hz=rate_hz)
+    samples = (samples * 32767).astype(kind) if kind is np.int16 else samples.astype(kind)
+    assert transcriber.transcribe(samples, rate_hz).text == TEXT
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate_hz"),
+    [
+        (np.zeros(800, np.float32), None),
+        (np.zeros(800, np.float32), 0),
+        (np.zeros((2, 800), np.float32), 8000),
+        (np.zeros(0, np.float32), 8000),
+        (np.full(800, np.nan), 8000),
+        (np.full(800, 30000.0), 8000),
+        (np.zeros(800, np.int64), 8000),
+    ],
+)
+def test_samples_that_mean_nothing_are_errors(transcriber: Any, samples: Any, rate_hz: int | None) -> None:
+    with pytest.raises(AudioError):
+        transcriber.transcribe(samples, rate_hz)
+
+
+def test_a_single_file_that_cannot_be_read_is_an_error_and_one_of_a_list_a_problem(
+    transcriber: Any, record: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "text.wav").write_text("not audio")
+    with pytest.raises(AudioError, match=r"text\.wav"):
+        transcriber.transcribe(tmp_path / "text.wav")
+    with pytest.raises(AudioError, match="in a list"):
+        transcriber.transcribe(tmp_path)
+    bad, good = transcriber.transcribe([tmp_path / "text.wav", record("a.wav")])
+    assert (bad.text, good.text) == ("", TEXT)
+    assert "text.wav" in bad.problem

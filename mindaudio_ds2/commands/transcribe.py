@@ -3,47 +3,67 @@
 
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt talk.flac interviews/
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format json --output words.json talk.mp3
+python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format srt --output_dir subtitles interviews/
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from mindaudio_ds2.errors import AudioError, exit_on_error
+from mindaudio_ds2 import console
+from mindaudio_ds2.errors import AudioError, ConfigError, OutputError, exit_on_error
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine import runtime
-from mindaudio_ds2.machine.backend import STOCK
+from mindaudio_ds2.transcribe import Recognizer, TranscriptionRun, find_recordings
+from mindaudio_ds2.transcript_formats import ENDINGS, FORMATS, SUBTITLES, name_recordings
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pre_trained_model_path", metavar="MODEL", required=True, help="checkpoint or .onnx (path)")
+    parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
+    parser.add_argument("--format", default="text", choices=list(FORMATS), help="default: text")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--output", metavar="FILE", help="write there instead of printing (path)")
+    where.add_argument("--output_dir", metavar="DIR", type=Path, help="write there a file for each recording (path)")
+    parser.add_argument("audio", nargs="+", metavar="AUDIO", help="sound files, or folders of them (paths)")
+    return parser.parse_args()
 
 
 @exit_on_error
 def main() -> None:
     """Parse the command line, transcribe, print or write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pre_trained_model_path", metavar="MODEL", required=True, help="checkpoint or .onnx (path)")
-    parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
-    parser.add_argument("--format", default="text", choices=["text", "json"], help="json has times (s); default: text")
-    parser.add_argument("--output", metavar="FILE", help="write there instead of printing (path)")
-    parser.add_argument("audio", nargs="+", metavar="AUDIO", help="sound files, or folders of them (paths)")
-    options = parser.parse_args()
-    if options.output:
-        require_writable(Path(options.output))
+    options = _parse()
+    paths = find_recordings(options.audio)
+    if options.format in SUBTITLES and len(paths) > 1 and not options.output_dir:
+        raise ConfigError(f"{options.format} is a file for each of {len(paths)} recordings; name --output_dir DIR")
+    if options.output or options.output_dir:
+        require_writable(Path(options.output or options.output_dir / "transcript"))
     runtime.require_one_process("transcribe.py")
-    is_onnx = options.pre_trained_model_path.endswith(".onnx")  # runs without MindSpore
-    backend = STOCK if is_onnx else runtime.start(options.device_target, 0, "auto")
-    from mindaudio_ds2.transcribe import Transcriber, as_json, as_text, find_recordings
-
-    run = Transcriber(options.pre_trained_model_path, backend).run(find_recordings(options.audio))
-    text = as_json(run) if options.format == "json" else as_text(run)
-    if options.output:
-        write_text(Path(options.output), text + "\n")
-    elif text:
-        print(text)
+    run = Recognizer.load(options.pre_trained_model_path, options.device_target).run(paths)
+    _hand_over(run, options)
     for note in run.notes:
-        print(note, file=sys.stderr)
+        console.write_line(note)
     if run.problems:
         listed = "\n  ".join(run.problems)
         raise AudioError(f"{len(run.problems)} of {len(run.transcriptions)} recordings were not read:\n  {listed}")
-    print(f"{run.audio_seconds:.1f} s of audio in {run.wall_seconds:.1f} s", file=sys.stderr)
+    console.write_line(f"{run.audio_seconds:.1f} s of audio in {run.wall_seconds:.1f} s")
+
+
+def _hand_over(run: TranscriptionRun, options: argparse.Namespace) -> None:
+    """Print the transcriptions, or write them where it was asked for."""
+    write = FORMATS[options.format]
+    if options.output_dir:
+        names = name_recordings([t.path for t in run.transcriptions])
+        ending = ENDINGS.get(options.format, f".{options.format}")
+        for name, transcription in zip(names, run.transcriptions, strict=True):
+            if not transcription.problem:
+                write_text(options.output_dir / f"{name}{ending}", write([transcription]) + "\n")
+        return
+    text = write(run.transcriptions)
+    if options.output:
+        write_text(Path(options.output), text + "\n")
+    elif text and not console.write_line(text, to_stdout=True):
+        raise OutputError(f"the text was not printed: {'; '.join(console.trouble())}; use --output FILE")
 
 
 if __name__ == "__main__":

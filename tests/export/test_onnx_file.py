@@ -238,11 +238,11 @@ def test_a_stream_of_a_network_that_looks_back_is_refused(tmp_path: Path) -> Non
 def test_an_onnx_file_transcribes_what_its_checkpoint_does(checkpoint: Path, corpus: Path, tmp_path: Path) -> None:
     from mindaudio_ds2.export.onnx_file import export_onnx
     from mindaudio_ds2.export.onnx_model import OnnxForm
-    from mindaudio_ds2.transcribe import Transcriber
+    from mindaudio_ds2.transcribe import Recognizer
 
     written = export_onnx(checkpoint, tmp_path, OnnxForm())
     paths = [Path(utterance.audio_path) for utterance in read_manifest(corpus / "test.jsonl")]
-    ours, theirs = Transcriber(checkpoint).run(paths), Transcriber(written.path).run(paths)
+    ours, theirs = Recognizer.load(checkpoint).run(paths), Recognizer.load(written.path).run(paths)
     for expected, found in zip(ours.transcriptions, theirs.transcriptions, strict=True):
         assert expected.hypothesis is not None
         assert found.hypothesis is not None

@@ -1,0 +1,59 @@
+import html
+from pathlib import Path
+
+import pysubs2
+import pytest
+
+from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
+from mindaudio_ds2.decoding.segments import make_cues
+from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.transcribe import Transcription
+from mindaudio_ds2.transcript_formats import FORMATS, as_ctm, as_srt, as_tsv, as_vtt, name_recordings
+
+
+def say(path: str, *words: tuple[str, float, float]) -> Transcription:
+    spoken = tuple(Word(text, start, end, 0.5) for text, start, end in words)
+    return Transcription(Path(path), 5000.0, Hypothesis(" ".join(word.text for word in spoken), -1.0, spoken), "")
+
+
+TALK = say("a/talk one.wav", ("R&D", 0.5, 0.9), ("<i>", 1.0, 1.4), ("{X}", 3723.004, 3724.5))
+
+
+@pytest.mark.parametrize(("name", "write"), [("srt", as_srt), ("vtt", as_vtt)])
+def test_another_program_reads_the_subtitles_with_the_same_times_and_text(name: str, write: object) -> None:
+    events = pysubs2.SSAFile.from_string(FORMATS[name]([TALK]), format_=name)
+    cues = make_cues(TALK.words)
+    assert [(e.start, e.end) for e in events] == [(c.start_milliseconds, c.end_milliseconds) for c in cues]
+    shown = [html.unescape(event.text).replace("\u2060", "") for event in events]
+    if name == "srt":
+        assert shown == ["R&D <i>", "{X}"]
+    else:
+        assert shown[0] == "R&D <i>"
+    assert events[-1].start == 3_723_004
+
+
+def test_vtt_escapes_what_its_players_take_for_tags() -> None:
+    assert "R&amp;D &lt;i&gt;" in as_vtt([TALK])
+
+
+def test_subtitles_of_two_recordings_want_a_folder() -> None:
+    with pytest.raises(ConfigError, match="--output_dir"):
+        as_srt([TALK, TALK])
+
+
+def test_ctm_has_six_columns_and_a_name_without_spaces() -> None:
+    assert as_ctm([TALK]).splitlines()[0] == "talk_one 1 0.500 0.400 R&D 0.500"
+
+
+def test_a_table_has_a_row_for_each_segment() -> None:
+    rows = [line.split("\t") for line in as_tsv([TALK]).splitlines()]
+    assert rows[1:] == [
+        ["a/talk one.wav", "0.500", "1.400", "R&D <i>"],
+        ["a/talk one.wav", "3723.004", "3724.500", "{X}"],
+    ]
+
+
+def test_no_two_recordings_share_a_name() -> None:
+    paths = [Path(p) for p in ("a/1.wav", "b/1.wav", "a-1.wav", "b/1.flac")]
+    assert len(set(name_recordings(paths))) == 4
+    assert not any("/" in name for name in name_recordings(paths))
