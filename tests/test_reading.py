@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from mindaudio_ds2.reading import ReadError, parse_json, parse_yaml
+from mindaudio_ds2.reading import ReadError, parse_json
+from mindaudio_ds2.yaml_reader import parse_yaml
 
 
 @pytest.mark.parametrize("parse", [parse_json, parse_yaml])
