@@ -24,7 +24,6 @@ RANKS = {
     "errors": 0,
     "console": 0,
     "files": 1,
-    "console": 1,
     "hparams": 1,
     "reading": 1,
     "yaml_reader": 2,
