@@ -13,11 +13,12 @@ from mindaudio_ds2.portable.description import ENTRY, Description, read_descript
 from mindaudio_ds2.portable.inspection import OPERATORS, read_model_bytes
 from mindaudio_ds2.portable.network import INPUT_NAMES, OUTPUT_NAMES, OnnxNetwork
 
-onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-Change = Callable[["onnx.ModelProto"], object]
+Change = Callable[[onnx.ModelProto], object]
 DESCRIPTION = Description(
     features=FeatureConfig(16000, "log_mel", "hann", 0.025, 0.01, 512, 80),
     text=TextConfig("AB ", "first", "upper", "error"),
@@ -29,7 +30,7 @@ DESCRIPTION = Description(
 )
 
 
-def make_model() -> "onnx.ModelProto":
+def make_model() -> onnx.ModelProto:
     """Takes and gives what a network does, and computes next to nothing."""
     waveforms, lengths = INPUT_NAMES["waveform"]
     nodes = [
@@ -65,7 +66,7 @@ def test_a_plain_file_is_read_and_used(tmp_path: Path) -> None:
     assert lengths.tolist() == [3, 2]
 
 
-def point_elsewhere(model: "onnx.ModelProto") -> None:
+def point_elsewhere(model: onnx.ModelProto) -> None:
     tensor = model.graph.initializer[1]
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
@@ -73,7 +74,7 @@ def point_elsewhere(model: "onnx.ModelProto") -> None:
     entry.key, entry.value = "location", "../../etc/passwd"
 
 
-def hold_a_graph(model: "onnx.ModelProto") -> None:
+def hold_a_graph(model: onnx.ModelProto) -> None:
     model.graph.node[0].attribute.append(helper.make_attribute("body", model.graph))
 
 

@@ -75,7 +75,8 @@ def test_onnx_asr_reads_the_file_and_the_vocabulary(model: Path, corpus: Path) -
 
         def _encode(self, waveforms: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
             inputs = {"waveforms": waveforms, "waveforms_lens": lengths}
-            return self._model.run(["logprobs", "logprobs_lens"], inputs)
+            outputs: list[np.ndarray] = self._model.run(["logprobs", "logprobs_lens"], inputs)
+            return outputs
 
     files = {"model": model, "vocab": model.with_name("vocab.txt")}
     recogniser = DeepSpeech2(files, lambda name: lambda *sound: sound, {"providers": ["CPUExecutionProvider"]})
