@@ -14,9 +14,10 @@ from mindaudio_ds2.portable.description import ENTRY, Description, read_descript
 from mindaudio_ds2.portable.inspection import OPERATORS, read_model_bytes
 from mindaudio_ds2.portable.network import INPUT_NAMES, OUTPUT_NAMES, OnnxNetwork
 
-onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 Change = Callable[[Any], object]
 DESCRIPTION = Description(
