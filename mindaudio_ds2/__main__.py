@@ -9,7 +9,7 @@ from mindaudio_ds2 import commands
 
 def list_commands() -> dict[str, str]:
     """Every command's name, with the first sentence of its module's text. Imports none of them."""
-    names = sorted(module.name for module in pkgutil.iter_modules(commands.__path__))
+    names = sorted(module.name for module in pkgutil.iter_modules(commands.__path__) if module.name[0] != "_")
     return {name: _read_first_line(name) for name in names}
 
 

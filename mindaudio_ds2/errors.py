@@ -28,6 +28,19 @@ class AudioError(DeepSpeechError):
     """An audio file is missing, unreadable, empty or holds samples that are not finite. Names the file."""
 
 
+class LongAudioError(AudioError):
+    """An audio file lasts longer than its caller expects.
+
+    Args:
+        message: names the file.
+        seconds: at least so long it lasts.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class CheckpointError(DeepSpeechError):
     """A checkpoint is missing, damaged, foreign, or of another network or alphabet. Names the file."""
 

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Callable
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mindaudio_ds2.errors import OutputError
@@ -74,3 +76,26 @@ def write_text(path: Path, text: str) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def list_cache_folders() -> Iterator[Path]:
+    """Folders that can keep what may be made anew, best first; looked for when they are needed, not before.
+
+    `$XDG_CACHE_HOME/mindaudio_ds2`, `~/.cache/mindaudio_ds2`, and, where there is no home or it cannot be written
+    (containers, unknown users), a folder of the user's own among the temporary files. Those that cannot be made are
+    left out, and so is a temporary one that belongs to somebody else: what lies there is loaded as a program.
+    """
+    configured = os.environ.get("XDG_CACHE_HOME", "")
+    candidates = [Path(configured)] if os.path.isabs(configured) else []
+    with contextlib.suppress(RuntimeError):  # nobody knows a home for this user
+        candidates.append(Path.home() / ".cache")
+    for folder in (candidate / "mindaudio_ds2" for candidate in candidates):
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+    with contextlib.suppress(OSError):
+        own = Path(tempfile.gettempdir()) / f"mindaudio_ds2-{os.getuid()}"
+        own.mkdir(mode=0o700, exist_ok=True)
+        status = own.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022:
+            yield own

@@ -2,18 +2,19 @@
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
 from mindspore import Tensor
 from tqdm import tqdm
 
 from mindaudio_ds2.audio.features import compute_features
-from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio
+from mindaudio_ds2.audio.io import measure_duration_seconds, read_sound
+from mindaudio_ds2.audio.sound_files import find_sounds, show_path
 from mindaudio_ds2.batching.collate import collate
 from mindaudio_ds2.batching.plan import plan_evaluation
 from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes
@@ -34,12 +35,14 @@ class Transcription:
         duration_seconds: of the recording; 0 where it could not be read.
         hypothesis: None where the recording could not be read.
         problem: why it could not; empty otherwise.
+        notes: what is strange about the sound, a line each.
     """
 
     path: Path
     duration_seconds: float
     hypothesis: Hypothesis | None
     problem: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,30 +58,26 @@ class TranscriptionRun:
         return [t.problem for t in self.transcriptions if t.problem]
 
     @property
+    def notes(self) -> list[str]:
+        """What is strange about the recordings that were read, a line each."""
+        return [note for t in self.transcriptions for note in t.notes]
+
+    @property
     def audio_seconds(self) -> float:
         """Duration of all recordings that were read."""
         return sum(t.duration_seconds for t in self.transcriptions)
 
 
 def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
-    """Files as they are, and every sound file below a folder, by name.
+    """Files as they are, and every sound file below a folder; what is passed over is named on stderr.
 
     Raises:
         AudioError: a path does not exist, or a folder holds no sound file.
     """
-    endings = {f".{kind.lower()}" for kind in soundfile.available_formats()} | {".opus", ".oga", ".aif", ".sph"}
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings and file.is_file())
-            if not inside:
-                raise AudioError(f"folder {path} holds no sound files ({', '.join(sorted(endings))})")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise AudioError(f"audio file {path} does not exist; correct the path")
-    return found
+    found = find_sounds(paths)
+    for line in found.skipped:
+        print(line, file=sys.stderr)
+    return found.paths
 
 
 class Transcriber:
@@ -130,11 +129,14 @@ class Transcriber:
         self, files: dict[int, Path], seconds: dict[int, float], shape: BatchShape | None
     ) -> dict[int, Transcription]:
         results: dict[int, Transcription] = {}
-        examples = []
+        examples, notes = [], dict[int, tuple[str, ...]]()
         for index, path in files.items():
             try:
-                waveform = read_audio(path, self.config.features.sample_rate_hz)
-                examples.append((index, compute_features(waveform, self.config.features), self.alphabet.encode("")))
+                sound = read_sound(path, self.config.features.sample_rate_hz)
+                notes[index] = tuple(note.text for note in sound.notes)
+                examples.append(
+                    (index, compute_features(sound.waveform, self.config.features), self.alphabet.encode(""))
+                )
             except AudioError as error:
                 results[index] = Transcription(path, 0.0, None, str(error))
         if examples:
@@ -146,7 +148,8 @@ class Transcriber:
             seconds_per_frame = self.config.seconds_per_output_frame
             hypotheses = decode_greedy(log_probs, lengths, self.alphabet, seconds_per_frame)
             for index, hypothesis in zip(batch.indices.tolist(), hypotheses, strict=True):
-                results[index] = Transcription(files[index], seconds[index], _end_with(hypothesis, seconds[index]), "")
+                spoken = _end_with(hypothesis, seconds[index])
+                results[index] = Transcription(files[index], seconds[index], spoken, "", notes[index])
         return results
 
 
@@ -160,7 +163,9 @@ def _end_with(hypothesis: Hypothesis, duration_seconds: float) -> Hypothesis:
 
 def as_text(run: TranscriptionRun) -> str:
     """One line a recording: path, tab, text."""
-    return "\n".join(f"{t.path}\t{t.hypothesis.text}" for t in run.transcriptions if t.hypothesis is not None)
+    return "\n".join(
+        f"{show_path(t.path)}\t{t.hypothesis.text}" for t in run.transcriptions if t.hypothesis is not None
+    )
 
 
 def as_json(run: TranscriptionRun) -> str:
@@ -168,8 +173,8 @@ def as_json(run: TranscriptionRun) -> str:
     rows: list[dict[str, Any]] = []
     for t in run.transcriptions:
         if t.hypothesis is None:
-            rows.append({"path": str(t.path), "problem": t.problem})
+            rows.append({"path": show_path(t.path), "problem": t.problem})
         else:
             spoken = dataclasses.asdict(t.hypothesis)
-            rows.append({"path": str(t.path), "duration_seconds": t.duration_seconds, **spoken})
+            rows.append({"path": show_path(t.path), "duration_seconds": t.duration_seconds, **spoken})
     return json.dumps(rows, indent=2, ensure_ascii=False)

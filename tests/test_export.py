@@ -132,9 +132,9 @@ def test_another_program_gets_the_same_log_probabilities_at_any_shape(exported: 
             np.testing.assert_allclose(outputs[f"log_probs{i}"][row, :length], log_probs[row, :length], atol=1e-5)
 
 
-def test_the_example_in_the_readme_recognises_what_the_checkpoint_does(exported: Exported) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (example,) = [block for block in readme.split("```python\n")[1:] if "GraphCell" in block.split("```")[0]]
+def test_the_example_in_the_documentation_recognises_what_the_checkpoint_does(exported: Exported) -> None:
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    (example,) = [block for block in page.split("```python\n")[1:] if "GraphCell" in block.split("```")[0]]
     folder = exported.checkpoint.parent.parent.parent
     times = np.arange(48000) / 24000
     soundfile.write(folder / "talk.flac", 0.3 * np.sin(3000 * times**2), 24000)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2.audio.resampling import resample
 from mindaudio_ds2.config import AugmentationConfig
 
 LEAST_POWER = 1e-10
@@ -153,12 +154,9 @@ def change_speed(waveform: Waveform, factor: float, sample_rate_hz: int) -> Wave
     Returns:
         ceil(n / factor) samples, resampled with soxr in high quality.
     """
-    import librosa
-
     num_samples = math.ceil(len(waveform) / factor - 1e-6)  # the count that FeatureConfig.num_frames makes
     rate_hz = float(sample_rate_hz)
-    changed = librosa.resample(waveform, orig_sr=rate_hz * factor, target_sr=rate_hz, res_type="soxr_hq", fix=False)
-    return np.pad(changed[:num_samples], (0, max(0, num_samples - len(changed))))
+    return resample(waveform, rate_hz * factor, rate_hz, num_samples)
 
 
 def shift_later(waveform: Waveform, num_samples: int, sample_rate_hz: int) -> Waveform:

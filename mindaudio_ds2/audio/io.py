@@ -1,90 +1,236 @@
-"""Sound files of any format, rate and channel count, as one waveform of the configured rate."""
+"""Sound files of any format, rate and channel count, as waveforms of the configured rate."""
 
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mindaudio_ds2.errors import AudioError
+from mindaudio_ds2.audio import decoding
+from mindaudio_ds2.audio.resampling import resample
+from mindaudio_ds2.audio.sound_files import show_path
+from mindaudio_ds2.errors import AudioError, ConfigError
 
-CONVERT = "convert it to WAV or FLAC, for example with `ffmpeg -i FILE out.flac`"
-FETCH = "fetch or record it again, or take it out of the manifest"
+Channels = Literal["mix", "split"] | int
+"""The mean of all channels, each one for itself, or the one of this number (from 1)."""
 
-LOUDEST_SAMPLE = 4.0
-"""Lossy codecs overshoot full scale a little. Samples beyond this were never scaled to [-1, 1]."""
+LOUDEST_SAMPLE = 100.0
+"""40 dB above full scale is more than any recorder's room. Samples beyond this were never scaled to [-1, 1]."""
 
-UNKNOWN_LENGTH_BYTES = 0x7FFF0000
-"""Programs that write WAV into a pipe announce at least so many bytes, because they cannot know the number."""
+LARGEST_OVERSHOOT = 1.5
+"""Lossy codecs overshoot full scale a little, and that is clipped, as players do."""
 
-LONGEST_OGG_PAGE_BYTES = 65307
+LEAST_MIX_POWER = 0.01
+"""Share of the channels' power below which their mean has lost them: one is the other turned over."""
 
+LARGEST_OFFSET = 0.015
+"""Constants of this size are taken away. Those below stay: the largest in AN4 and LibriSpeech is 0.013, and networks
+have been trained with them."""
+
+SILENCE_DBFS = -60.0
 CHUNK_FILES = 1024
-"""Files that are queued for measuring at a time: a queue of a whole corpus would take a gigabyte."""
-
-DECLARED_LENGTH = re.compile(r"^ *(?:data|riff|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
-"""How libsndfile's log says that a container announces more bytes, or fewer, than the file has."""
+"""Files that are queued at a time: a queue of a whole corpus would take a gigabyte."""
 
 
-def read_audio(path: str | Path, sample_rate_hz: int) -> NDArray[np.float32]:
-    """Read a sound file as mono at one sample rate.
+@dataclass(frozen=True)
+class Note:
+    """What a listener should know about a file: a kind, for counting, and one line."""
 
-    Channels are averaged; another rate is resampled (soxr, high quality); samples just beyond full scale, as lossy
-    codecs and resampling leave them, are clipped. An MP3 of variable bitrate that lacks its encoder's length tag (Xing)
-    may be read in part only: libsndfile stops at a length that it estimates.
+    kind: str
+    text: str
 
-    Args:
-        path: any format that libsndfile reads: WAV, FLAC, MP3, Ogg Vorbis and Opus, AIFF, NIST SPHERE (PCM) and others.
-        sample_rate_hz: rate of the result (Hz).
 
-    Returns:
-        `(num_samples,)` float32 in [-1, 1]. With n samples in the file, num_samples is exactly
-        ceil(n * sample_rate_hz / file's rate).
+@dataclass(frozen=True)
+class Sound:
+    """What was read from a file.
+
+    Attributes:
+        waveforms: `(1, num_samples)` float32 in [-1, 1]; with `channels="split"` a row for each channel.
+        rate_hz: of the waveforms (Hz).
+        file_rate_hz: the file's own (Hz).
+        duration_seconds: the file's samples divided by its rate.
+        notes: what was done to the sound, or is strange about it.
+    """
+
+    waveforms: NDArray[np.float32]
+    rate_hz: int
+    file_rate_hz: int
+    duration_seconds: float
+    notes: tuple[Note, ...]
+
+    @property
+    def waveform(self) -> NDArray[np.float32]:
+        """The first row, `(num_samples,)`."""
+        row: NDArray[np.float32] = self.waveforms[0]
+        return row
+
+
+def parse_channels(text: str) -> Channels:
+    """Channels as a command line has them: mix, split, or a number from 1.
 
     Raises:
-        AudioError: missing, not audio, empty, cut off, damaged, or samples that are not finite or not scaled.
+        ConfigError: anything else.
+    """
+    if text == "mix":
+        return "mix"
+    if text == "split":
+        return "split"
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    raise ConfigError(f"channels must be mix, split or a number from 1, found {text!r}")
+
+
+def read_sound(
+    path: str | Path,
+    sample_rate_hz: int | None = None,
+    channels: Channels = "mix",
+    max_seconds: float = float("inf"),
+    keeps_offset: bool = False,
+) -> Sound:
+    """Read a sound file at one sample rate, and say what was found.
+
+    Channels are averaged, unless they cancel, when the loudest is taken. Floating-point samples above full scale are
+    scaled down together; a constant of more than `LARGEST_OFFSET`, or larger than the sound itself, is taken away;
+    another rate is resampled (soxr, high quality); what still is just beyond full scale is clipped.
+
+    Args:
+        path: WAV, FLAC, MP3, Ogg Vorbis and Opus, AIFF, NIST SPHERE (PCM) and others; with the extra `media` also m4a,
+            mp4, webm and video. `-` is standard input, and pipes are read, too.
+        sample_rate_hz: rate of the result (Hz); None keeps the file's.
+        channels: what becomes of several channels.
+        max_seconds: an error before reading further than this.
+        keeps_offset: whether a constant stays, as in the impulse response of a room, where it means something.
+
+    Returns:
+        With n samples in the file, num_samples is exactly ceil(n * sample_rate_hz / file's rate).
+
+    Raises:
+        AudioError: missing, not audio, empty, cut off, damaged, of an unlikely rate; samples that are not finite or not
+            scaled; or no such channel.
     """
     path = Path(path)
-    samples, file_rate_hz = _read_samples(path)
+    decoded = decoding.decode(path, max_seconds)
+    notes = [Note(kind, f"{show_path(path)}: {text}") for kind, text in decoded.notes]
+    note = _Notes(path, notes)
+    samples = _scale(path, decoded, note)
+    rate_hz = sample_rate_hz or decoded.rate_hz
+    rows = [
+        np.clip(_to_rate(row if keeps_offset else _remove_offset(row, note), decoded.rate_hz, rate_hz), -1.0, 1.0)
+        for row in _choose_channels(path, samples, channels, note)
+    ]
+    waveforms = rows[0][None] if len(rows) == 1 else np.stack(rows)
+    _judge(waveforms, decoded.rate_hz, rate_hz, note)
+    seconds = len(samples) / decoded.rate_hz
+    return Sound(waveforms, rate_hz, decoded.rate_hz, seconds, tuple(notes))
+
+
+def read_audio(path: str | Path, sample_rate_hz: int, max_seconds: float = float("inf")) -> NDArray[np.float32]:
+    """The waveform alone of `read_sound`, `(num_samples,)` float32 in [-1, 1], all channels averaged."""
+    return read_sound(path, sample_rate_hz, max_seconds=max_seconds).waveform
+
+
+class _Notes:
+    def __init__(self, path: Path, notes: list[Note]) -> None:
+        self.path, self.notes = path, notes
+
+    def __call__(self, kind: str, text: str) -> None:
+        self.notes.append(Note(kind, f"{show_path(self.path)}: {text}"))
+
+
+def _scale(path: Path, decoded: decoding.Decoded, note: _Notes) -> NDArray[np.float32]:
+    samples = decoded.samples
     peak = float(np.abs(samples).max())
     if not np.isfinite(peak):
-        raise AudioError(f"{path} holds samples that are not finite (NaN or infinity); write the file again")
+        raise AudioError(f"{show_path(path)} holds samples that are not finite (NaN or infinity); write the file again")
     if peak > LOUDEST_SAMPLE:
-        raise AudioError(f"{path} reaches {peak:g}, but full scale is 1; divide its samples before writing it")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    waveform: NDArray[np.float32] = np.clip(_resample(mono, file_rate_hz, sample_rate_hz), -1.0, 1.0)
+        raise AudioError(
+            f"{show_path(path)} reaches {peak:g}, but full scale is 1; divide its samples before writing it"
+        )
+    if peak > (1.0 if decoded.is_float else LARGEST_OVERSHOOT):
+        note("scaled", f"it reaches {peak:.3g}, and full scale is 1; all of it is scaled down")
+        return samples / np.float32(peak)
+    return samples
+
+
+def _choose_channels(
+    path: Path, samples: NDArray[np.float32], channels: Channels, note: _Notes
+) -> list[NDArray[np.float32]]:
+    num_channels = samples.shape[1]
+    if isinstance(channels, int):
+        if channels > num_channels:
+            raise AudioError(f"{show_path(path)} has {num_channels} channels, and number {channels} is asked for")
+        return [samples[:, channels - 1]]
+    if channels == "split" or num_channels == 1:
+        return [samples[:, number] for number in range(num_channels)]
+    mixed = samples.mean(axis=1)
+    powers = np.array([np.square(samples[:, number], dtype=np.float64).mean() for number in range(num_channels)])
+    if np.square(mixed, dtype=np.float64).mean() < LEAST_MIX_POWER * powers.mean():
+        loudest = int(powers.argmax())
+        note("antiphase", f"its channels cancel each other, so channel {loudest + 1} alone is read")
+        return [samples[:, loudest]]
+    return [mixed]
+
+
+def _remove_offset(waveform: NDArray[np.float32], note: _Notes) -> NDArray[np.float32]:
+    offset, deviation = float(waveform.mean(dtype=np.float64)), float(waveform.std(dtype=np.float64))
+    if abs(offset) > LARGEST_OFFSET or (abs(offset) > deviation and len(waveform) > 1):
+        note("offset", f"a constant of {offset:.3g} is taken away from it")
+        return waveform - np.float32(offset)
     return waveform
+
+
+def _to_rate(waveform: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
+    """(n,) at one rate to (ceil(n * to / from),) at another."""
+    if from_hz == to_hz:
+        return waveform
+    return resample(waveform, from_hz, to_hz, -(-len(waveform) * to_hz // from_hz))
+
+
+def _judge(waveforms: NDArray[np.float32], file_rate_hz: int, rate_hz: int, note: _Notes) -> None:
+    peak = float(np.abs(waveforms).max())
+    if peak <= 10 ** (SILENCE_DBFS / 20):
+        found = f"peaks at {20 * np.log10(peak):.0f} dB" if peak > 0 else "holds only zeros"
+        note("silence", f"it {found}; speech peaks above {SILENCE_DBFS:g} dB")
+    if file_rate_hz < rate_hz:
+        text = f"its sample rate is {file_rate_hz} Hz; above {file_rate_hz // 2} Hz there is nothing to hear, but the "
+        note("low rate", f"{text}network listens up to {rate_hz // 2} Hz")
 
 
 def measure_duration_seconds(path: str | Path) -> float:
     """Length of a sound file: its samples divided by its rate, at full precision.
 
-    The header says it, so that a large corpus is measured in moments; of FLAC the last sample is decoded as well, for
-    its header tells nothing of a cut. MP3 is decoded and counted instead: without an encoder's tag its length is only
-    estimated from the size of the file.
+    Headers say it where they can be trusted, so that a large corpus is measured in moments; of these the last sample
+    is decoded as well. The rest is decoded and counted: MP3, Ogg, what was joined or never finished.
 
     Args:
-        path: any format that `read_audio` reads.
+        path: any format that `read_sound` reads.
 
     Returns:
         Duration (seconds).
 
     Raises:
-        AudioError: missing, not audio, empty, or visibly cut off.
+        AudioError: as `read_sound`, as far as the header and the end of the file tell.
     """
     path = Path(path)
-    with _open(path) as file:
-        if file.format == "FLAC" and not _has_last_sample(file):
-            raise AudioError(f"{path} is cut off: the last of its {file.frames} samples is not there; {FETCH}")
-        if file.format != "MP3":
-            duration_seconds: float = file.frames / file.samplerate
-            return duration_seconds
-    samples, file_rate_hz = _read_samples(path)
-    return len(samples) / file_rate_hz
+    try:
+        return decoding.measure(path)
+    except AudioError:
+        raise
+    except Exception as error:  # as in decoding.decode
+        raise AudioError(f"{show_path(path)} is damaged or cut off ({error!r}); {decoding.FETCH}") from error
+
+
+def read_rate_hz(path: str | Path) -> int:
+    """A file's own sample rate (Hz), from its header.
+
+    Raises:
+        AudioError: as `measure_duration_seconds`.
+    """
+    return decoding.read_rate_hz(Path(path))
 
 
 def measure_durations(paths: Sequence[Path], num_workers: int) -> list[float | AudioError]:
@@ -116,94 +262,32 @@ def _try_to_measure(path: Path) -> float | AudioError:
         return error
 
 
-def _read_samples(path: Path) -> tuple[NDArray[np.float32], int]:
-    """All samples of a file, (n, channels) float32, and its rate."""
-    with _open(path) as file:
-        try:
-            samples = file.read(dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
-            raise AudioError(f"{path} is damaged or cut off ({error}); {FETCH}") from error
-        is_exact = file.format != "MP3" or _has_length_tag(path)
-        if len(samples) < file.frames and is_exact:
-            raise AudioError(
-                f"{path} is cut off: it announces {file.frames} samples, only {len(samples)} are there; {FETCH}"
-            )
-        if len(samples) == 0:
-            raise AudioError(f"{path} holds no samples; {FETCH}")
-        return samples, file.samplerate
+@dataclass(frozen=True)
+class Heard:
+    """A file that was read to its end: its length (seconds), its own rate (Hz), and what is strange about it."""
+
+    duration_seconds: float
+    file_rate_hz: int
+    notes: tuple[Note, ...]
 
 
-def _open(path: Path) -> soundfile.SoundFile:
-    """Open a file and make sure, as far as its header tells, that it is whole."""
+def listen(paths: Sequence[Path], num_workers: int) -> list[Heard | AudioError]:
+    """Read many files to their end, several at a time, with a bar; in the same order, what was heard, or the error."""
+    heard: list[Heard | AudioError] = []
+    with (
+        tqdm(total=len(paths), desc="reading audio", unit="file", disable=None) as bar,
+        ThreadPoolExecutor(num_workers) as pool,
+    ):
+        for start in range(0, len(paths), CHUNK_FILES):
+            for each in pool.map(_try_to_listen, paths[start : start + CHUNK_FILES]):
+                heard.append(each)
+                bar.update()
+    return heard
+
+
+def _try_to_listen(path: Path) -> Heard | AudioError:
     try:
-        with open(path, "rb") as raw:
-            head = raw.read(1024)
-    except OSError as error:
-        raise AudioError(f"audio file {path} cannot be read: {error.strerror}; correct the path") from error
-    if not head:
-        raise AudioError(f"{path} is an empty file; {FETCH}")
-    try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a name in .raw, which has no header
-        raise AudioError(f"{path} is not audio in a known format ({error}); {CONVERT}") from error
-    problem = _find_cut(file, head)
-    if problem is None and file.frames == 0:
-        problem = "holds no samples"
-    if problem:
-        file.close()
-        raise AudioError(f"{path} {problem}; {FETCH}")
-    return file
-
-
-def _find_cut(file: soundfile.SoundFile, head: bytes) -> str | None:
-    """What tells that a file ends too early; libsndfile itself just reads what is left, without an error."""
-    for declared, actual in DECLARED_LENGTH.findall(file.extra_info):
-        if int(actual) < int(declared) < UNKNOWN_LENGTH_BYTES:
-            return f"is cut off: it announces {declared} bytes of sound, only {actual} are there"
-    if file.format == "OGG" and _ends_within_ogg_page(Path(file.name)):
-        return "is cut off in the middle of an Ogg page"
-    sphere = re.search(rb"sample_count -i (\d+)", head) if file.format == "NIST" else None
-    if sphere and int(sphere[1]) > file.frames:
-        return f"is cut off: it announces {int(sphere[1])} samples, only {file.frames} are there"
-    return None
-
-
-def _has_last_sample(file: soundfile.SoundFile) -> bool:
-    try:
-        file.seek(file.frames - 1)
-        return len(file.read(1)) == 1
-    except soundfile.SoundFileError:
-        return False
-
-
-def _ends_within_ogg_page(path: Path) -> bool:
-    """Whether the last page of an Ogg file (RFC 3533, section 6) is longer than what is left of the file."""
-    with open(path, "rb") as raw:
-        raw.seek(max(0, path.stat().st_size - LONGEST_OGG_PAGE_BYTES))
-        tail = raw.read()
-    page = tail[tail.rfind(b"OggS") :]
-    if len(page) < 27:
-        return True
-    segments = page[27 : 27 + page[26]]
-    return len(page) < 27 + page[26] + sum(segments)
-
-
-def _has_length_tag(path: Path) -> bool:
-    """Whether an MP3's first frame carries an encoder's tag (Xing, Info) with the exact length."""
-    with open(path, "rb") as raw:
-        id3 = raw.read(10)
-        size = sum(byte << shift for byte, shift in zip(id3[6:], (21, 14, 7, 0), strict=True))
-        raw.seek(10 + size if id3.startswith(b"ID3") else 0)
-        first_frame = raw.read(48)
-    return b"Xing" in first_frame or b"Info" in first_frame
-
-
-def _resample(waveform: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """(n,) at one rate to (ceil(n * to / from),) at another. Exact integers: librosa's own count is off by rounding."""
-    if from_hz == to_hz:
-        return waveform
-    import librosa
-
-    num_samples = -(-len(waveform) * to_hz // from_hz)
-    resampled = librosa.resample(waveform, orig_sr=from_hz, target_sr=to_hz, res_type="soxr_hq", fix=False)
-    return np.pad(resampled[:num_samples], (0, max(0, num_samples - len(resampled))))
+        sound = read_sound(path)
+    except AudioError as error:
+        return error
+    return Heard(sound.duration_seconds, sound.file_rate_hz, sound.notes)

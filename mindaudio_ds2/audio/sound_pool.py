@@ -1,15 +1,14 @@
 """Recordings that are mixed into others: noise, and the impulse responses of rooms."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio
+from mindaudio_ds2.audio.io import measure_duration_seconds, read_sound
+from mindaudio_ds2.audio.sound_files import find_sounds
 from mindaudio_ds2.corpus.manifest import read_manifest
-from mindaudio_ds2.corpus.recordings import AUDIO_SUFFIXES
-from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.errors import AudioError, ConfigError
 
 MAX_KEPT_SAMPLES = 64_000_000
 """Samples kept in memory, 256 MB: an hour of noise. Of a larger pool, what was read first stays."""
@@ -51,7 +50,7 @@ class SoundPool:
         """
         waveform = self._kept.get(index)
         if waveform is None:
-            waveform = read_audio(self.paths[index], self.sample_rate_hz)
+            waveform = read_sound(self.paths[index], self.sample_rate_hz, keeps_offset=True).waveform
             if self._num_kept_samples + len(waveform) <= MAX_KEPT_SAMPLES:
                 self._kept[index] = waveform
                 self._num_kept_samples += len(waveform)
@@ -63,11 +62,8 @@ def _find_sounds(path: Path, key: str) -> list[Path]:
         return [Path(utterance.audio_path) for utterance in read_manifest(path)]
     if not path.is_dir():
         raise ConfigError(f"{key} is {str(path)!r}, but there is no such folder or manifest; correct it, or set null")
-    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-    found = [each for each in files if each.suffix.lower() in AUDIO_SUFFIXES]
-    if not found:
-        raise ConfigError(
-            f"{key} is {str(path)!r}, but no sound lies in that folder; files should end in one of "
-            f"{' '.join(AUDIO_SUFFIXES)}"
-        )
+    try:
+        found = find_sounds([path]).paths
+    except AudioError as error:
+        raise ConfigError(f"{key} is {str(path)!r}, but no sound lies in that folder: {error}") from error
     return sorted(found, key=lambda each: each.relative_to(path).as_posix())

@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from mindaudio_ds2.audio.io import read_audio
+from mindaudio_ds2.audio.io import read_sound
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.errors import AudioError
@@ -29,6 +28,16 @@ _KINDS = {
     "full scale is 1": "samples that are not scaled to full scale 1",
 }
 """What `audio.io` says in its errors, and under which kind it is counted."""
+_NOTED = {
+    "scaled": "samples above full scale",
+    "antiphase": "channels that cancel each other",
+    "joined": "several recordings in one file",
+    "unfinished header": "a header that was never finished",
+    "trailing bytes": "bytes behind the sound",
+    "offset": "a constant in the samples",
+    "tracks": "several sound tracks in one file",
+}
+"""What `audio.io` notes about audio that it reads, and under which kind it is counted."""
 OTHER_KIND = "audio that cannot be decoded"
 
 
@@ -60,18 +69,18 @@ def verify_utterance(utterance: Utterance, limits: AudioLimits) -> list[tuple[st
     """
     path = utterance.audio_path
     try:
-        rate_hz = _find_rate_hz(path, otherwise=limits.sample_rate_hz)
-        waveform = read_audio(path, rate_hz)  # (num_samples,), at the file's own rate: nothing is resampled
+        sound = read_sound(path)  # at the file's own rate: nothing is resampled
     except AudioError as error:
         said = str(error).replace(path, "")  # a path may say anything
         kind = next((kind for words, kind in _KINDS.items() if words in said), OTHER_KIND)
         return [(kind, f"{utterance.id}: {error}")]
-    problems: list[tuple[str, str]] = []
+    rate_hz, waveform = sound.file_rate_hz, sound.waveform
+    problems = [(_NOTED[note.kind], f"{utterance.id}: {note.text}") for note in sound.notes if note.kind in _NOTED]
 
     def add(kind: str, what: str) -> None:
         problems.append((kind, f"{utterance.id}: {path} {what}"))
 
-    seconds, expected = len(waveform) / rate_hz, utterance.duration_seconds
+    seconds, expected = sound.duration_seconds, utterance.duration_seconds
     if abs(seconds - expected) > LARGEST_DURATION_ERROR_SECONDS:
         add("duration differs from the manifest", f"lasts {seconds:.3f} s, the manifest says {expected:.3f} s")
     if rate_hz < limits.sample_rate_hz:
@@ -85,15 +94,6 @@ def verify_utterance(utterance: Utterance, limits: AudioLimits) -> list[tuple[st
     if clipped_share > limits.max_clipped_share:
         add("clipping", f"is at full scale in {100 * clipped_share:.1f} % of its samples")
     return problems
-
-
-def _find_rate_hz(path: str, otherwise: int) -> int:
-    """A file's own rate; `otherwise` where it has none, so that `read_audio` may say why."""
-    try:
-        rate_hz: int = soundfile.info(path).samplerate
-    except (soundfile.SoundFileError, TypeError):  # TypeError: a name in .raw, which has no header
-        return otherwise
-    return rate_hz
 
 
 def verify_audio(utterances: Sequence[Utterance], limits: AudioLimits, num_workers: int, problems: Problems) -> None:

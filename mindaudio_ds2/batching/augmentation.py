@@ -162,6 +162,8 @@ class Augmenter:
     def describe(self) -> str:
         """One line for the log: what happens to which share of the utterances, and what limits it."""
         config = self.config.augmentation
+        num_masks = config.num_frequency_masks + config.num_time_masks
+        masks = f"{config.num_frequency_masks} + {config.num_time_masks}"
         parts = [
             _describe("speed", config.speed_probability, "{:g} to {:g}".format(*config.speed_range)),
             _describe("shift", config.shift_probability, f"up to {config.max_shift_seconds:g} s"),
@@ -170,7 +172,7 @@ class Augmenter:
             _describe("gain", config.gain_probability, "{:g} to {:g} dB".format(*config.gain_range_db)),
             _describe("vocal tract", config.vtlp_probability, "{:g} to {:g}".format(*config.vtlp_range)),
             _describe("time warp", config.time_warp_probability, f"up to {config.max_time_warp_share:g}"),
-            _describe("masks", config.mask_probability, f"{config.num_frequency_masks} + {config.num_time_masks}"),
+            _describe("masks", config.mask_probability * bool(num_masks), masks),
         ]
         fastest = config.speed_range[1]
         num_dense = sum(not self.fits(index, fastest) for index in range(len(self.utterances)))

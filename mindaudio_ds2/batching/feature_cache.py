@@ -15,10 +15,10 @@ from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.corpus.manifest import Utterance
-from mindaudio_ds2.errors import AudioError, ManifestError
+from mindaudio_ds2.errors import AudioError, LongAudioError, ManifestError
 from mindaudio_ds2.files import write_atomically
 
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 """Part of every key. Count up when `audio.io` or `audio.features` gives other numbers for the same file and config."""
 
 MAX_DURATION_ERROR_SECONDS = 0.1
@@ -54,10 +54,12 @@ def load_features(
     """
     try:
         if change_waveform is not None:
-            waveform = read_audio(utterance.audio_path, config.sample_rate_hz)
+            waveform = _read(utterance, config)
             _check_duration(utterance, 1 + len(waveform) // config.hop_samples, config)
             return compute_features(change_waveform(waveform), config)
         features = _load(utterance, config, cache_dir)
+    except LongAudioError as error:
+        raise _name_difference(utterance, error.seconds) from error
     except AudioError as error:
         raise AudioError(f"utterance {utterance.id!r}: {error}") from error
     _check_duration(utterance, len(features), config)
@@ -67,12 +69,12 @@ def load_features(
 def _load(utterance: Utterance, config: FeatureConfig, cache_dir: Path | None) -> NDArray[np.float32]:
     key = None if cache_dir is None else _make_key(utterance.audio_path, config)
     if cache_dir is None or key is None:
-        return compute_features(read_audio(utterance.audio_path, config.sample_rate_hz), config)
+        return compute_features(_read(utterance, config), config)
     path = cache_dir / key[:2] / f"{key}.npz"
     kept = _read_entry(path, config.num_bins)
     if kept is not None:
         return kept
-    features = compute_features(read_audio(utterance.audio_path, config.sample_rate_hz), config)
+    features = compute_features(_read(utterance, config), config)
     write_atomically(path, lambda partial: np.savez(partial, features=features))
     return features
 
@@ -103,11 +105,21 @@ def _read_entry(path: Path, num_bins: int) -> NDArray[np.float32] | None:
     return features
 
 
+def _read(utterance: Utterance, config: FeatureConfig) -> NDArray[np.float32]:
+    """Stops where the audio is longer than the manifest says, before memory is spent on it."""
+    max_seconds = utterance.duration_seconds + 2 * MAX_DURATION_ERROR_SECONDS
+    return read_audio(utterance.audio_path, config.sample_rate_hz, max_seconds)
+
+
 def _check_duration(utterance: Utterance, num_frames: int, config: FeatureConfig) -> None:
     num_frames_expected = config.num_frames(utterance.duration_seconds)
     if abs(num_frames - num_frames_expected) * config.hop_seconds > MAX_DURATION_ERROR_SECONDS:
-        raise ManifestError(
-            f"utterance {utterance.id!r}: duration_seconds is {utterance.duration_seconds:.3f} in the manifest, but "
-            f"{utterance.audio_path} lasts about {(num_frames - 1) * config.hop_seconds:.2f} s. The audio has changed "
-            "or the manifest was not made from it; run the recipe's prepare.py again"
-        )
+        raise _name_difference(utterance, (num_frames - 1) * config.hop_seconds)
+
+
+def _name_difference(utterance: Utterance, seconds: float) -> ManifestError:
+    return ManifestError(
+        f"utterance {utterance.id!r}: duration_seconds is {utterance.duration_seconds:.3f} in the manifest, but "
+        f"{utterance.audio_path} lasts about {seconds:.2f} s. The audio has changed "
+        "or the manifest was not made from it; run the recipe's prepare.py again"
+    )

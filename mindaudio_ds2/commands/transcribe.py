@@ -36,6 +36,8 @@ def main() -> None:
         write_text(Path(options.output), text + "\n")
     elif text:
         print(text)
+    for note in run.notes:
+        print(note, file=sys.stderr)
     if run.problems:
         listed = "\n  ".join(run.problems)
         raise AudioError(f"{len(run.problems)} of {len(run.transcriptions)} recordings were not read:\n  {listed}")

@@ -13,15 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mindaudio_ds2.audio import sound_files
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.errors import ManifestError
-
-AUDIO_SUFFIXES = (
-    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".snd", ".sph", ".nist"),
-    *(".caf", ".w64", ".rf64", ".voc"),
-)
-FOREIGN_SUFFIXES = (".m4a", ".aac", ".mp4", ".m4b", ".wma", ".webm", ".mka", ".mkv", ".mov", ".amr", ".3gp")
-"""Sound that libsndfile does not read, so that it is missed rather than passed over."""
 
 PATH_COLUMNS = ("path", "audio", "wav_filename", "file")
 TRANSCRIPT_COLUMNS = ("transcript", "text", "sentence")
@@ -77,7 +71,9 @@ def read_folder(folder: Path, speaker_source: SpeakerSource | None, problems: Pr
         raise ManifestError(f"{folder} is a folder and has no column of speakers; choose folder, prefix or none")
     audio, texts = _find_files(Path(os.path.abspath(folder)), problems)
     if not audio:
-        raise ManifestError(f"no audio lies below {folder}; its files should end in one of {' '.join(AUDIO_SUFFIXES)}")
+        raise ManifestError(
+            f"no audio lies below {folder}; its files should end in one of {' '.join(sound_files.SUFFIXES)}"
+        )
     for name in sorted(texts.keys() - audio.keys()):
         problems.add("text without audio", str(texts[name]))
     entries = []
@@ -102,30 +98,31 @@ def _find_files(folder: Path, problems: Problems) -> tuple[dict[str, Path], dict
     for path in _walk(folder, problems):
         suffix = path.suffix.lower()
         name = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
-        if suffix in FOREIGN_SUFFIXES:
+        if suffix in sound_files.MEDIA_SUFFIXES or sound_files.find_remedy(path):
             foreign[name] = path
-        elif suffix in AUDIO_SUFFIXES or suffix == ".txt":
+        elif suffix in sound_files.SUFFIXES or suffix == ".txt":
             found = texts if suffix == ".txt" else audio
             if found.setdefault(name, path) != path:
                 problems.add("file of the same name as another", f"{path}: {found[name].name} is there too")
     for name in sorted(foreign.keys() - audio.keys()):  # others have been converted
         path = foreign[name]
-        problems.add("audio in a format that cannot be read", f"{path}: `ffmpeg -i {path.name} {path.stem}.flac`")
+        if sound_files.is_sound(path):
+            audio[name] = path
+            continue
+        problems.add("audio in a format that cannot be read", f"{path}: {sound_files.find_remedy(path)}")
         texts.pop(name, None)
     return audio, texts
 
 
 def _walk(folder: Path, problems: Problems) -> Iterator[Path]:
-    def report(error: OSError) -> None:
-        problems.add("folder that cannot be read", f"{error.filename}: {error.strerror}")
+    def report(line: str) -> None:
+        problems.add("folder or link that cannot be read", line)
 
-    for here, folders, files in os.walk(folder, onerror=report):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in (Path(here, name) for name in sorted(files) if not name.startswith(".")):
-            if _is_utf8(path):
-                yield path
-            else:
-                problems.add("file name that is not UTF-8", f"{str(path)!r}: rename it")
+    for path in sound_files.walk(folder, report):
+        if _is_utf8(path):
+            yield path
+        else:
+            problems.add("file name that is not UTF-8", f"{str(path)!r}: rename it")
 
 
 def read_table(table: Path, speaker_source: SpeakerSource | None, problems: Problems) -> list[Recording]:

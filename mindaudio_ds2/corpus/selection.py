@@ -1,11 +1,13 @@
-"""Taking utterances out of a corpus: by duration, by hours, by speaker. Pure functions that keep the given order."""
+"""Taking utterances out of a corpus: by what they are, by hours, by speaker. All keeps the given order."""
 
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.errors import ManifestError
 
 
@@ -83,6 +85,62 @@ def split_by_speaker(
         held_out.add(min(order, key=seconds.__getitem__))
     rest = [utterance for utterance in utterances if utterance.speaker not in held_out]
     return rest, [utterance for utterance in utterances if utterance.speaker in held_out]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What utterances must be to be kept.
+
+    Attributes:
+        durations: the shortest and the longest (seconds).
+        rates: the slowest and the fastest speech, spaces included (characters a second).
+        speakers: only these; None for all.
+        excluded_ids: none of these.
+        name_unknown: names what of a transcript cannot be written, empty if nothing; None keeps all transcripts.
+        hours: then so many hours, drawn by chance; None for all (hours).
+        seed: of that draw.
+    """
+
+    durations: tuple[float, float]
+    rates: tuple[float, float]
+    speakers: frozenset[str] | None
+    excluded_ids: frozenset[str]
+    name_unknown: Callable[[str], str] | None
+    hours: float | None
+    seed: int
+
+    def keep(self, utterances: Sequence[Utterance], left_out: Problems) -> list[Utterance]:
+        """Those that are all of that, in the given order; each of the others is noted with its first reason."""
+        kept = []
+        for utterance in utterances:
+            kind, detail = self._find_reason(utterance)
+            if kind:
+                left_out.add(kind, f"{utterance.id}{detail}")
+            else:
+                kept.append(utterance)
+        if self.hours is None:
+            return kept
+        taken = {utterance.id for utterance in take_hours(kept, self.hours, self.seed)}
+        for utterance in kept:
+            if utterance.id not in taken:
+                left_out.add("beyond the hours asked for", utterance.id)
+        return [utterance for utterance in kept if utterance.id in taken]
+
+    def _find_reason(self, utterance: Utterance) -> tuple[str, str]:
+        """Why an utterance is left out, as kind and detail; both empty if it is not."""
+        (shortest, longest), (slowest, fastest) = self.durations, self.rates
+        rate = len(" ".join(utterance.transcript.split())) / utterance.duration_seconds
+        unknown = self.name_unknown(utterance.transcript) if self.name_unknown else ""
+        reasons = (
+            (utterance.duration_seconds < shortest, f"shorter than {shortest:g} s", ""),
+            (utterance.duration_seconds > longest, f"longer than {longest:g} s", ""),
+            (rate < slowest, f"fewer than {slowest:g} characters a second", f" ({rate:.1f})"),
+            (rate > fastest, f"more than {fastest:g} characters a second", f" ({rate:.1f})"),
+            (self.speakers is not None and utterance.speaker not in self.speakers, "of another speaker", ""),
+            (utterance.id in self.excluded_ids, "excluded by id", ""),
+            (bool(unknown), "characters outside the alphabet", f" ({unknown})"),
+        )
+        return next(((kind, detail) for holds, kind, detail in reasons if holds), ("", ""))
 
 
 def _draw(name: str, seed: int) -> bytes:

@@ -8,6 +8,9 @@ from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.selection import split_by_speaker, take_hours
 from mindaudio_ds2.errors import ManifestError
 
+LEAST_TRAIN_SHARE = 0.6
+"""Train keeps so much of what was asked for it, before whole speakers are held out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Splits:
@@ -17,13 +20,13 @@ class Splits:
         train: to learn from.
         dev: to choose the best epoch with.
         test: to score with, once.
-        has_whole_speakers: whether no known speaker is in two of them.
+        strangers: which of dev and test no voice of train is in.
     """
 
     train: list[Utterance]
     dev: list[Utterance]
     test: list[Utterance]
-    has_whole_speakers: bool
+    strangers: tuple[str, ...]
 
     @property
     def by_name(self) -> dict[str, list[Utterance]]:
@@ -37,7 +40,10 @@ class Splits:
 
 
 def divide(utterances: list[Utterance], dev_share: float, test_share: float, seed: int) -> Splits:
-    """Divide by whole speakers where three or more are known, else by utterance.
+    """Divide by whole speakers as far as train keeps enough, else by utterance.
+
+    First test is given whole speakers, then dev, each only where train is left with `LEAST_TRAIN_SHARE` of what was
+    asked for it: of three equal speakers one is test, and dev is taken from what the other two say.
 
     Args:
         utterances: of the whole corpus.
@@ -48,20 +54,27 @@ def divide(utterances: list[Utterance], dev_share: float, test_share: float, see
     Raises:
         ManifestError: there are too few to make three parts.
     """
+    least_seconds = LEAST_TRAIN_SHARE * (1 - dev_share - test_share) * sum_seconds(utterances)
     share_of_rest = dev_share / (1 - test_share)
+    strangers = []
+    rest, test = utterances, list[Utterance]()
     if len(find_speakers(utterances)) > 2:
         rest, test = split_by_speaker(utterances, test_share, seed)
-        if len(find_speakers(rest)) > 1:
-            train, dev = split_by_speaker(rest, share_of_rest, seed)
-            return Splits(train, dev, test, has_whole_speakers=True)
-    rest, test = _split_by_utterance(utterances, test_share, seed)
+        if sum_seconds(rest) * (1 - share_of_rest) >= least_seconds:
+            strangers.append("test")
+    if not strangers:
+        rest, test = _split_by_utterance(utterances, test_share, seed)
+    if strangers and len(find_speakers(rest)) > 1:
+        train, dev = split_by_speaker(rest, share_of_rest, seed)
+        if sum_seconds(train) >= least_seconds:
+            return Splits(train, dev, test, ("dev", "test"))
     train, dev = _split_by_utterance(rest, share_of_rest, seed)
     if not (train and dev and test):
         raise ManifestError(
             f"{len(utterances)} utterances are too few to be divided into train, dev and test; record more, or ask for "
             "larger shares of dev and test"
         )
-    return Splits(train, dev, test, has_whole_speakers=False)
+    return Splits(train, dev, test, tuple(strangers))
 
 
 def _split_by_utterance(
@@ -107,7 +120,12 @@ def find_doubts(splits: Splits, dev_share: float, test_share: float) -> list[str
         A message each.
     """
     doubts = []
-    if not splits.has_whole_speakers:
+    if splits.strangers == ("test",):
+        doubts.append(
+            f"Dev is divided by utterance: {len(find_speakers(splits.utterances))} speakers are too few to give up one "
+            "more. Its voices are heard in training, so its score is better than that of test, whose are not."
+        )
+    elif not splits.strangers:
         num_speakers = len(find_speakers(splits.utterances))
         doubts.append(
             f"Divided by utterance, not by speaker: {num_speakers or 'no'} speakers are known, and it takes three, "

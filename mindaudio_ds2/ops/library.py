@@ -7,6 +7,7 @@ name made of the sources' hash: other sources, another compiler or other flags n
 
 import functools
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
@@ -16,10 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mindaudio_ds2.errors import DeviceError, OutputError
-from mindaudio_ds2.files import write_atomically
+from mindaudio_ds2.files import list_cache_folders, write_atomically
 
 SOURCE_FOLDER = Path(__file__).parent / "csrc"
-CACHE_FOLDER = Path.home() / ".cache" / "mindaudio_ds2"
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-ffp-contract=fast", "-Wall", "-Wextra")
 # A source named isa_X.cpp is compiled for X; one for another architecture is left out.
@@ -72,12 +72,18 @@ def _find_installed() -> Path | None:
 
 
 def _build_cached() -> Path:
-    path = CACHE_FOLDER / f"kernels-{hash_sources()}-{platform.machine()}.so"
-    if not path.exists():
-        try:
-            write_atomically(path, compile_library)
-        except OutputError as error:
-            raise CompileError(f"the native kernels cannot be stored ({error})") from None
+    """The library in the first cache folder that has it, else compiled into the first that can be written."""
+    name = f"kernels-{hash_sources()}-{platform.machine()}.so"
+    folders = list(list_cache_folders())
+    if found := next((folder / name for folder in folders if (folder / name).exists()), None):
+        return found
+    path = next((folder / name for folder in folders if os.access(folder, os.W_OK)), None)
+    if path is None:
+        raise CompileError("the native kernels cannot be stored: no cache folder can be written; set XDG_CACHE_HOME")
+    try:
+        write_atomically(path, compile_library)
+    except OutputError as error:
+        raise CompileError(f"the native kernels cannot be stored ({error})") from None
     return path
 
 

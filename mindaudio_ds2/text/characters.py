@@ -90,7 +90,7 @@ def _find_absent(counts: Counter[str], held_out: Counter[str]) -> list[str]:
     if not absent:
         return []
     listed = _indent([name_character(c) for c in absent[:MAX_LISTED]], len(absent))
-    return [f"Stands in dev or test only; the network cannot write it, so it counts as an error:{listed}"]
+    return [f"Stands in dev or test only; the network cannot learn to write it, so it counts as an error:{listed}"]
 
 
 def _indent(listed: list[str], num_all: int) -> str:

@@ -31,7 +31,7 @@ run_python() {
 
 bash scripts/environment.sh
 run_python recipes/an4/prepare.py "${source[@]}"
-run_mindaudio-ds2 manifest merge data/an4/train.jsonl data/an4/dev.jsonl --output data/an4/all.jsonl
+run_python -m mindaudio_ds2 manifest merge data/an4/train.jsonl data/an4/dev.jsonl --output data/an4/all.jsonl
 coarse=runs/an4_${seed}_40ms fine=runs/an4_${seed}_20ms
 options=(--resume --seed "$seed" --data.train_manifest data/an4/all.jsonl)
 run_python train.py -c hparams/an4.yaml --run_dir "$coarse" "${options[@]}" \

@@ -8,8 +8,8 @@
 
 All contenders get the same random features and labels and take turns, each time in a process of its own. One line for
 each contender and case goes to recipes/benchmark/results.jsonl, and the tables in the README there are written anew.
-`benchmarking/` holds the rest: what is measured (case.py), the contenders, the process of one measurement (worker.py),
-the turns (command.py) and the tables (tables.py).
+The modules beside this one hold the rest: what is measured (case.py), the contenders, the process of one measurement
+(worker.py), the turns (command.py) and the tables (tables.py).
 """
 
 import sys

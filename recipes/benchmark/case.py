@@ -94,3 +94,19 @@ def _make_batch(config: Config, durations: list[float], generator: np.random.Gen
         features = generator.standard_normal((num_frames, config.features.num_bins), dtype=np.float32)
         examples.append((index, features, generator.choice(ids, num_labels)))
     return TimedBatch(collate(examples, alphabet.blank_id), sum(durations))
+
+
+def explain_mismatch(config: Config) -> str:
+    """Why the two original projects, whose convolutions and features are fixed, cannot build a network; else empty."""
+    model, features = config.model, config.features
+    fixed = {
+        "conv_channels": [32, 32],
+        "conv_kernel_frequency": [41, 21],
+        "conv_kernel_time": [11, 11],
+        "conv_stride_frequency": [2, 2],
+        "conv_stride_time": [2, 1],
+    }
+    found = [f"{key} is fixed to {value}" for key, value in fixed.items() if getattr(model, key) != value]
+    if features.kind != "log_spectrogram" or features.fft_size != features.window_samples:
+        found.append("its features are a linear spectrogram")
+    return ", ".join(found)

@@ -29,7 +29,7 @@ from recipes.benchmark.worker import Job, work
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "recipes" / "benchmark"
-SCRIPT = ROOT / "scripts" / "benchmark.py"
+SCRIPT = Path(__file__).with_name("benchmark.py")
 WORKER_MODE = "--worker"
 
 Result = dict[str, Any]

@@ -21,8 +21,7 @@ from torch import nn
 from mindaudio_ds2.batching.collate import Batch
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.text.alphabet import Alphabet
-from recipes.benchmark.case import ContenderError, Task
-from recipes.benchmark.contender import explain_mismatch
+from recipes.benchmark.case import ContenderError, Task, explain_mismatch
 from recipes.benchmark.with_torch import TorchMultiplication, count_weights
 
 MAX_GRADIENT_NORM = 400.0  # gradient_clip_val of its configs/librispeech.yaml

@@ -18,8 +18,7 @@ from mindaudio_ds2.batching.collate import Batch
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.model.deepspeech2 import count_parameters
 from mindaudio_ds2.text.alphabet import Alphabet
-from recipes.benchmark.case import ContenderError, Task, TimedBatch
-from recipes.benchmark.contender import explain_mismatch
+from recipes.benchmark.case import ContenderError, Task, TimedBatch, explain_mismatch
 from recipes.benchmark.ours import Multiplication
 
 NETWORK = "official/audio/DeepSpeech2/src/deepspeech2.py"

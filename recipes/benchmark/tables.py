@@ -44,14 +44,14 @@ def keep(folder: Path, lines: Iterable[Line]) -> None:
     ):
         text = put_table(text, name, make_table(everything))
     write_text(readme, text)
-    _keep_ladder(folder.parent.parent / "README.md", everything)
+    _keep_ladder(folder.parent.parent / "docs" / "benchmarks.md", everything)
 
 
-def _keep_ladder(readme: Path, lines: Sequence[Line]) -> None:
-    """Rewrite the table of the project's own README; results elsewhere have none above them."""
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+def _keep_ladder(page: Path, lines: Sequence[Line]) -> None:
+    """Rewrite the table of the project's own page; results elsewhere have none above them."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
     if MARKERS["ladder"][0] in text:
-        write_text(readme, put_table(text, "ladder", make_ladder_table(lines)))
+        write_text(page, put_table(text, "ladder", make_ladder_table(lines)))
 
 
 def read_lines(folder: Path) -> list[Line]:

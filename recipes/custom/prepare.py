@@ -8,6 +8,7 @@ the columns of audio (path, audio, wav_filename or file), text (transcript, text
 import argparse
 import hashlib
 import math
+import re
 import shlex
 import unicodedata
 from collections import Counter
@@ -16,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import yaml
 
-from mindaudio_ds2.audio.io import measure_durations
+from mindaudio_ds2.audio.io import Heard, listen, read_rate_hz
 from mindaudio_ds2.corpus import splitting
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 from mindaudio_ds2.corpus.problems import Problems
@@ -51,6 +51,7 @@ class Choices:
     seed: int = 1
     letter_case: LetterCase = "upper"
     remove: str = ""
+    characters: str = ""
     speaker_from: SpeakerSource | None = None
     min_duration: float = 0.2
     max_duration: float = 30.0
@@ -94,12 +95,13 @@ def prepare(choices: Choices) -> None:
         name: count_characters((utterance.transcript for utterance in members), choices.letter_case)
         for name, members in splits.by_name.items()
     }
-    values = choose_values(splits.train, counts["train"], base, choices)
-    hparams = edit_yaml(base.text, values, str(choices.base))
+    alphabet = choices.characters or "".join(sorted(counts["train"] | counts["dev"]))
+    values = choose_values(splits.train, alphabet, base, choices)
+    hparams = drop_comments(edit_yaml(base.text, values, str(choices.base)))
     for name, members in splits.by_name.items():
         write_manifest(choices.output / f"{name}.jsonl", members)
     write_text(choices.output / "characters.tsv", _list_characters(counts))
-    _write_hparams(choices.output / "hparams.yaml", make_header(splits, choices) + hparams)
+    _write_hparams(choices.output / "hparams.yaml", make_header(splits, choices) + "\n" + hparams)
     show(splits, counts["train"], values, choices)
 
 
@@ -110,28 +112,44 @@ def make_utterances(
     recordings: Sequence[Recording], choices: Choices, output_frame_seconds: float, problems: Problems
 ) -> list[Utterance]:
     """Open the audio of all recordings; what cannot be used is added to `problems`."""
-    durations = measure_durations([recording.audio_path for recording in recordings], choices.workers)
+    heard = listen([recording.audio_path for recording in recordings], choices.workers)
     blanks = str.maketrans(dict.fromkeys(unicodedata.normalize("NFC", choices.remove), " "))
+    allowed = set(unicodedata.normalize("NFC", choices.characters))
     usable = []
-    for recording, duration in zip(recordings, durations, strict=True):
+    for recording, sound in zip(recordings, heard, strict=True):
         transcript = " ".join(recording.transcript.translate(blanks).split())
-        if isinstance(duration, AudioError):
-            problems.add("audio that cannot be used", str(duration))
+        strange = set(count_characters([transcript], choices.letter_case)) - allowed if allowed else set()
+        if isinstance(sound, AudioError):
+            problems.add("audio that cannot be used", str(sound))
+        elif silence := [note.text for note in sound.notes if note.kind == "silence"]:
+            problems.add("silence with a text", silence[0])
+        elif strange:
+            listed = ", ".join(name_character(c) for c in sorted(strange))
+            problems.add("text with characters outside of --characters", f"{recording.audio_path}: {listed}")
         elif not transcript:
             problems.add("empty text after --remove", f"{recording.audio_path}: {recording.transcript!r}")
-        elif len(transcript) * output_frame_seconds > duration:
+        elif len(transcript) * output_frame_seconds > sound.duration_seconds:
             problems.add(
                 "text too long for its audio (is it this recording's?)",
-                f"{recording.audio_path}: {len(transcript)} characters in {duration:.2f} s: {transcript[:60]!r}",
+                f"{recording.audio_path}: {len(transcript)} characters in {sound.duration_seconds:.2f} s: "
+                f"{transcript[:60]!r}",
             )
         else:
             path = str(recording.audio_path)
-            usable.append(Utterance(recording.name, path, duration, transcript, recording.speaker))
+            usable.append(Utterance(recording.name, path, sound.duration_seconds, transcript, recording.speaker))
+    _tell_strange(heard)
     usable, outside = within_durations(usable, choices.min_duration, choices.max_duration)
     for utterance in outside:
         kind = f"outside of {choices.min_duration:g} to {choices.max_duration:g} s (--min_duration, --max_duration)"
         problems.add(kind, f"{utterance.audio_path}: {utterance.duration_seconds:.2f} s")
     return _drop_copies(usable, problems)
+
+
+def _tell_strange(heard: Sequence[Heard | AudioError]) -> None:
+    """Count by kind what is strange about recordings that can be used all the same."""
+    notes = [note for sound in heard if isinstance(sound, Heard) for note in sound.notes if note.kind != "silence"]
+    for kind, num in Counter(note.kind for note in notes).items():
+        print(f"* {num} recordings ({kind}), such as {next(note.text for note in notes if note.kind == kind)}\n")
 
 
 def _drop_copies(utterances: list[Utterance], problems: Problems) -> list[Utterance]:
@@ -212,7 +230,7 @@ def name_run(choices: Choices) -> str:
     return f"runs/{choices.output.resolve().name}"
 
 
-def choose_values(train: Sequence[Utterance], counts: Counter[str], base: Base, choices: Choices) -> dict[str, str]:
+def choose_values(train: Sequence[Utterance], alphabet: str, base: Base, choices: Choices) -> dict[str, str]:
     """What the corpus decides, as YAML text by dotted path."""
     durations = [utterance.duration_seconds for utterance in train]
     longest = math.ceil(2 * max(durations)) / 2
@@ -231,7 +249,7 @@ def choose_values(train: Sequence[Utterance], counts: Counter[str], base: Base, 
         **manifests,
         "data.min_duration_seconds": f"{choices.min_duration:.12g}",
         "data.max_duration_seconds": f"{longest:.1f}",
-        "text.characters": quote("".join(sorted(counts))),
+        "text.characters": quote(unicodedata.normalize("NFC", alphabet)),
         "text.letter_case": choices.letter_case,
         "features.sample_rate_hz": str(_choose_sample_rate_hz(train, base.sample_rate_hz)),
         "batching.bucket_edges_seconds": "[" + ", ".join(f"{edge:.1f}" for edge in edges) + "]",
@@ -242,7 +260,7 @@ def choose_values(train: Sequence[Utterance], counts: Counter[str], base: Base, 
 def _choose_sample_rate_hz(train: Sequence[Utterance], base_hz: int) -> int:
     """The base's rate, unless most of the audio has a lower one: what was not recorded cannot be heard."""
     step = max(1, len(train) // MAX_FILES_ASKED_FOR_RATE)
-    rates: Counter[int] = Counter(soundfile.info(utterance.audio_path).samplerate for utterance in train[::step])
+    rates: Counter[int] = Counter(read_rate_hz(utterance.audio_path) for utterance in train[::step])
     return min(base_hz, rates.most_common(1)[0][0])
 
 
@@ -289,6 +307,29 @@ def edit_yaml(text: str, values: Mapping[str, str], origin: str) -> str:
     return "".join(lines)
 
 
+def drop_comments(text: str) -> str:
+    """A YAML without its comments, which speak of another corpus; a line is left between sections."""
+    root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    quoted = [(node.start_mark.index, node.end_mark.index) for node in _list_scalars(root)]
+    kept, place = [], 0
+    for line in text.splitlines(keepends=True):
+        marks = [place + found.start() for found in re.finditer(r"(?:^|\s)#", line)]
+        cut = next((mark for mark in marks if not any(start <= mark < end for start, end in quoted)), None)
+        rest = line if cut is None else line[: cut - place].rstrip() + "\n"
+        if cut is None or rest.strip():
+            kept.append(rest)
+        place += len(line)
+    return re.sub(r"\n{3,}", "\n\n", "".join(kept)).lstrip("\n")
+
+
+def _list_scalars(node: yaml.Node | None) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [scalar for pair in node.value for each in pair for scalar in _list_scalars(each)]
+    if isinstance(node, yaml.SequenceNode):
+        return [scalar for each in node.value for scalar in _list_scalars(each)]
+    return [node] if isinstance(node, yaml.ScalarNode) else []
+
+
 def _find_end(node: yaml.Node) -> int:
     """Where a value's text ends. A list with a dash a line claims the comments behind it too, but its items don't."""
     if isinstance(node, yaml.SequenceNode) and not node.flow_style and node.value:
@@ -309,8 +350,8 @@ def make_header(splits: Splits, choices: Choices) -> str:
 #     python eval.py --pre_trained_model_path {name_run(choices)}/best.ckpt
 #
 # The recordings decided run_dir, the manifests, the limits of duration, the alphabet, the sample rate and the buckets.
-# All else, comments included, is {base}'s and speaks of its corpus. A new prepare.py makes this file anew
-# and keeps a changed one as hparams.previous.yaml. `python train.py --help` tells what each key means, with its unit.
+# All else is {base}'s, whose comments say why it is so there. A new prepare.py makes this file anew and keeps
+# a changed one as hparams.previous.yaml. `python train.py --help` tells what each key means, with its unit.
 """
 
 
@@ -368,6 +409,8 @@ def main() -> None:
     add("--seed", type=int, default=Choices.seed, help="another integer splits otherwise")
     add("--letter_case", choices=("upper", "lower", "keep"), default=Choices.letter_case, help="of the transcripts")
     add("--remove", default="", metavar="CHARACTERS", help="taken out of the transcripts, such as '.,!?' (text)")
+    about = "the alphabet, where it is not to be made of train's and dev's texts; other texts are left out (text)"
+    add("--characters", default="", metavar="CHARACTERS", help=about)
     about = "what names the speaker: a column, the first folder in which files differ, a file's name up to _ or -"
     add("--speaker_from", choices=("column", "folder", "prefix", "none"), help=f"{about}; else column, or folder")
     add("--min_duration", type=float, default=Choices.min_duration, help="shorter ones are left out (seconds)")

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio
+from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio, read_sound
 from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.errors import AudioError
 
@@ -92,9 +92,19 @@ def test_number_of_samples_and_frames_follow_from_the_duration(tmp_path: Path, r
     assert config.num_frames(measure_duration_seconds(path)) == 1 + num_resampled // 160
 
 
-def test_a_little_overshoot_is_clipped(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", np.array([0.5, 1.2, -1.5], np.float32), subtype="FLOAT")
-    np.testing.assert_array_equal(read_audio(path, RATE_HZ), np.array([0.5, 1, -1], np.float32))
+@pytest.mark.parametrize("peak", [1.01, 2.0, 3.9, 90.0])
+def test_floating_point_above_full_scale_is_scaled_and_not_clipped(tmp_path: Path, peak: float) -> None:
+    tone = 2 * make_tone(1600)
+    sound = read_sound(write(tmp_path / "a.wav", tone * np.float32(peak), subtype="FLOAT"), RATE_HZ)
+    np.testing.assert_allclose(sound.waveform, tone / np.abs(tone).max(), atol=1e-6)
+    assert [note.kind for note in sound.notes] == ["scaled"]
+
+
+def test_full_scale_itself_is_left_as_it_is(tmp_path: Path) -> None:
+    samples = np.array([0.5, 1.0, -1.0, -0.5], np.float32)
+    sound = read_sound(write(tmp_path / "a.wav", samples, subtype="FLOAT"), RATE_HZ)
+    np.testing.assert_array_equal(sound.waveform, samples)
+    assert not sound.notes
 
 
 def test_resampling_a_full_scale_square_wave_stays_in_range(tmp_path: Path) -> None:

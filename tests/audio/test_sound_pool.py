@@ -77,13 +77,13 @@ def test_a_table_that_is_no_manifest_is_named(tmp_path: Path) -> None:
 def test_files_are_read_once_as_long_as_there_is_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = SoundPool(str(folder), 8000, KEY)
     monkeypatch.setattr(sound_pool, "MAX_KEPT_SAMPLES", 450)
-    read_audio, paths_read = sound_pool.read_audio, []
+    read_sound, paths_read = sound_pool.read_sound, []
 
-    def read_and_note(path: Path, sample_rate_hz: int) -> object:
+    def read_and_note(path: Path, sample_rate_hz: int, **options: bool) -> object:
         paths_read.append(path.name)
-        return read_audio(path, sample_rate_hz)
+        return read_sound(path, sample_rate_hz, **options)
 
-    monkeypatch.setattr(sound_pool, "read_audio", read_and_note)
+    monkeypatch.setattr(sound_pool, "read_sound", read_and_note)
     for _ in range(3):
         assert [len(pool.read(index)) for index in range(3)] == [300, 200, 100]
     assert paths_read == ["d.wav", "c.FLAC", "b.wav", "c.FLAC", "c.FLAC"]

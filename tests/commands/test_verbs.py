@@ -181,13 +181,19 @@ class ParsedError(Exception):
     """The command line was understood; what would follow is not done."""
 
 
-COMMAND = re.compile(r"^\s*(?:\$ )?python ((?:train|eval|transcribe|export)\.py|(?:recipes|scripts)/\S+\.py)\b(.*)$")
-DOCUMENTS = [
-    *sorted(
-        path for pattern in ("*.md", "recipes/*.md", "recipes/*/*.md", "scripts/*.py") for path in ROOT.glob(pattern)
-    ),
-    *(ROOT / f"{verb}.py" for verb in VERBS),
-]
+COMMAND = re.compile(
+    r"^\s*(?:\$ )?(?:python (?=\S+\.py\b)|(?=mindaudio-ds2))"
+    r"((?:train|eval|transcribe|export)\.py|recipes/\S+\.py|mindaudio-ds2 \w+)\b(.*)$"
+)
+PATTERNS = (
+    "*.md",
+    "docs/*.md",
+    "recipes/*.md",
+    "recipes/*/*.md",
+    "recipes/benchmark/*.py",
+    "mindaudio_ds2/commands/*.py",
+)
+DOCUMENTS = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
 
 
 def find_commands() -> list[tuple[str, str]]:
@@ -217,10 +223,12 @@ def test_every_documented_command_is_understood(monkeypatch: pytest.MonkeyPatch,
     for made_by_another_command in ("data/mine/hparams.yaml", "runs/theirs/start.yaml"):
         command = command.replace(made_by_another_command, "hparams/an4.yaml")
     script, *arguments = shlex.split(command, comments=True)
+    if script == "mindaudio-ds2":
+        script = "mindaudio_ds2/__main__.py"
+    assert (ROOT / script).exists(), f"{place} shows {command!r}, but there is no {script}"
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     if "/" in script:
-        assert (ROOT / script).exists(), f"{place} shows {command!r}, but there is no {script}"
         for parser in (argparse.ArgumentParser, jsonargparse.ArgumentParser):
             monkeypatch.setattr(parser, "parse_args", parse_and_stop(parser.parse_args))
     monkeypatch.setattr(runtime, "start", stop)
@@ -231,7 +239,9 @@ def test_every_documented_command_is_understood(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_shows_an_example_of_itself(verb: str) -> None:
-    assert any(place == f"{verb}.py" and command.startswith(f"{verb}.py") for place, command in find_commands())
+    examples = (f"{verb}.py", f"mindaudio-ds2 {verb}")
+    place = f"mindaudio_ds2/commands/{verb}.py"
+    assert any(found == place and command.startswith(examples) for found, command in find_commands())
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mindaudio_ds2.audio import sound_files
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.corpus.recordings import SpeakerSource, read_folder, read_table
 from mindaudio_ds2.errors import ManifestError
@@ -34,7 +35,9 @@ def test_audio_is_paired_with_the_text_beside_it_at_any_depth(tmp_path: Path, pr
     assert not problems
 
 
-def test_everything_wrong_in_a_folder_is_reported_at_once(tmp_path: Path, problems: Problems) -> None:
+def test_everything_wrong_in_a_folder_is_reported_at_once(
+    tmp_path: Path, problems: Problems, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files: dict[str, str | bytes | None] = {
         "good.wav": None,
         "good.txt": "good",
@@ -54,6 +57,7 @@ def test_everything_wrong_in_a_folder_is_reported_at_once(tmp_path: Path, proble
         "phone.m4a": None,
         "phone.txt": "phone",
     }
+    monkeypatch.setattr(sound_files, "has_media", lambda: False)
     kept = read_folder(write(tmp_path, files), None, problems)
     assert [recording.name for recording in kept] == ["good", "twin"]
     assert problems.counts == {
@@ -128,7 +132,7 @@ def test_files_in_a_single_folder_have_no_speaker(tmp_path: Path, problems: Prob
 
 def test_a_folder_without_audio_is_an_error_that_lists_formats(tmp_path: Path, problems: Problems) -> None:
     write(tmp_path, {"1.txt": "one"})
-    with pytest.raises(ManifestError, match=r"no audio lies below .* \.wav \.flac"):
+    with pytest.raises(ManifestError, match=r"no audio lies below .* \.wav \.wave \.flac"):
         read_folder(tmp_path, None, problems)
     with pytest.raises(ManifestError, match="does not exist"):
         read_folder(tmp_path / "nowhere", None, problems)

@@ -25,20 +25,34 @@ def test_every_utterance_is_in_exactly_one_part_in_its_order(speakers: list[str]
         assert members
 
 
-@given(st.integers(3, 12), st.integers(0, 20))
-def test_whole_speakers_are_kept_together_from_three_on(num_speakers: int, seed: int) -> None:
+@given(st.integers(4, 12), st.integers(0, 20))
+def test_whole_speakers_are_kept_together_from_four_on(num_speakers: int, seed: int) -> None:
     splits = divide(make([f"s{i}" for i in range(num_speakers)]), 0.1, 0.1, seed)
-    assert splits.has_whole_speakers
+    assert splits.strangers == ("dev", "test")
     train, dev, test = ({u.speaker for u in members} for members in splits.by_name.values())
     assert not train & dev
     assert not train & test
     assert not dev & test
 
 
+@given(st.integers(3, 12), st.integers(0, 20))
+def test_train_keeps_at_least_half_whoever_speaks(num_speakers: int, seed: int) -> None:
+    """Three speakers of a third each once left a third to train on."""
+    splits = divide(make([f"s{i}" for i in range(num_speakers)], 20), 0.1, 0.1, seed)
+    assert len(splits.train) >= 0.48 * len(splits.utterances)
+    assert "test" in splits.strangers
+    assert not {u.speaker for u in splits.train} & {u.speaker for u in splits.test}
+
+
+def test_dev_taken_from_voices_of_train_is_said() -> None:
+    doubts = find_doubts(divide(make(["a", "b", "c"], 20), 0.1, 0.1, 1), 0.1, 0.1)
+    assert any(doubt.startswith("Dev is divided by utterance: 3 speakers") for doubt in doubts)
+
+
 @pytest.mark.parametrize("speakers", [["", ""], ["a", ""], ["a", "b"]])
 def test_fewer_speakers_are_divided_by_utterance_and_that_is_said(speakers: list[str]) -> None:
     splits = divide(make(speakers, 50), 0.1, 0.1, 1)
-    assert not splits.has_whole_speakers
+    assert splits.strangers == ()
     assert [len(members) for members in splits.by_name.values()] == [80, 10, 10]
     (doubt,) = find_doubts(splits, 0.1, 0.1)
     assert "better than a stranger's" in doubt
@@ -66,7 +80,9 @@ def test_repeated_sentences_and_far_off_shares_are_doubted() -> None:
     ]
     doubts = find_doubts(divide(utterances, 0.1, 0.1, 1), 0.1, 0.1)
     assert any("10 of test's 10 sentences also stand in train" in doubt for doubt in doubts)
-    assert sum("% of the hours instead of 10 %" in doubt for doubt in doubts) == 2
+    assert sum("% of the hours instead of 10 %" in doubt for doubt in doubts) == 1, (
+        "test is a whole speaker, dev is not"
+    )
 
 
 def test_utterances_without_a_speaker_among_others_are_counted() -> None:

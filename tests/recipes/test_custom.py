@@ -117,7 +117,9 @@ def test_any_script_gives_a_configuration_that_encodes_all_of_train(
     prepare(Choices(source, tmp_path / "out", letter_case=letter_case))
     alphabet = Alphabet(read_config(tmp_path / "out" / "hparams.yaml").text)
     assert sorted(alphabet.characters) == list(alphabet.characters)
-    spoken = {c for u in read_splits(tmp_path / "out")["train"] for c in alphabet.normalize(u.transcript)}
+    splits = read_splits(tmp_path / "out")
+    heard = [*splits["train"], *splits["dev"]]
+    spoken = {c for u in heard for c in alphabet.normalize(u.transcript)}
     assert set(alphabet.characters) == spoken
     for utterance in read_splits(tmp_path / "out")["train"]:
         assert len(alphabet.encode(utterance.transcript))
@@ -133,10 +135,9 @@ def test_every_configuration_of_ours_can_be_the_base(tmp_path: Path, base: Path)
     assert config.features.sample_rate_hz == 8000
     assert (config.data.max_duration_seconds, config.batching.bucket_edges_seconds) == (2.0, [2.0])
     assert (config.model, config.optimizer, config.schedule) == (old.model, old.optimizer, old.schedule)
-    text, old_text = (path.read_text(encoding="utf-8") for path in (tmp_path / "my data" / "hparams.yaml", base))
-    comments = [line for line in old_text.splitlines() if line.startswith("#")]
-    head = next(place for place, line in enumerate(old_text.splitlines()) if not line.startswith("#"))
-    assert [line for line in text.splitlines() if line.startswith("#")][-len(comments[head:]) :] == comments[head:]
+    text = (tmp_path / "my data" / "hparams.yaml").read_text(encoding="utf-8")
+    comments = [line for line in text.splitlines() if "#" in line]
+    assert len(comments) == len(text.split("\n\n")[0].splitlines()), "the base's comments speak of another corpus"
 
 
 def test_durations_and_buckets_come_from_train(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_durations_and_buckets_come_from_train(tmp_path: Path) -> None:
     train = [Utterance(f"{i}", str(tmp_path / "a.wav"), float(s), "GO ON", "") for i, s in enumerate(seconds)]
     record(tmp_path / "a.wav", "GO ON", rate_hz=44100)
     base = recipe.read_base(ROOT / "hparams" / "an4.yaml")
-    values = recipe.choose_values(train, recipe.count_characters(["GO ON"], "keep"), base, Choices(tmp_path, tmp_path))
+    values = recipe.choose_values(train, " GNO", base, Choices(tmp_path, tmp_path))
     edges = yaml.safe_load(values["batching.bucket_edges_seconds"])
     assert values["features.sample_rate_hz"] == "16000"
     assert len(edges) == 12
@@ -306,3 +307,39 @@ def test_values_are_replaced_in_every_style_and_nothing_else_changes() -> None:
 def test_a_missing_key_is_an_error_that_names_it() -> None:
     with pytest.raises(ConfigError, match="lacks the key a.c"):
         edit_yaml("a: {b: 1}\n", {"a.c": "2"}, "x.yaml")
+
+
+def test_comments_go_and_all_else_stays() -> None:
+    text = "# head\na: 1  # one\n\n# of b\nb: {c: '# no comment', d: \"it's # none\"}  # two\ne: x#y\n"
+    dropped = recipe.drop_comments(text)
+    assert dropped == "a: 1\n\nb: {c: '# no comment', d: \"it's # none\"}\ne: x#y\n"
+    assert yaml.safe_load(dropped) == yaml.safe_load(text)
+
+
+def test_silence_with_a_text_is_left_out_and_told(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "mine", ["go", "stop"])
+    soundfile.write(source / "a" / "0.wav", np.zeros(32000), 16000)
+    with pytest.raises(ManifestError, match="silence with a text: 1\n.*holds only zeros"):
+        prepare(Choices(source, tmp_path / "out"))
+    prepare(Choices(source, tmp_path / "out", max_problem_share=0.1))
+    assert sum(map(len, read_splits(tmp_path / "out").values())) == 39
+
+
+def test_letters_of_dev_are_in_the_alphabet(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "mine", ["go"])
+    prepare(Choices(source, tmp_path / "out"))
+    dev = Path(read_splits(tmp_path / "out")["dev"][0].audio_path).with_suffix(".txt")
+    dev.write_text("go x")
+    prepare(Choices(source, tmp_path / "out"))
+    assert read_config(tmp_path / "out" / "hparams.yaml").text.characters == " GOX"
+
+
+def test_an_alphabet_can_be_given_and_other_texts_are_left_out(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "mine", ["go", "stop"])
+    (source / "a" / "0.txt").write_text("größe")
+    choices = Choices(source, tmp_path / "out", characters="ABCDEFGHIJKLMNOPQRSTUVWXYZ ", max_problem_share=0.1)
+    prepare(choices)
+    assert read_config(tmp_path / "out" / "hparams.yaml").text.characters == choices.characters
+    report = (tmp_path / "out" / "problems.log").read_text(encoding="utf-8")
+    assert "text with characters outside of --characters: 1" in report
+    assert "U+00D6" in report

@@ -15,8 +15,8 @@ from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 from mindaudio_ds2.errors import ConfigError, OutputError
 from recipes.benchmark import command, others, tables, worker
-from recipes.benchmark.case import Case, ContenderError, make_batches
-from recipes.benchmark.contender import build_contender, explain_mismatch
+from recipes.benchmark.case import Case, ContenderError, explain_mismatch, make_batches
+from recipes.benchmark.contender import build_contender
 from recipes.benchmark.ladder import make_ladder_table
 from recipes.benchmark.worker import Job
 
@@ -283,15 +283,16 @@ def test_the_ladder_counts_no_padding_and_takes_the_newest_lines() -> None:
     assert make_ladder_table(lines[2:]) == ""
 
 
-def test_the_project_readme_gets_the_ladder(tmp_path: Path) -> None:
+def test_the_projects_page_gets_the_ladder(tmp_path: Path) -> None:
     folder = tmp_path / "recipes" / "benchmark"
     folder.mkdir(parents=True)
     begin, end = tables.MARKERS["ladder"]
-    (tmp_path / "README.md").write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "benchmarks.md").write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     (folder / "README.md").write_text("".join(f"{b}\n{e}\n" for b, e in tables.MARKERS.values()))
     network = "deepspeech2: 5 x 1024 lstm, 9.71 GFLOP"
     tables.keep(folder, [make_line("mindspore-official", 2.0, case="train, 1 x 15 s", network=network)])
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "docs" / "benchmarks.md").read_text()
     assert text.startswith(f"before\n{begin}\n| |")
     assert text.endswith(f"{end}\nafter\n")
     assert "old" not in text

@@ -1,0 +1,57 @@
+"""Sound that comes through a pipe: kept in a temporary file, because decoders go back and forth in theirs."""
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import IO
+
+from mindaudio_ds2.audio.sound_files import STREAM, show_path
+from mindaudio_ds2.errors import AudioError
+
+SECONDS_OF_SILENCE = 5.0
+
+_kept: dict[str, IO[bytes]] = {}
+"""What came through each pipe. It can be read from there once only, so it stays as long as this process does."""
+
+
+def open_sound_file(path: Path) -> IO[bytes]:
+    """Open a file, or what came through a pipe.
+
+    Args:
+        path: of a file, of a pipe (`/dev/stdin`, `<(...)` of a shell), or `-` for standard input.
+
+    Raises:
+        AudioError: missing, a folder, not permitted, or a terminal.
+    """
+    try:
+        if str(path) != STREAM and stat.S_ISREG(os.stat(path).st_mode):
+            return open(path, "rb")
+        return open(_keep_stream(path).name, "rb")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AudioError(f"audio file {show_path(path)} cannot be read: {reason}; correct the path") from error
+
+
+def _keep_stream(path: Path) -> IO[bytes]:
+    name = str(path)
+    if name not in _kept:
+        with sys.stdin.buffer if name == STREAM else open(path, "rb") as source:
+            if source.isatty():
+                raise AudioError(f"{show_path(path)} is a terminal; send it sound: `transcribe.py - < talk.wav`")
+            waiting = threading.Timer(
+                SECONDS_OF_SILENCE, lambda: print(f"waiting for sound from {show_path(path)}", file=sys.stderr)
+            )
+            waiting.daemon = True
+            waiting.start()
+            kept = tempfile.NamedTemporaryFile(prefix="mindaudio_ds2-")  # noqa: SIM115 (it goes when the process does)
+            try:
+                shutil.copyfileobj(source, kept)
+            finally:
+                waiting.cancel()
+            kept.flush()
+        _kept[name] = kept
+    return _kept[name]

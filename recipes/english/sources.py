@@ -1,0 +1,117 @@
+"""The corpora of real speech, wherever they lie below one folder: LibriSpeech's subsets and LJSpeech."""
+
+import csv
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindaudio_ds2.audio.io import measure_durations
+from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.corpus.problems import Problems
+from mindaudio_ds2.errors import AudioError, ManifestError
+from recipes.librispeech.tree import CHARACTERS, read_tree
+
+LJSPEECH = "LJSpeech-1.1"
+WORKERS = 4
+
+
+@dataclass(frozen=True)
+class Known:
+    """A corpus that this recipe takes.
+
+    Attributes:
+        num_utterances: that it has where it is whole, or in the part that was to be had (counts).
+        what: it is, for the message where it is missing.
+    """
+
+    num_utterances: tuple[int, ...]
+    what: str
+
+
+KNOWN = {
+    "train-clean-5": Known((1519, 1438), "five hours of train; 1438 utterances without readers 1970 and 6848"),
+    "dev-clean": Known((2703,), "40 readers, of whom six are dev and the others train"),
+    "dev-clean-20": Known((1313,), "20 of dev-clean's readers; dev-clean makes it needless"),
+    "test-clean": Known((2620,), "the field's test, for final scores only"),
+    LJSPEECH: Known((13100, 385), "one reader, public domain; 385 utterances in its first part"),
+}
+
+
+def find_sources(source: Path) -> dict[str, Path]:
+    """The folders of the corpora that are there; what is missing is named on the console.
+
+    Raises:
+        ManifestError: none is there.
+    """
+    found: dict[str, Path] = {}
+    for name in KNOWN:
+        for folder in (source / name, source / "LibriSpeech" / name):
+            if folder.is_dir():
+                found.setdefault(name, folder)
+    if "dev-clean" in found:
+        found.pop("dev-clean-20", None)
+    if not found:
+        raise ManifestError(f"{source} has none of {', '.join(KNOWN)}; README.md says where they come from")
+    for name, known in KNOWN.items():
+        if name not in found and name not in ("dev-clean", "dev-clean-20"):
+            print(f"missing: {name}, {known.what}")
+    if not {"dev-clean", "dev-clean-20"} & found.keys():
+        print(f"missing: dev-clean, {KNOWN['dev-clean'].what}")
+    return found
+
+
+def read_sources(found: dict[str, Path], problems: Problems) -> list[Utterance]:
+    """All utterances of the corpora, measured; a count that is not a known one is said."""
+    pending: list[tuple[str, str, str, str]] = []
+    for name, folder in found.items():
+        rows = _read_ljspeech(folder, problems) if name == LJSPEECH else _read_librispeech(folder, problems)
+        if len(rows) not in KNOWN[name].num_utterances:
+            expected = " or ".join(map(str, KNOWN[name].num_utterances))
+            print(f"warning: {folder} has {len(rows)} utterances, not {expected}")
+        pending += rows
+    durations = measure_durations([Path(path) for _, path, _, _ in pending], WORKERS)
+    utterances = []
+    for (name, path, transcript, speaker), duration in zip(pending, durations, strict=True):
+        if isinstance(duration, AudioError):
+            problems.add("audio that cannot be used", f"{duration}")
+        else:
+            utterances.append(Utterance(name, path, duration, transcript, speaker))
+    return utterances
+
+
+def _read_librispeech(folder: Path, problems: Problems) -> list[tuple[str, str, str, str]]:
+    entries = read_tree(folder.absolute(), problems)
+    return [(entry.id, entry.audio_path, entry.transcript, entry.reader) for entry in entries]
+
+
+def _read_ljspeech(folder: Path, problems: Problems) -> list[tuple[str, str, str, str]]:
+    """The third column of metadata.csv has numbers and abbreviations in words. Only files that are there count."""
+    table = folder / "metadata.csv"
+    try:
+        text = table.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ManifestError(f"{table} cannot be read: {error.strerror}; it comes with LJSpeech") from error
+    lines: Sequence[list[str]] = list(csv.reader(text.splitlines(), delimiter="|", quoting=csv.QUOTE_NONE))
+    rows = []
+    for line in lines:
+        path = folder.absolute() / "wavs" / f"{line[0]}.wav"
+        if not path.exists():
+            continue
+        transcript = write_as_librispeech(line[-1])
+        if transcript is None:
+            problems.add("transcript with characters that are not spoken as written", f"{line[0]}: {line[-1][:60]!r}")
+        else:
+            rows.append((line[0], str(path), transcript, "LJ"))
+    print(f"{folder}: {len(rows)} of the {len(lines)} utterances of its table are there")
+    return rows
+
+
+def write_as_librispeech(text: str) -> str | None:
+    """Capitals, apostrophes and single spaces; None where a digit or another sign would have to be read out."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().upper()
+    for mark in '-;:,.!?"()[]':
+        plain = plain.replace(mark, " ")
+    words = [word.strip("'") if word.startswith("'") else word.rstrip("'") for word in plain.split()]
+    joined = " ".join(word for word in words if word)
+    return joined if joined and CHARACTERS.issuperset(joined) else None
