@@ -19,10 +19,11 @@ from mindaudio_ds2.batching.collate import collate
 from mindaudio_ds2.batching.plan import plan_evaluation
 from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes
 from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
-from mindaudio_ds2.decoding.greedy import decode_greedy
+from mindaudio_ds2.decoding.choice import DecoderChoice
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.errors import AudioError
 from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
+from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.text.alphabet import Alphabet
 
 
@@ -36,6 +37,7 @@ class Transcription:
         hypothesis: None where the recording could not be read.
         problem: why it could not; empty otherwise.
         notes: what is strange about the sound, a line each.
+        others: the next best hypotheses, where the decoder keeps some.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Transcription:
     hypothesis: Hypothesis | None
     problem: str
     notes: tuple[str, ...] = ()
+    others: tuple[Hypothesis, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,15 +89,21 @@ class Transcriber:
     Args:
         checkpoint_path: a checkpoint of ours.
         kernels: the library of native kernels, from `runtime.start`, or None.
+        choice: the decoder; None decodes greedily.
 
     Raises:
-        CheckpointError: it cannot be used.
+        CheckpointError, LanguageModelError: it, or the decoder, cannot be used.
     """
 
-    def __init__(self, checkpoint_path: str | Path, kernels: Path | None = None) -> None:
+    def __init__(
+        self, checkpoint_path: str | Path, kernels: Path | None = None, choice: DecoderChoice | None = None
+    ) -> None:
         checkpoint = load_checkpoint(checkpoint_path)
         self.config = checkpoint.config
         self.alphabet = Alphabet(self.config.text)
+        choice = choice or DecoderChoice()
+        library = find_kernels("auto", "CPU") if choice.kind == "beam" else None
+        self.decoder = choice.open(self.alphabet, self.config.seconds_per_output_frame, library)
         network = restore_network(checkpoint, str(checkpoint_path), kernels)
         self.recognizer = Recognizer(network)
         self.recognizer.set_train(False)
@@ -145,11 +154,9 @@ class Transcriber:
             batch = collate(examples, self.alphabet.blank_id, shape)
             outputs = self.recognizer(Tensor(batch.features), Tensor(batch.feature_lengths))
             log_probs, lengths = (output.asnumpy()[: len(examples)] for output in outputs)
-            seconds_per_frame = self.config.seconds_per_output_frame
-            hypotheses = decode_greedy(log_probs, lengths, self.alphabet, seconds_per_frame)
-            for index, hypothesis in zip(batch.indices.tolist(), hypotheses, strict=True):
-                spoken = _end_with(hypothesis, seconds[index])
-                results[index] = Transcription(files[index], seconds[index], spoken, "", notes[index])
+            for index, rows, length in zip(batch.indices.tolist(), log_probs, lengths, strict=True):
+                spoken, *others = (_end_with(found, seconds[index]) for found in self.decoder.decode(rows[:length]))
+                results[index] = Transcription(files[index], seconds[index], spoken, "", notes[index], tuple(others))
         return results
 
 
@@ -169,12 +176,14 @@ def as_text(run: TranscriptionRun) -> str:
 
 
 def as_json(run: TranscriptionRun) -> str:
-    """A JSON list: path, duration in seconds, text, score, words with times; or path and problem."""
+    """A JSON list: path, duration in seconds, text, score, words with times and confidence; or path and problem."""
     rows: list[dict[str, Any]] = []
     for t in run.transcriptions:
         if t.hypothesis is None:
             rows.append({"path": show_path(t.path), "problem": t.problem})
         else:
             spoken = dataclasses.asdict(t.hypothesis)
-            rows.append({"path": show_path(t.path), "duration_seconds": t.duration_seconds, **spoken})
+            others = [dataclasses.asdict(other) for other in t.others]
+            row = {"path": show_path(t.path), "duration_seconds": t.duration_seconds, **spoken}
+            rows.append(row | ({"nbest": [spoken, *others]} if others else {}))
     return json.dumps(rows, indent=2, ensure_ascii=False)
