@@ -71,7 +71,7 @@ def build(options: Any, config: Config) -> str:
     if options.prune < 0:
         raise ConfigError(f"--prune {options.prune} must not be negative")
     alphabet = Alphabet(config.text)
-    metadata = {
+    metadata: dict[str, Any] = {
         "characters": alphabet.characters,
         "letter_case": config.text.letter_case,
         "source": [Path(path).name for path in options.texts or [options.arpa]],

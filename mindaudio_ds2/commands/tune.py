@@ -72,8 +72,13 @@ def tune(options: Any, kernels: Path | None) -> str:
     heard = tqdm(evaluator.find_log_probs(evaluator.batches()), desc="hearing", total=len(utterances), disable=None)
     found = dict(sorted(heard))
     with tqdm(desc="trying weights", total=count_trials(), disable=None) as bar:
+
+        def watch(trial: Trial) -> None:
+            bar.set_postfix_str(f"WER {trial.wer:.2%}")
+            bar.update()
+
         log_probs, references = list(found.values()), [evaluator.references[index] for index in found]
-        trials = search(log_probs, references, choice.settings, open_with, lambda _: bool(bar.update()))
+        trials = search(log_probs, references, choice.settings, open_with, watch)
     best = trials[0]
     decoder = open_with(best.settings)
     scored = [evaluator.score(index, tuple(decoder.decode(rows))) for index, rows in found.items()]
