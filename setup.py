@@ -99,6 +99,8 @@ setup(
             "ruff==0.17.*",  # a new minor release may format or judge differently
             "mypy==2.4.*",
             "types-PyYAML",
+            "ufal-kenlm",  # scores that our language models are compared with
+            "ctc-beam-decoder; platform_machine == 'x86_64'",  # likewise the beam search
             "librosa",  # what features are compared with
             "av",  # as in media
             "matplotlib",  # as in plots

@@ -4,12 +4,13 @@ import dataclasses
 import datetime
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import plan_evaluation
@@ -17,7 +18,9 @@ from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
-from mindaudio_ds2.decoding.greedy import decode_greedy
+from mindaudio_ds2.decoding.choice import Decoder, DecoderChoice
+from mindaudio_ds2.decoding.confidence import measure_calibration
+from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.decoding.metrics import AlignedWord, ErrorCounts, align_words, count_errors
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine.agreement import require_same_start, require_same_weights
@@ -25,17 +28,19 @@ from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.machine.collectives import Ranks
 from mindaudio_ds2.machine.runtime import describe_environment
 from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, feature_signature
+from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.text.alphabet import Alphabet
 
 
 @dataclass(frozen=True)
 class ScoredUtterance:
-    """An utterance, what was recognised, and how wrong that is."""
+    """An utterance, what was recognised, and how wrong that is; `decoded` has times and the other hypotheses."""
 
     utterance: Utterance
     reference: str
     hypothesis: str
     counts: ErrorCounts
+    decoded: tuple[Hypothesis, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Evaluator:
         utterances: what is scored.
         config: features, alphabet and network as the recognizer was trained with; batching as wished.
         ranks: the processes that share the work, and all get the whole result; None for this one alone.
+        decoder: None decodes greedily.
     """
 
     def __init__(
@@ -84,13 +90,15 @@ class Evaluator:
         utterances: Sequence[Utterance],
         config: Config,
         ranks: Ranks | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self.recognizer = recognizer
         self.ranks = ranks or Ranks()
         self.utterances = utterances
         self.alphabet = Alphabet(config.text)
         self.references = [self.alphabet.normalize(utterance.transcript) for utterance in utterances]
-        self.seconds_per_frame = config.seconds_per_output_frame
+        seconds_per_frame = config.seconds_per_output_frame
+        self.decoder = decoder or DecoderChoice().open(self.alphabet, seconds_per_frame, None)
         durations = [utterance.duration_seconds for utterance in utterances]
         is_open = recognizer.network.takes_open_shapes
         self.plan = plan_evaluation(
@@ -117,29 +125,33 @@ class Evaluator:
         """
         self.recognizer.set_train(False)
         started = time.monotonic()
-        own: dict[int, str] = {}
-        for batch in self.batches() if watch is None else watch:
-            outputs = self.recognizer(batch.features, batch.feature_lengths)
-            log_probs, lengths = (output.asnumpy()[: len(batch.indices)] for output in outputs)
-            hypotheses = decode_greedy(log_probs, lengths, self.alphabet, self.seconds_per_frame)
-            for index, hypothesis in zip(batch.indices, hypotheses, strict=True):
-                own[index] = hypothesis.text
-        texts: dict[int, str] = {}
+        own: dict[int, tuple[Hypothesis, ...]] = {}
+        for index, log_probs in self.find_log_probs(self.batches() if watch is None else watch):
+            own[index] = tuple(self.decoder.decode(log_probs))
+        texts: dict[int, tuple[Hypothesis, ...]] = {}
         for theirs in self.ranks.gather(own):
             assert not texts.keys() & theirs.keys(), "an utterance is scored once"
             texts |= theirs
         assert len(texts) == len(self.utterances), "every utterance is scored"
-        ordered = tuple(self._score(index, texts[index]) for index in range(len(texts)))
+        ordered = tuple(self.score(index, texts[index]) for index in range(len(texts)))
         audio_seconds = sum(utterance.duration_seconds for utterance in self.utterances)
         return Evaluation(ordered, audio_seconds, time.monotonic() - started)
+
+    def find_log_probs(self, batches: Iterable[TensorBatch]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The index of each utterance of some batches, with its log probabilities `(S, V)`."""
+        for batch in batches:
+            outputs = self.recognizer(batch.features, batch.feature_lengths)
+            log_probs, lengths = (output.asnumpy()[: len(batch.indices)] for output in outputs)
+            yield from zip(batch.indices, (rows[:n] for rows, n in zip(log_probs, lengths, strict=True)), strict=True)
 
     def batches(self) -> Iterable[TensorBatch]:
         """The batches of this process, from short to long."""
         return self.loader.iterate(self.plan)
 
-    def _score(self, index: int, hypothesis: str) -> ScoredUtterance:
-        reference = self.references[index]
-        return ScoredUtterance(self.utterances[index], reference, hypothesis, count_errors(reference, hypothesis))
+    def score(self, index: int, hypotheses: tuple[Hypothesis, ...]) -> ScoredUtterance:
+        """Compare what was recognised, best first, with the reference of an utterance."""
+        reference, best = self.references[index], hypotheses[0].text
+        return ScoredUtterance(self.utterances[index], reference, best, count_errors(reference, best), hypotheses)
 
 
 def evaluate_checkpoint(
@@ -149,6 +161,7 @@ def evaluate_checkpoint(
     output_dir: str | None,
     backend: Backend = STOCK,
     ranks: Ranks | None = None,
+    choice: DecoderChoice | None = None,
 ) -> tuple[Evaluation, Path]:
     """Score a manifest with a checkpoint and write `eval_<manifest>.json` and `eval_<manifest>_utterances.jsonl`.
 
@@ -161,6 +174,7 @@ def evaluate_checkpoint(
         output_dir: None takes the checkpoint's folder.
         backend: how this process computes, from `runtime.start`.
         ranks: the processes that share the work, of which the first writes; None for this one alone.
+        choice: the decoder; None decodes greedily.
 
     Returns:
         The scores, and the path of the summary.
@@ -183,12 +197,15 @@ def evaluate_checkpoint(
     utterances = read_manifest(manifest)
     require_same_start(ranks, config, {manifest: utterances})
     require_same_weights(ranks, network.weights())
-    evaluation = Evaluator(Recognizer(network), utterances, config, ranks).run()
+    choice = choice or DecoderChoice()
+    library = find_kernels("auto", "CPU") if choice.kind == "beam" else None
+    decoder = choice.open(Alphabet(config.text), config.seconds_per_output_frame, library)
+    evaluation = Evaluator(Recognizer(network), utterances, config, ranks, decoder).run()
     if not ranks.is_first:
         return evaluation, path
     rows = [json.dumps(_to_row(scored), ensure_ascii=False) for scored in evaluation.utterances]
     write_text(folder / f"eval_{split}_utterances.jsonl", "\n".join(rows) + "\n")
-    summary = {
+    summary: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         **describe_environment(),
         "checkpoint": str(checkpoint_path),
@@ -196,9 +213,10 @@ def evaluate_checkpoint(
         "num_parameters": count_parameters(network),
         "train_hours": checkpoint.state.get("train_hours"),
         "epochs": checkpoint.state.get("epoch"),
-        "decoder": "greedy",
+        **choice.describe(),
         "split": split,
         **summarize(evaluation),
+        **measure_calibration(*measure_confidence(evaluation.utterances)),
     }
     write_text(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return evaluation, path
@@ -245,7 +263,20 @@ def _set_below(alignment: list[AlignedWord]) -> tuple[str, str]:
     return f"ref {reference.rstrip()}", f"hyp {hypothesis.rstrip()}"
 
 
+def measure_confidence(scored: Iterable[ScoredUtterance]) -> tuple[list[float], list[bool]]:
+    """The confidence of every word recognised, and whether it is right: aligned with an equal word."""
+    confidences: list[float] = []
+    is_right: list[bool] = []
+    for one in scored:
+        places = [p for p in align_words(one.reference, one.hypothesis) if p.hypothesis is not None]
+        for word, place in zip(one.decoded[0].words, places, strict=True):
+            confidences.append(word.confidence)
+            is_right.append(place.reference == place.hypothesis)
+    return confidences, is_right
+
+
 def _to_row(scored: ScoredUtterance) -> dict[str, Any]:
+    others = [{"text": other.text, "score": other.score} for other in scored.decoded]
     return {
         "id": scored.utterance.id,
         "reference": scored.reference,
@@ -254,4 +285,6 @@ def _to_row(scored: ScoredUtterance) -> dict[str, Any]:
         "num_words": scored.counts.num_words,
         "character_errors": scored.counts.character_errors,
         "num_characters": scored.counts.num_characters,
+        "words": [dataclasses.asdict(word) for word in scored.decoded[0].words],
+        **({"nbest": others} if len(others) > 1 else {}),
     }

@@ -19,10 +19,11 @@ from mindaudio_ds2.audio.sound_files import find_sounds, show_path
 from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.config import FeatureConfig
-from mindaudio_ds2.decoding.greedy import decode_greedy
+from mindaudio_ds2.decoding.choice import DecoderChoice
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.segments import Segment, split_at_pauses
 from mindaudio_ds2.errors import AudioError, CheckpointError
+from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.text.alphabet import Alphabet
 
 LOUDEST_SAMPLES = 4.0
@@ -56,6 +57,7 @@ class Transcription:
         hypothesis: None where the recording could not be read.
         problem: why it could not; empty otherwise.
         notes: what is strange about the sound, a line each.
+        others: the next best hypotheses, where the decoder keeps some.
     """
 
     path: Path
@@ -63,6 +65,7 @@ class Transcription:
     hypothesis: Hypothesis | None
     problem: str
     notes: tuple[str, ...] = ()
+    others: tuple[Hypothesis, ...] = ()
 
     @property
     def text(self) -> str:
@@ -141,18 +144,26 @@ class Recognizer:
 
     Args:
         network: from sound to log-probabilities; `load` opens one.
+        choice: the decoder; greedy unless another is given.
+
+    Raises:
+        ConfigError, LanguageModelError: the decoder cannot be used.
     """
 
-    def __init__(self, network: AcousticModel) -> None:
+    def __init__(self, network: AcousticModel, choice: DecoderChoice | None = None) -> None:
+        choice = choice or DecoderChoice()
+        library = find_kernels("auto", "CPU") if choice.kind == "beam" else None
         self.network = network
+        self.decoder = choice.open(network.alphabet, network.seconds_per_output_frame, library)
 
     @classmethod
-    def load(cls, path: str | Path, device_target: str = "CPU") -> "Recognizer":
+    def load(cls, path: str | Path, device_target: str = "CPU", choice: DecoderChoice | None = None) -> "Recognizer":
         """Open a trained network.
 
         Args:
             path: a checkpoint of ours; or a file in `.onnx` of `export.py`, for which MindSpore is not needed.
             device_target: CPU, GPU or Ascend; for checkpoints.
+            choice: the decoder; greedy unless another is given.
 
         Raises:
             CheckpointError: it cannot be used.
@@ -162,7 +173,7 @@ class Recognizer:
         if path.suffix == ".onnx":
             from mindaudio_ds2.portable.network import OnnxNetwork
 
-            return cls(OnnxNetwork(path))
+            return cls(OnnxNetwork(path), choice)
         if not path.is_file():  # found out before MindSpore's seconds
             raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
         from mindaudio_ds2.machine import runtime
@@ -170,7 +181,7 @@ class Recognizer:
         started = runtime.start(device_target, 0, "auto")
         from mindaudio_ds2.recognition import CheckpointNetwork
 
-        return cls(CheckpointNetwork(path, started))
+        return cls(CheckpointNetwork(path, started), choice)
 
     @overload
     def transcribe(self, source: str | Path | NDArray[Any], rate_hz: int | None = None) -> Transcription: ...
@@ -248,12 +259,10 @@ class Recognizer:
                 results[index] = Transcription(_name(source), 0.0, None, str(error))
         if waveforms:
             log_probs, lengths = self.network.recognize(list(waveforms.values()), shape)
-            seconds_per_frame = self.network.seconds_per_output_frame
-            hypotheses = decode_greedy(log_probs, lengths, self.network.alphabet, seconds_per_frame)
-            for index, hypothesis in zip(waveforms, hypotheses, strict=True):
-                spoken = _end_with(hypothesis, seconds[index])
+            for index, rows, length in zip(waveforms, log_probs, lengths, strict=True):
+                spoken, *others = (_end_with(found, seconds[index]) for found in self.decoder.decode(rows[:length]))
                 path = _name(sources[index])
-                results[index] = Transcription(path, seconds[index], spoken, "", notes[index])
+                results[index] = Transcription(path, seconds[index], spoken, "", notes[index], tuple(others))
         return results
 
 

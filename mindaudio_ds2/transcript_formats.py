@@ -35,7 +35,9 @@ def as_json(transcriptions: Sequence[Transcription]) -> str:
                 {"text": s.text, "start_seconds": s.start_seconds, "end_seconds": s.end_seconds} for s in t.segments
             ]
             seconds = t.duration_seconds
-            rows.append({"path": show_path(t.path), "duration_seconds": seconds, **spoken, "segments": segments})
+            row = {"path": show_path(t.path), "duration_seconds": seconds, **spoken, "segments": segments}
+            others = [dataclasses.asdict(other) for other in t.others]
+            rows.append(row | ({"nbest": [spoken, *others]} if others else {}))
     return json.dumps(rows, indent=2, ensure_ascii=False)
 
 

@@ -4,6 +4,10 @@
     python eval.py --pre_trained_model_path runs/an4/best.ckpt
     python eval.py -c hparams/an4.yaml --pre_trained_model_path runs/an4/best.ckpt --manifest data/an4/dev.jsonl
 
+With a language model (see mindaudio-ds2 build_lm and tune):
+
+    python eval.py --pre_trained_model_path runs/an4/best.ckpt --decoder beam --lm an4.lm --hotwords names.txt
+
 Features, alphabet and network come from the checkpoint; so do batching and the test manifest, unless -c names a YAML.
 """
 
@@ -11,6 +15,7 @@ import sys
 from typing import Any
 
 from mindaudio_ds2.config_reader import parse_command_line
+from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
 from mindaudio_ds2.errors import exit_on_error
 from mindaudio_ds2.machine import collectives, runtime
 
@@ -21,12 +26,14 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--manifest", help="score this one (path; default: data.test_manifest)")
     parser.add_argument("--output_dir", help="where results go (path; default: the checkpoint's folder)")
     parser.add_argument("--num_worst", type=int, default=5, help="how many of the worst utterances are shown (count)")
+    add_decoding_options(parser)
 
 
 @exit_on_error
 def main() -> None:
     """Parse the command line, prepare the device, score, show."""
     config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, None)
+    choice = read_choice(options)
     device_target, native, timeout_seconds = "CPU", "auto", 600.0
     if config:
         device_target, native = config.device_target, config.ops.native
@@ -36,7 +43,7 @@ def main() -> None:
         from mindaudio_ds2.evaluate import evaluate_checkpoint, show
 
         evaluation, path = evaluate_checkpoint(
-            options.pre_trained_model_path, config, options.manifest, options.output_dir, backend, ranks
+            options.pre_trained_model_path, config, options.manifest, options.output_dir, backend, ranks, choice
         )
         if ranks.is_first:
             print(show(evaluation, options.num_worst))

@@ -4,12 +4,14 @@
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt talk.flac interviews/
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format json --output words.json talk.mp3
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format srt --output_dir subtitles interviews/
+python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --decoder beam --lm en.lm --hotwords names.txt talk.wav
 """
 
 import argparse
 from pathlib import Path
 
 from mindaudio_ds2 import console
+from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
 from mindaudio_ds2.errors import AudioError, ConfigError, OutputError, exit_on_error
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine import runtime
@@ -25,6 +27,7 @@ def _parse() -> argparse.Namespace:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--output", metavar="FILE", help="write there instead of printing (path)")
     where.add_argument("--output_dir", metavar="DIR", type=Path, help="write there a file for each recording (path)")
+    add_decoding_options(parser)
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="sound files, or folders of them (paths)")
     return parser.parse_args()
 
@@ -33,13 +36,14 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     """Parse the command line, transcribe, print or write."""
     options = _parse()
+    choice = read_choice(options)
     paths = find_recordings(options.audio)
     if options.format in SUBTITLES and len(paths) > 1 and not options.output_dir:
         raise ConfigError(f"{options.format} is a file for each of {len(paths)} recordings; name --output_dir DIR")
     if options.output or options.output_dir:
         require_writable(Path(options.output or options.output_dir / "transcript"))
     runtime.require_one_process("transcribe.py")
-    run = Recognizer.load(options.pre_trained_model_path, options.device_target).run(paths)
+    run = Recognizer.load(options.pre_trained_model_path, options.device_target, choice).run(paths)
     _hand_over(run, options)
     for note in run.notes:
         console.write_line(note)

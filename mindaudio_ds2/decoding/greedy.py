@@ -77,3 +77,40 @@ def _split_at_spaces(runs: Sequence[_Run], alphabet: Alphabet) -> list[list[_Run
         else:
             words[-1].append(run)
     return [word for word in words if word]
+
+
+class GreedyDecoder:
+    """Greedy decoding as any other decoder: an utterance at a time, whole or in chunks.
+
+    Args:
+        alphabet: names the labels and the blank.
+        seconds_per_frame: distance between output frames (seconds).
+    """
+
+    def __init__(self, alphabet: Alphabet, seconds_per_frame: float) -> None:
+        self.alphabet, self.seconds_per_frame = alphabet, seconds_per_frame
+
+    def decode(self, log_probs: NDArray[np.float32]) -> list[Hypothesis]:
+        """The best path of `(S, V)` float32 natural log probabilities, as the only hypothesis."""
+        return [_decode_one(log_probs, self.alphabet, self.seconds_per_frame)]
+
+    def start(self) -> "GreedyStream":
+        """A new utterance, to be fed in chunks."""
+        return GreedyStream(self)
+
+
+class GreedyStream:
+    """An utterance on its way to a `GreedyDecoder`."""
+
+    def __init__(self, decoder: GreedyDecoder) -> None:
+        self._decoder = decoder
+        self._chunks: list[NDArray[np.float32]] = []
+
+    def feed(self, log_probs: NDArray[np.float32]) -> None:
+        """Go on with `(S, V)` float32 natural log probabilities."""
+        self._chunks.append(log_probs)
+
+    def finish(self) -> list[Hypothesis]:
+        """What was said, as the only hypothesis."""
+        empty = np.zeros((0, self._decoder.alphabet.size), np.float32)
+        return self._decoder.decode(np.concatenate([empty, *self._chunks]))

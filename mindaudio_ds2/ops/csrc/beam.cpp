@@ -299,7 +299,7 @@ std::vector<Spoken> Stream::read(bool is_finished) const {
 
 }  // namespace ds2
 
-// What decoding/native.py calls. Nothing here throws but for want of memory.
+// What decoding/beam.py calls. Nothing here throws but for want of memory.
 #define DS2_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace {

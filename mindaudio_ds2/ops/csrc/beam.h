@@ -1,4 +1,4 @@
-// CTC prefix beam search with an n-gram model and hotwords; decoding/beam_reference.py is the same in Python.
+// CTC prefix beam search with an n-gram model and hotwords; decoding/beam.py says what a score is made of.
 //
 // A prefix is what has been written so far. Its probability is the sum over all paths that write it, kept apart by
 // whether they end in a blank (arXiv:1408.2873). Spaces at the start and side by side write nothing. Beside the sums

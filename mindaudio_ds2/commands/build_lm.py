@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Build a language model for the beam search: from text, or from an ARPA file.
+
+    mindaudio-ds2 build_lm novels.txt.gz --exclude data/dev.jsonl data/test.jsonl --output english.lm
+    mindaudio-ds2 build_lm data/an4/train.jsonl -c hparams/an4.yaml --prune 0 --output an4.lm
+    mindaudio-ds2 build_lm --arpa 4-gram.arpa.gz --output librispeech.lm
+
+TEXT is a file with a sentence a line (plain or gzip), or a manifest (.jsonl), whose transcripts are taken. The alphabet
+is that of the YAML. Lines that share seven words in a row with a manifest named by --exclude are left out.
+"""
+
+import datetime
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.config_reader import parse_command_line
+from mindaudio_ds2.corpus.manifest import read_manifest
+from mindaudio_ds2.decoding.arpa import read_arpa
+from mindaudio_ds2.decoding.beam import Units, check_model
+from mindaudio_ds2.decoding.language_model import LanguageModel, NgramTables, write_language_model
+from mindaudio_ds2.decoding.lm_text import CleanText, clean_text, read_text
+from mindaudio_ds2.decoding.ngram_estimate import estimate
+from mindaudio_ds2.errors import ConfigError, LanguageModelError, exit_on_error
+from mindaudio_ds2.files import require_writable
+from mindaudio_ds2.hparams import find_hparams
+from mindaudio_ds2.text.alphabet import Alphabet
+
+MIN_HELD_OUT_STEP, NUM_HELD_OUT = 20, 2000
+"""Every 20th line at most, and about 2000 lines of a long text, judge the model instead of making it."""
+
+
+def add_options(parser: Any) -> None:
+    """The command's own options."""
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="text files or manifests (paths)")
+    parser.add_argument("--output", metavar="X.lm", required=True, help="the model (path)")
+    parser.add_argument("--arpa", metavar="FILE", help="convert this model instead of estimating one (path)")
+    parser.add_argument("--order", type=int, default=3, choices=[1, 2, 3, 4, 5], help="longest n-grams (words)")
+    parser.add_argument(
+        "--prune", type=float, default=1e-8, help="leave out n-grams that lower perplexity by less (share; 0: none)"
+    )
+    parser.add_argument(
+        "--exclude", nargs="+", default=[], metavar="MANIFEST", help="manifests of dev and test (paths)"
+    )
+
+
+def build(options: Any, config: Config) -> str:
+    """Make the model and write it.
+
+    Args:
+        options: as of `add_options`.
+        config: its alphabet counts.
+
+    Returns:
+        What was made, in lines.
+
+    Raises:
+        LanguageModelError: the text or ARPA file cannot be used, or the model is worse than word frequencies.
+        ManifestError, OutputError: a manifest is unusable; the model cannot be written.
+    """
+    output = Path(options.output)
+    require_writable(output)
+    if bool(options.texts) == bool(options.arpa):
+        raise ConfigError("name either TEXT or --arpa FILE")
+    if options.prune < 0:
+        raise ConfigError(f"--prune {options.prune} must not be negative")
+    alphabet = Alphabet(config.text)
+    metadata: dict[str, Any] = {
+        "characters": alphabet.characters,
+        "letter_case": config.text.letter_case,
+        "source": [Path(path).name for path in options.texts or [options.arpa]],
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+    }
+    if options.arpa:
+        return _store(output, read_arpa(options.arpa), metadata, alphabet, [])
+    print("reading the text", file=sys.stderr)
+    tests = [utterance.transcript for path in options.exclude for utterance in read_manifest(path)]
+    text = clean_text(read_text(options.texts), alphabet, tests)
+    step = max(MIN_HELD_OUT_STEP, len(text.lines) // NUM_HELD_OUT)
+    train = [line for number, line in enumerate(text.lines) if number % step]
+    print(f"counting {len(train)} lines", file=sys.stderr)
+    tables = _estimate(train, options.order, options.prune)
+    metadata |= {"num_lines": len(train), "prune": options.prune, "excluded": len(tests)}
+    shown = _store(output, tables, metadata, alphabet, text.lines[::step])
+    return f"{_describe_text(text, len(tests))}\n{shown}"
+
+
+def _describe_text(text: CleanText, num_tests: int) -> str:
+    share = text.num_dropped / max(text.num_characters, 1)
+    return (
+        f"text:        {len(text.lines)} lines; {text.num_dropped} characters outside of the alphabet ({share:.2%})\n"
+        f"overlap:     {text.num_overlapping} lines left out that share seven words with {num_tests} transcripts"
+    )
+
+
+def _estimate(lines: list[str], order: int, threshold: float) -> NgramTables:
+    """By KenLM's lmplz where it is installed and nothing is to be pruned, for it needs no memory; else by ourselves."""
+    program = shutil.which("lmplz")
+    if not program or threshold > 0:
+        return estimate(lines, order, threshold)
+    with tempfile.TemporaryDirectory() as folder:
+        arpa = Path(folder) / "model.arpa"
+        command = [program, "-o", str(order), "--discount_fallback", "-T", folder, "--arpa", str(arpa)]
+        done = subprocess.run(command, input="\n".join(lines), text=True, capture_output=True, check=False)
+        if done.returncode:
+            raise LanguageModelError(f"lmplz failed: {done.stderr.strip()[-300:]}")
+        return read_arpa(arpa)
+
+
+def _store(output: Path, tables: NgramTables, metadata: dict[str, Any], alphabet: Alphabet, held_out: list[str]) -> str:
+    """Write the model under another name, judge it, and only then give it its own."""
+    trial = output.with_name(f".partial-{output.name}")
+    try:
+        write_language_model(trial, tables, metadata, scores_labels=False)
+        model = LanguageModel(trial)
+        check_model(Units.of_alphabet(alphabet), model)
+        lines = [
+            f"model:       {' + '.join(map(str, model.counts))} n-grams, {len(model.bytes) / 1e6:.1f} MB, in {output}",
+            f"vocabulary:  {model.counts[0] - 3} words",
+        ]
+        lines += _judge(model, held_out) if held_out else []
+        trial.replace(output)
+    finally:
+        trial.unlink(missing_ok=True)
+    return "\n".join(lines)
+
+
+def _judge(model: LanguageModel, held_out: list[str]) -> list[str]:
+    words = np.array([word for line in held_out for word in (*map(model.find, line.split()), 2)])
+    scores, state = [], model.start()
+    for word in words.tolist():
+        state, log10_prob = model.score(state, word)
+        scores.append(log10_prob)
+        state = model.start() if word == 2 else state
+    perplexity = float(10 ** -np.mean(scores))
+    frequencies = float(10 ** -np.mean([model.score(0xFFFFFFFF, word)[1] for word in words.tolist()]))
+    if len(model.counts) > 1 and not perplexity < frequencies:
+        raise LanguageModelError(
+            f"the model's perplexity on held-out lines is {perplexity:.0f}, that of its word frequencies "
+            f"{frequencies:.0f}: it has learnt nothing; take more text, a lower --order or a lower --prune"
+        )
+    unknown = np.mean(words[words != 2] == 0) if (words != 2).any() else 0.0
+    return [
+        f"held out:    {len(held_out)} lines, {unknown:.2%} of the words unknown, perplexity {perplexity:.1f} "
+        f"(word frequencies alone: {frequencies:.1f})"
+    ]
+
+
+@exit_on_error
+def main() -> None:
+    """Parse the command line, build, describe."""
+    config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, find_hparams("deepspeech2"))
+    assert config is not None
+    print(build(options, config))
+
+
+if __name__ == "__main__":
+    main()

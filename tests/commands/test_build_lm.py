@@ -1,0 +1,81 @@
+"""The command that builds language models."""
+
+import gzip
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindaudio_ds2.commands import build_lm
+from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
+from mindaudio_ds2.decoding.language_model import LanguageModel
+from tests.decoding.beam_cases import ARPA
+
+LINES = [
+    "The cat sat on the mat, and the dog ate it.",
+    "A dog sat on a mat.",
+    "The mat is where the cat has sat all of the long day.",
+    "It’s the dog’s mat.",
+] * 40
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    def run_command(*arguments: str) -> tuple[int, str]:
+        command = ["build_lm", *arguments, "--output", str(tmp_path / "out.lm")]
+        monkeypatch.setattr(sys, "argv", command)
+        status = 0
+        try:
+            build_lm.main()
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out + captured.err
+
+    return run_command
+
+
+def test_text_becomes_a_model_in_the_alphabet(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "text.gz").write_bytes(gzip.compress("\n".join(LINES).encode()))
+    status, said = run(str(tmp_path / "text.gz"), "--order", "3")
+    assert status == 0, said
+    assert "perplexity" in said
+    model = LanguageModel(tmp_path / "out.lm")
+    model.verify()
+    assert model.metadata["letter_case"] == "upper"
+    assert {"CAT", "IT'S", "DOG'S"} <= set(model.words)
+    assert model.score_sentence("THE CAT SAT") > model.score_sentence("SAT THE CAT")
+
+
+def test_what_overlaps_with_a_test_is_left_out_and_counted(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    lines = [*LINES, "HE SAID ONE TWO THREE", "FOUR FIVE SIX SEVEN EIGHT"]
+    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    heard = "ONE TWO THREE FOUR FIVE SIX SEVEN"
+    write_manifest(tmp_path / "test.jsonl", [Utterance("a", str(tmp_path / "a.wav"), 1.0, heard, "s")])
+    status, said = run(str(tmp_path / "text.txt"), "--exclude", str(tmp_path / "test.jsonl"))
+    assert status == 0, said
+    assert "2 lines left out that share seven words with 1 transcripts" in said
+    assert "FIVE" not in LanguageModel(tmp_path / "out.lm").words
+
+
+def test_an_arpa_file_is_converted(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "a.arpa").write_text(ARPA)
+    status, said = run("--arpa", str(tmp_path / "a.arpa"))
+    assert status == 0, said
+    assert LanguageModel(tmp_path / "out.lm").counts == (6, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "no words"), (b"\xff\xfe\x00", "UTF-8"), ("то же самое на русском\n" * 30, "another language")],
+)
+def test_useless_text_is_refused_and_leaves_nothing(content, message, run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "text.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
+    status, said = run(str(tmp_path / "text.txt"))
+    assert (status, message in said) == (2, True), said
+    assert not list(tmp_path.glob("*.lm"))
+
+
+def test_text_and_arpa_together_are_refused(run) -> None:  # type: ignore[no-untyped-def]
+    assert run()[0] == 2
+    assert run("a.txt", "--arpa", "b.arpa")[0] == 2

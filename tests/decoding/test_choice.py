@@ -1,0 +1,106 @@
+"""Which decoder a command line or a decoder.json asks for."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindaudio_ds2.config import TextConfig
+from mindaudio_ds2.decoding.beam import BeamSettings
+from mindaudio_ds2.decoding.choice import (
+    HOTWORD_WEIGHT,
+    DecoderChoice,
+    add_decoding_options,
+    load_choice,
+    read_choice,
+    read_hotwords,
+    save_choice,
+)
+from mindaudio_ds2.decoding.confidence import Calibration, fit_calibration, measure_calibration
+from mindaudio_ds2.decoding.tuning import search
+from mindaudio_ds2.errors import ConfigError, LanguageModelError
+from mindaudio_ds2.text.alphabet import Alphabet
+from tests.decoding.beam_cases import make_log_probs, make_model
+
+ALPHABET = Alphabet(TextConfig("AB ", "first", "upper", "error"))
+
+
+def parse(*arguments: str) -> DecoderChoice:
+    parser = argparse.ArgumentParser()
+    add_decoding_options(parser)
+    return read_choice(parser.parse_args(arguments))
+
+
+def test_greedy_is_the_default_and_refuses_what_only_a_beam_can() -> None:
+    assert parse() == DecoderChoice()
+    with pytest.raises(ConfigError, match="--decoder beam"):
+        parse("--lm", "en.lm")
+
+
+def test_options_win_over_decoder_json(tmp_path: Path) -> None:
+    model = make_model(tmp_path)
+    saved = DecoderChoice("beam", BeamSettings(weight=2.5, bonus=3.0), model.path, None, Calibration(0.1, 0.9))
+    save_choice(tmp_path / "decoder.json", saved, {})
+    assert load_choice(tmp_path / "decoder.json") == saved
+    chosen = parse("--decoder", str(tmp_path / "decoder.json"), "--lm_weight", "1.5", "--nbest", "4")
+    assert (chosen.settings.weight, chosen.settings.bonus, chosen.settings.num_best) == (1.5, 3.0, 4)
+    assert chosen.model_path == model.path
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"kind": "beam", "settings": {"width": 3}}'])
+def test_foreign_decoder_json_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "decoder.json").write_text(content)
+    with pytest.raises(LanguageModelError, match="tune"):
+        load_choice(tmp_path / "decoder.json")
+
+
+def test_hotwords_are_lines_with_or_without_a_weight(tmp_path: Path) -> None:
+    (tmp_path / "hot.txt").write_text("# names\nA B\nBB\t2.5\n\n")
+    assert list(read_hotwords(tmp_path / "hot.txt")) == [("A B", HOTWORD_WEIGHT), ("BB", 2.5)]
+    for content in ("", "# nothing\n", "A\tmuch\n"):
+        (tmp_path / "hot.txt").write_text(content)
+        with pytest.raises(LanguageModelError, match=r"hot\.txt"):
+            read_hotwords(tmp_path / "hot.txt")
+
+
+def test_a_greedy_stream_equals_the_whole() -> None:
+    log_probs = make_log_probs(0, 50, 4, 3.0)
+    decoder = DecoderChoice().open(ALPHABET, 0.02, None)
+    stream = decoder.start()
+    for chunk in np.split(log_probs, [3, 3, 17, 40]):
+        stream.feed(chunk)
+    assert stream.finish() == decoder.decode(log_probs)
+
+
+def test_tuning_finds_settings_no_worse_than_its_start(kernels: Path, tmp_path: Path) -> None:
+    model = make_model(tmp_path)
+    log_probs, references = [make_log_probs(seed, 30, 4, 2.0) for seed in range(4)], ["A B A", "AB", "A B", "A"]
+    trials = search(
+        log_probs,
+        references,
+        BeamSettings(beam_width=10),
+        lambda settings: DecoderChoice("beam", settings, model.path).open(ALPHABET, 0.02, kernels),
+        lambda trial: None,
+    )
+    assert trials[0].word_errors == min(trial.word_errors for trial in trials)
+    assert trials[0].word_errors < max(trial.word_errors for trial in trials)
+    assert len({trial.settings for trial in trials}) == len(trials)
+
+
+def test_calibration_makes_confidences_true_on_other_words() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.beta(4, 2, 8000)
+    is_right = generator.random(8000) < truth
+    raw = truth**3  # far too modest
+    calibration = fit_calibration(raw[:4000].tolist(), is_right[:4000].tolist())
+    after = [calibration.apply(value) for value in raw[4000:]]
+    before = measure_calibration(raw[4000:].tolist(), is_right[4000:].tolist())
+    measured = measure_calibration(after, is_right[4000:].tolist())
+    assert before["expected_calibration_error"] > 0.1
+    assert measured["expected_calibration_error"] < 0.03
+    assert measured["normalized_cross_entropy"] > 0.05 > before["normalized_cross_entropy"]
+
+
+def test_a_perfect_guess_has_no_calibration_error() -> None:
+    assert measure_calibration([1.0, 0.0, 1.0], [True, False, True])["expected_calibration_error"] < 1e-3
