@@ -122,8 +122,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     try:
         entry = parse_json(text)
-        version, state = entry["format_version"], entry["state"]
-    except (ReadError, KeyError, TypeError) as error:
+        version = entry["format_version"]
+        state = entry.get("state", {})  # a newer format may keep it elsewhere, and is refused below
+    except (ReadError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged: its entry {ENTRY!r} cannot be read ({error})") from None
     if version not in range(1, FORMAT_VERSION + 1):
         raise CheckpointError(
