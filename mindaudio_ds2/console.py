@@ -8,9 +8,7 @@ cursor, rename the window or erase what stands above.
 import contextlib
 import os
 import sys
-from typing import TextIO
-
-from tqdm import tqdm
+from typing import Any, TextIO
 
 _trouble: dict[str, str] = {}
 
@@ -30,13 +28,19 @@ def write_line(text: str = "", *, to_stdout: bool = False) -> bool:
     if name in _trouble or stream is None:
         return False
     try:
-        with tqdm.external_write_mode(file=stream):
+        with _beside_bars(stream):
             stream.write(fit(escape(text), stream) + "\n")
             stream.flush()
     except (OSError, ValueError) as error:  # ValueError: the stream is closed
         _give_up(name, stream, error)
         return False
     return True
+
+
+def _beside_bars(stream: TextIO) -> Any:
+    """Progress bars stand aside; where tqdm is not even loaded, there are none."""
+    tqdm = sys.modules.get("tqdm")
+    return tqdm.tqdm.external_write_mode(file=stream) if tqdm else contextlib.nullcontext()
 
 
 def trouble() -> tuple[str, ...]:

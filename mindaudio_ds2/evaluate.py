@@ -40,7 +40,7 @@ class ScoredUtterance:
     reference: str
     hypothesis: str
     counts: ErrorCounts
-    decoded: tuple[Hypothesis, ...] = ()
+    decoded: tuple[Hypothesis, ...] = dataclasses.field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

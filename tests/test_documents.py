@@ -12,7 +12,7 @@ from mindaudio_ds2.config_reader import read_config
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README_CN.md", *sorted((ROOT / "docs").glob("*.md"))]
 KEYS = set(flatten(to_mapping(read_config(ROOT / "hparams" / "an4.yaml"))))
-FILE_ENDINGS = {"md", "json", "mindir", "py", "ckpt"}
+FILE_ENDINGS = {"md", "json", "mindir", "py", "ckpt", "onnx"}
 SECTIONS = {key.split(".")[0] for key in KEYS if "." in key}
 
 
