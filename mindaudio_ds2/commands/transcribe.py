@@ -36,13 +36,13 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     """Parse the command line, transcribe, print or write."""
     options = _parse()
+    runtime.require_one_process("transcribe.py")
     choice = read_choice(options)
     paths = find_recordings(options.audio)
     if options.format in SUBTITLES and len(paths) > 1 and not options.output_dir:
         raise ConfigError(f"{options.format} is a file for each of {len(paths)} recordings; name --output_dir DIR")
     if options.output or options.output_dir:
         require_writable(Path(options.output or options.output_dir / "transcript"))
-    runtime.require_one_process("transcribe.py")
     run = Recognizer.load(options.pre_trained_model_path, options.device_target, choice).run(paths)
     _hand_over(run, options)
     for note in run.notes:

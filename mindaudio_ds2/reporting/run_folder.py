@@ -1,5 +1,6 @@
 """All that a run folder holds for a report. What is not there is said, not an error."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ def _read_scores(path: Path) -> Scores:
     scored: tuple[ScoredLine, ...] = ()
     if lines.exists():
         rows = [_parse(lines, line) for line in lines.read_text(encoding="utf-8").splitlines()]
-        scored = tuple(ScoredLine(**row) for row in rows)
+        names = [column.name for column in dataclasses.fields(ScoredLine)]
+        scored = tuple(ScoredLine(**{name: row[name] for name in names}) for row in rows)
         if sum(line.word_errors for line in scored) != summary["word_errors"]:
             missing.append(f"{lines} has other errors than {path}; run eval.py again")
             scored = ()
@@ -131,8 +133,8 @@ def _read_scores(path: Path) -> Scores:
     utterances: dict[str, Utterance] = {}
     try:
         utterances = {utterance.id: utterance for utterance in read_manifest(summary["manifest"])}
-    except ManifestError as error:
-        missing.append(f"speakers and audio are not known: {error}")
+    except ManifestError:  # its text would quote lines of whatever file the summary names
+        missing.append(f"speakers and audio are not known: {summary['manifest']} is no manifest that can be read")
     return Scores(summary, scored, utterances, tuple(missing))
 
 

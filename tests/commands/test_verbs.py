@@ -17,6 +17,7 @@ import soundfile
 
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import read_manifest, write_manifest
+from mindaudio_ds2.decoding.choice import DecoderChoice
 from mindaudio_ds2.machine import runtime
 from tests.tiny_corpus import TRANSCRIPTS, RunVerb, make_settings, read_metrics, speak, write_yaml
 
@@ -232,6 +233,9 @@ def test_every_documented_command_is_understood(monkeypatch: pytest.MonkeyPatch,
         for parser in (argparse.ArgumentParser, jsonargparse.ArgumentParser):
             monkeypatch.setattr(parser, "parse_args", parse_and_stop(parser.parse_args))
     monkeypatch.setattr(runtime, "start", stop)
+    monkeypatch.setattr("mindaudio_ds2.transcribe.find_recordings", stop)
+    monkeypatch.setattr("mindaudio_ds2.commands.transcribe.find_recordings", stop)
+    monkeypatch.setattr("mindaudio_ds2.decoding.choice.load_choice", lambda _: DecoderChoice("beam"))
     monkeypatch.setattr(sys, "path", [*sys.path])  # scripts put the repository's folder there
     with pytest.raises(ParsedError):
         runpy.run_path(script, run_name="__main__")
