@@ -164,17 +164,17 @@ def test_a_run_killed_between_validation_and_checkpoint_records_the_epoch_once(
 def test_ctrl_c_in_validation_saves_and_validation_is_done_again(
     configure: Callable[..., Config], finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mindaudio_ds2 import evaluate
+    from mindaudio_ds2.decoding.greedy import GreedyDecoder
 
     config = configure()
-    decode = evaluate.decode_greedy
+    decode = GreedyDecoder.decode
 
     def decode_and_be_interrupted(*arguments: Any) -> Any:
-        monkeypatch.setattr(evaluate, "decode_greedy", decode)
+        monkeypatch.setattr(GreedyDecoder, "decode", decode)
         os.kill(os.getpid(), signal.SIGINT)
         return decode(*arguments)
 
-    monkeypatch.setattr(evaluate, "decode_greedy", decode_and_be_interrupted)
+    monkeypatch.setattr(GreedyDecoder, "decode", decode_and_be_interrupted)
     with pytest.raises(Interrupted, match="saved .*last.ckpt; go on with --resume") as raised:
         train_here(config)
     # MindSpore 2.10's graphs turn SIGINT into SIGTERM. When this is 130, the note in `Interruption` can go.
