@@ -205,7 +205,7 @@ def fill(parameters: Mapping[str, Parameter], arrays: Mapping[str, NDArray[np.fl
         source: where the arrays come from, for the error's text.
 
     Raises:
-        CheckpointError: lists every missing, unknown and wrongly shaped entry.
+        CheckpointError: lists every missing, unknown and wrongly shaped entry, and those that are no finite numbers.
     """
     problems = [f"missing {name}" for name in parameters if name not in arrays]
     problems += [f"unknown {name}" for name in arrays if name not in parameters]
@@ -213,6 +213,11 @@ def fill(parameters: Mapping[str, Parameter], arrays: Mapping[str, NDArray[np.fl
         f"{name} has shape {arrays[name].shape}, the network's has {tuple(parameter.shape)}"
         for name, parameter in parameters.items()
         if name in arrays and arrays[name].shape != tuple(parameter.shape)
+    ]
+    problems += [
+        f"{name} is complex, or holds NaN or infinity: a network of such weights recognises nothing"
+        for name, array in arrays.items()
+        if name in parameters and (np.iscomplexobj(array) or not np.isfinite(array).all())
     ]
     if problems:
         shown = "\n  ".join(problems)

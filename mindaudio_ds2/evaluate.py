@@ -3,7 +3,9 @@
 import dataclasses
 import datetime
 import json
+import math
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from mindaudio_ds2.machine.collectives import Ranks
 from mindaudio_ds2.machine.runtime import describe_environment
 from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, feature_signature
 from mindaudio_ds2.ops.library import find_kernels
+from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.alphabet import Alphabet
 
 
@@ -51,11 +54,16 @@ class Evaluation:
         utterances: in the manifest's order.
         audio_seconds: duration of all utterances.
         wall_seconds: time to load, recognise and decode them, compiling included.
+        compile_seconds: of that, for compiling: a first pass of the first batch, which is then recognised once more.
+        unwritable: characters of the references that the network has no label for, with how often they come. Each is
+            an error whatever is recognised.
     """
 
     utterances: tuple[ScoredUtterance, ...]
     audio_seconds: float
     wall_seconds: float
+    compile_seconds: float
+    unwritable: dict[str, int]
 
     @property
     def counts(self) -> ErrorCounts:
@@ -64,8 +72,8 @@ class Evaluation:
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of work for a second of audio."""
-        return self.wall_seconds / self.audio_seconds
+        """Seconds of work for a second of audio, without compiling."""
+        return (self.wall_seconds - self.compile_seconds) / self.audio_seconds
 
     def worst(self, count: int) -> list[ScoredUtterance]:
         """The utterances with most word errors, then most character errors."""
@@ -94,6 +102,7 @@ class Evaluator:
     ) -> None:
         self.recognizer = recognizer
         self.ranks = ranks or Ranks()
+        self.compile_seconds, self.is_compiled = 0.0, False
         self.utterances = utterances
         self.alphabet = Alphabet(config.text)
         self.references = [self.alphabet.normalize(utterance.transcript) for utterance in utterances]
@@ -126,6 +135,7 @@ class Evaluator:
         self.recognizer.set_train(False)
         started = time.monotonic()
         own: dict[int, tuple[Hypothesis, ...]] = {}
+        self.compile_seconds = 0.0
         for index, log_probs in self.find_log_probs(self.batches() if watch is None else watch):
             own[index] = tuple(self.decoder.decode(log_probs))
         texts: dict[int, tuple[Hypothesis, ...]] = {}
@@ -135,11 +145,16 @@ class Evaluator:
         assert len(texts) == len(self.utterances), "every utterance is scored"
         ordered = tuple(self.score(index, texts[index]) for index in range(len(texts)))
         audio_seconds = sum(utterance.duration_seconds for utterance in self.utterances)
-        return Evaluation(ordered, audio_seconds, time.monotonic() - started)
+        unwritable = self.alphabet.count_unknown(self.references)
+        return Evaluation(ordered, audio_seconds, time.monotonic() - started, self.compile_seconds, unwritable)
 
     def find_log_probs(self, batches: Iterable[TensorBatch]) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """The index of each utterance of some batches, with its log probabilities `(S, V)`."""
         for batch in batches:
+            if not self.is_compiled:
+                started = time.monotonic()
+                self.recognizer(batch.features, batch.feature_lengths)[0].asnumpy()
+                self.compile_seconds, self.is_compiled = time.monotonic() - started, True
             outputs = self.recognizer(batch.features, batch.feature_lengths)
             log_probs, lengths = (output.asnumpy()[: len(batch.indices)] for output in outputs)
             yield from zip(batch.indices, (rows[:n] for rows, n in zip(log_probs, lengths, strict=True)), strict=True)
@@ -185,12 +200,13 @@ def evaluate_checkpoint(
     ranks = ranks or Ranks()
     checkpoint = load_checkpoint(checkpoint_path)
     network = restore_network(checkpoint, str(checkpoint_path), backend)
-    run = config or checkpoint.config
     own = checkpoint.config
-    config = dataclasses.replace(run, features=own.features, text=own.text, model=own.model)
+    if config is None:  # a checkpoint may come from anywhere, and does not choose where this program writes
+        config = dataclasses.replace(own, data=dataclasses.replace(own.data, feature_cache_dir=None))
+    config = dataclasses.replace(config, features=own.features, text=own.text, model=own.model)
     manifest = manifest_path or config.data.test_manifest
-    split = Path(manifest).stem
     folder = Path(output_dir) if output_dir else Path(checkpoint_path).parent
+    split = name_split(manifest, folder)
     path = folder / f"eval_{split}.json"
     if ranks.is_first:
         require_writable(path)
@@ -205,6 +221,7 @@ def evaluate_checkpoint(
         return evaluation, path
     rows = [json.dumps(_to_row(scored), ensure_ascii=False) for scored in evaluation.utterances]
     write_text(folder / f"eval_{split}_utterances.jsonl", "\n".join(rows) + "\n")
+    calibration = measure_calibration(*measure_confidence(evaluation.utterances))
     summary: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         **describe_environment(),
@@ -216,10 +233,33 @@ def evaluate_checkpoint(
         **choice.describe(),
         "split": split,
         **summarize(evaluation),
-        **measure_calibration(*measure_confidence(evaluation.utterances)),
+        **{key: value if math.isfinite(value) else None for key, value in calibration.items()},  # JSON has no NaN
     }
     write_text(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return evaluation, path
+
+
+def name_split(manifest: str | Path, folder: Path) -> str:
+    """What the scores of a manifest are called: its name, and its folder's where another corpus's scores have that.
+
+    Args:
+        manifest: what is scored.
+        folder: where the scores go.
+    """
+    path = Path(manifest)
+    names = [path.stem, f"{path.resolve().parent.name}_{path.stem}"]
+    for name in names:
+        if _read_manifest_name(folder / f"eval_{name}.json") in (None, path.resolve()):
+            return name
+    return f"{names[-1]}_{zlib.crc32(str(path.resolve()).encode()):08x}"
+
+
+def _read_manifest_name(scores: Path) -> Path | None:
+    """Which manifest a file of scores is of; None where there is no such file, or none that tells."""
+    try:
+        return Path(parse_json(scores.read_text(encoding="utf-8"))["manifest"]).resolve()
+    except (OSError, ReadError, KeyError, TypeError, UnicodeDecodeError):
+        return None
 
 
 def summarize(evaluation: Evaluation) -> dict[str, Any]:
@@ -232,7 +272,11 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         "cer": counts.cer,
         "audio_seconds": evaluation.audio_seconds,
         "wall_seconds": evaluation.wall_seconds,
+        "compile_seconds": evaluation.compile_seconds,
         "real_time_factor": evaluation.real_time_factor,
+        "real_time_factor_with_compiling": evaluation.wall_seconds / evaluation.audio_seconds,
+        "utterances_per_second": counts.num_utterances / (evaluation.wall_seconds - evaluation.compile_seconds),
+        "unwritable": evaluation.unwritable,
     }
 
 
@@ -241,11 +285,14 @@ def show(evaluation: Evaluation, num_worst: int) -> str:
     counts = evaluation.counts
     lines = [
         f"{counts.num_utterances} utterances, {evaluation.audio_seconds / 60:.1f} min of audio, "
-        f"real-time factor {evaluation.real_time_factor:.3f}",
+        f"real-time factor {evaluation.real_time_factor:.3f} after {evaluation.compile_seconds:.1f} s of compiling",
         f"WER {100 * counts.wer:6.2f} %   {counts.word_errors} errors in {counts.num_words} words "
         f"({counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted)",
         f"CER {100 * counts.cer:6.2f} %   {counts.character_errors} errors in {counts.num_characters} characters",
     ]
+    if evaluation.unwritable:
+        listed = ", ".join(f"{character!r} {count} x" for character, count in evaluation.unwritable.items())
+        lines.append(f"the references hold characters that this network cannot write, each an error: {listed}")
     worst = [scored for scored in evaluation.worst(num_worst) if scored.counts.character_errors]
     if worst:
         lines.append("worst utterances:")

@@ -99,6 +99,20 @@ def test_a_network_is_restored_from_its_checkpoint_alone(tmp_path: Path) -> None
     assert not network.training
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf, 1j])
+def test_weights_that_are_no_finite_numbers_are_refused(tmp_path: Path, odd: complex) -> None:
+    from mindaudio_ds2.checkpoint import fill
+    from tests import cells
+
+    network = cells.make_network()
+    arrays = {name: parameter.asnumpy().copy() for name, parameter in network.weights().items()}
+    before, name = cells.read(network), next(iter(arrays))
+    arrays[name] = arrays[name] + np.asarray(odd, dtype=np.complex64 if odd == 1j else np.float32)
+    with pytest.raises(CheckpointError, match=f"{name} is complex, or holds NaN or infinity"):
+        fill(network.weights(), arrays, "odd.ckpt")
+    assert_same_bits(cells.read(network), before)
+
+
 def test_a_checkpoint_of_a_network_inside_a_training_step_fits_a_bare_one(tmp_path: Path) -> None:
     from mindaudio_ds2.checkpoint import build_network, load_checkpoint, restore_network, save_checkpoint
     from mindaudio_ds2.model.deepspeech2 import Recognizer

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -16,7 +17,14 @@ from tests.tiny_corpus import TRANSCRIPTS
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
 Configure = Callable[..., Config]
-WALL_TIMES = {"wall_seconds", "real_time_factor", "date"}
+WALL_TIMES = {
+    "wall_seconds",
+    "compile_seconds",
+    "real_time_factor",
+    "real_time_factor_with_compiling",
+    "utterances_per_second",
+    "date",
+}
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +139,7 @@ def test_the_worst_utterances_are_those_with_most_word_errors_then_character_err
         )
         for name, (words, characters) in errors.items()
     )
-    evaluation = Evaluation(scored, 4.0, 2.0)
+    evaluation = Evaluation(scored, 4.0, 3.0, 1.0, {})
     assert [worst.utterance.id for worst in evaluation.worst(3)] == ["b", "c", "a"]
     assert evaluation.real_time_factor == 0.5
 
@@ -146,11 +154,12 @@ def test_what_is_shown_sets_the_words_of_the_worst_below_each_other() -> None:
         for name, (reference, hypothesis) in pairs.items()
         for counts in [count_errors(reference, hypothesis)]
     )
-    lines = show(Evaluation(scored, 60.0, 6.0), num_worst=5).splitlines()
+    lines = show(Evaluation(scored, 60.0, 8.0, 2.0, {"7": 3}), num_worst=5).splitlines()
     assert lines == [
-        "2 utterances, 1.0 min of audio, real-time factor 0.100",
+        "2 utterances, 1.0 min of audio, real-time factor 0.100 after 2.0 s of compiling",
         "WER  33.33 %   2 errors in 6 words (0 substituted, 1 deleted, 1 inserted)",
         "CER  25.00 %   5 errors in 20 characters",
+        "the references hold characters that this network cannot write, each an error: '7' 3 x",
         "worst utterances:",
         "  wrong: 2 of 4 words wrong",
         "    ref A NINE THREE GO *",
@@ -267,6 +276,48 @@ def test_wrong_durations_in_the_manifest_are_an_error_that_names_the_utterance(
     write_manifest(tmp_path / "wrong.jsonl", [Utterance("u0", first.audio_path, 1.5, "A")])
     with pytest.raises(ManifestError, match=r"utterance 'u0': duration_seconds is 1\.500 .* prepare\.py"):
         evaluate_checkpoint(finished_run / "best.ckpt", None, str(tmp_path / "wrong.jsonl"), str(tmp_path))
+
+
+def test_scores_of_two_corpora_do_not_overwrite_each_other(finished_run: Path, corpus: Path, tmp_path: Path) -> None:
+    from mindaudio_ds2.evaluate import evaluate_checkpoint
+
+    utterances = read_manifest(corpus / "dev.jsonl")
+    paths = []
+    for name in ("one", "two", "two/two", "one"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        write_manifest(tmp_path / name / "test.jsonl", utterances[: 1 + (name != "one")])
+        wanted = str(tmp_path / name / "test.jsonl")
+        paths.append(evaluate_checkpoint(finished_run / "best.ckpt", None, wanted, str(tmp_path))[1])
+    assert [path.name for path in paths[:2]] == ["eval_test.json", "eval_two_test.json"]
+    assert len(set(paths)) == 3, "the first corpus again replaces its own scores only"
+    assert paths[3] == paths[0]
+    assert [read_summary(path)["num_utterances"] for path in paths[:3]] == [1, 2, 2]
+
+
+def test_characters_that_the_network_cannot_write_are_counted_and_named(
+    finished_run: Path, corpus: Path, tmp_path: Path
+) -> None:
+    from mindaudio_ds2.evaluate import evaluate_checkpoint, show
+
+    first = read_manifest(corpus / "dev.jsonl")[0]
+    changed = Utterance("u0", first.audio_path, first.duration_seconds, "A\u200b 7 7.")
+    write_manifest(tmp_path / "odd.jsonl", [changed])
+    evaluation, path = evaluate_checkpoint(finished_run / "best.ckpt", None, str(tmp_path / "odd.jsonl"), str(tmp_path))
+    assert read_summary(path)["unwritable"] == {"7": 2, "\u200b": 1, ".": 1}
+    assert "'7' 2 x, '\\u200b' 1 x, '.' 1 x" in show(evaluation, 0)
+
+
+def test_a_checkpoint_alone_does_not_choose_a_folder_for_features(
+    learned_run: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mindaudio_ds2 import evaluate
+
+    loaded = evaluate.load_checkpoint(learned_run / "last.ckpt")
+    data = dataclasses.replace(loaded.config.data, feature_cache_dir=str(tmp_path / "chosen"))
+    foreign = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, data=data))
+    monkeypatch.setattr(evaluate, "load_checkpoint", lambda _: foreign)
+    evaluate.evaluate_checkpoint("foreign.ckpt", None, str(corpus / "dev.jsonl"), str(tmp_path / "scores"))
+    assert not (tmp_path / "chosen").exists()
 
 
 def test_a_folder_below_a_file_is_an_error_that_names_it(finished_run: Path, tmp_path: Path) -> None:

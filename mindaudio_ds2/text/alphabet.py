@@ -1,5 +1,6 @@
 """Characters, label ids and the blank: the one place that knows which is which."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,6 +119,10 @@ class Alphabet:
         except ManifestError as error:
             raise ManifestError(f"utterance {utterance_id!r}: {error}") from None
         return EncodedTranscript(labels, num_dropped=len(self._find_unknown(transcript)))
+
+    def count_unknown(self, transcripts: Iterable[str]) -> dict[str, int]:
+        """Characters of transcripts that no output can hold, with how often they come, the most frequent first."""
+        return dict(Counter(c for transcript in transcripts for c in self._find_unknown(transcript)).most_common())
 
     def _find_unknown(self, transcript: str) -> list[str]:
         return [c for c in self.normalize(transcript) if c not in self._ids]

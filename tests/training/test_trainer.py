@@ -614,7 +614,7 @@ def stub_evaluation(monkeypatch: pytest.MonkeyPatch, rates: Sequence[Any]) -> li
         wer, cer = split(rates[len(used)])
         used.append(rates[len(used)])
         counts = ErrorCounts(1, 100, round(100 * wer), 0, 0, 1000, round(1000 * cer))
-        return Evaluation((ScoredUtterance(self.utterances[0], "A", "B", counts),), 1.0, 1.0)
+        return Evaluation((ScoredUtterance(self.utterances[0], "A", "B", counts),), 1.0, 1.0, 0.0, {})
 
     monkeypatch.setattr(Evaluator, "run", run)
     return used
