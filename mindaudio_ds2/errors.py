@@ -5,6 +5,7 @@ found, and the remedy. The verbs print the text and exit with status 2; a traceb
 """
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -90,3 +91,9 @@ def exit_on_error(main: Callable[[], Any]) -> Callable[[], None]:
             sys.exit(130)
 
     return run
+
+
+def leave_at_once(*_: object) -> None:
+    """A handler of SIGINT for where there is nothing to lose: end with 130, and run nothing more."""
+    os.write(2, b"interrupted\n")
+    os._exit(130)

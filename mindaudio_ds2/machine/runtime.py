@@ -4,13 +4,17 @@
 `start` must run before anything imports MindSpore, because MindSpore reads its log level when it is loaded.
 """
 
+import contextlib
 import os
 import platform
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mindaudio_ds2.errors import DeviceError
+from mindaudio_ds2.errors import DeviceError, leave_at_once
 from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.machine.devices import choose_device, connect, serve_workers
 from mindaudio_ds2.machine.ranks import Place, find_place
@@ -81,7 +85,8 @@ def start(
     # With native kernels there are no such convolutions, and MatMul may have AVX-512: it is nearly twice as fast.
     if kernels is None:
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
-    import mindspore as ms
+    with _leaving_at_once():
+        import mindspore as ms
 
     place = find_own_place()
     choose_device(device_target, _find_device_id(device_target, place), place.local_size)
@@ -90,6 +95,19 @@ def start(
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(seed)
     return Backend(kernels, device_target == "CPU", stays_on_device(device_target))
+
+
+@contextlib.contextmanager
+def _leaving_at_once() -> Iterator[None]:
+    """Ctrl-C while MindSpore is imported: 2.10 aborts, with a core, where an exception meets its C++ parts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, leave_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _find_device_id(device_target: str, place: Place) -> int | None:
@@ -131,7 +149,10 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str:
+    """What git says of the checkout that this file belongs to; empty for an installed package in somebody else's."""
     folder = Path(__file__).resolve().parent
+    if not (folder.parents[1] / ".git").exists():
+        return ""
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -47,6 +47,7 @@ class Progress:
         train_seconds: wall time spent in training so far, validation included.
         train_hours: audio in the training utterances.
         fingerprint: of the utterances trained on, and of the noise and rooms mixed into them.
+        dev_fingerprint: of the utterances that choose the best epoch; empty in runs that did not note it.
         num_parts: batches of an update: processes times batching.accumulation_steps.
         has_fixed_shapes: whether batches are planned for fixed shapes, which makes others of them.
         finished: of the epoch under way, where `num_parts` has changed within it: each former number, and the updates
@@ -72,6 +73,7 @@ class Progress:
     train_seconds: float = 0.0
     train_hours: float = 0.0
     fingerprint: str = ""
+    dev_fingerprint: str = ""
     num_parts: int = 1
     has_fixed_shapes: bool = False
     finished: list[tuple[int, int]] = field(default_factory=list)

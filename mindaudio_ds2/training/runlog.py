@@ -9,12 +9,16 @@ last.ckpt         to resume from; best.ckpt the best dev WER so far; epoch_N.ckp
 """
 
 import contextlib
+import datetime
+import fcntl
 import json
 import logging
+import os
+import socket
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 from tqdm import tqdm
@@ -53,29 +57,44 @@ class RunLog:
         is_resumed: whether there is one that got as far as a checkpoint.
 
     Raises:
-        ConfigError: the folder holds a run and `resume` is false.
+        ConfigError: the folder holds a run and `resume` is false, or one that cannot go on; or another process trains
+            in it.
         OutputError: the folder cannot be written.
     """
 
     def __init__(self, config: Config, resume: bool) -> None:
         self.folder = Path(config.run_dir)
         self.metrics_path = self.folder / "metrics.jsonl"
-        if any(self.folder.glob("[!.]*.ckpt")) and not resume:
-            raise ConfigError(
-                f"run_dir {self.folder} already holds a run; continue it with --resume, choose another with --run_dir, "
-                "or delete the folder"
-            )
-        self.is_resumed = self.last_checkpoint.exists()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_folder(self.folder)
+            self.is_resumed = self.last_checkpoint.exists()
+            try:
+                self._require_new_or_resumable(resume)
+            except ConfigError:
+                self._lock.close()
+                raise
             for partial in self.folder.glob(".partial-*"):  # of a run that was killed while it saved
-                if partial.suffix in (".ckpt", ".tmp"):  # the latter is how MindSpore names what it is writing
-                    partial.unlink()
+                partial.unlink()
             mode = "a" if self.is_resumed else "w"  # a run that died before its first checkpoint is begun anew
             self._metrics = open(self.metrics_path, mode, encoding="utf-8")  # noqa: SIM115 (closed by close)
             self._logger = self._open_logger(mode)
         except OSError as error:
             raise OutputError(f"cannot write into run_dir {self.folder}: {error}; choose another --run_dir") from error
+
+    def _require_new_or_resumable(self, resume: bool) -> None:
+        has_run = any(self.folder.glob("[!.]*.ckpt"))
+        if has_run and not resume:
+            raise ConfigError(
+                f"run_dir {self.folder} already holds a run; continue it with --resume, choose another with --run_dir, "
+                "or delete the folder"
+            )
+        if has_run and not self.is_resumed:
+            raise ConfigError(
+                f"run_dir {self.folder} has checkpoints but no last.ckpt to resume from, and starting over would lose "
+                "its log; restore last.ckpt, or start a new run with --run_dir and --pre_trained_model_path "
+                f"{self.best_checkpoint}"
+            )
 
     def remember(self, config: Config, training_set: TrainingSet) -> None:
         """Write config.yaml; say what is not trained on, and list it; for a new run, also write environment.json.
@@ -174,10 +193,40 @@ class RunLog:
         """Close the files. That a full disk takes no more has been said before."""
         with contextlib.suppress(OSError):
             self._metrics.close()
+        with contextlib.suppress(OSError):
+            self._lock.close()
         for handler in list(self._logger.handlers):
             with contextlib.suppress(OSError):
                 handler.close()
             self._logger.removeHandler(handler)
+
+
+def lock_folder(folder: Path) -> TextIO:
+    """Keep every other training out of a run folder until the file that is returned is closed, or this process ends.
+
+    On file systems that have no locks (some network ones) nothing is kept out.
+
+    Raises:
+        ConfigError: another process has it; says which.
+        OSError: the folder cannot be written.
+    """
+    lock = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        owner = lock.read().strip() or "another process"
+        lock.close()
+        raise ConfigError(
+            f"run_dir {folder} is being trained in by {owner}; wait for it, or choose another folder with --run_dir"
+        ) from None
+    except OSError:  # no locks on this file system
+        return lock
+    lock.truncate(0)
+    started = datetime.datetime.now().isoformat(" ", "seconds")
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}, since {started}\n")
+    lock.flush()
+    return lock
 
 
 class SilentLog(RunLog):

@@ -42,8 +42,14 @@ def take_up(
             "or rooms than augmentation.noise_path and rir_path hold; restore them, or start a new run with --run_dir "
             "and --pre_trained_model_path"
         )
+    if progress.dev_fingerprint not in ("", beginning.dev_fingerprint):
+        raise CheckpointError(
+            f"{path} was scored on other utterances than {config.data.dev_manifest} holds now, so that its best epoch "
+            "means something else; restore them, or start a new run with --run_dir and --pre_trained_model_path"
+        )
+    progress.dev_fingerprint = beginning.dev_fingerprint
     if progress.has_fixed_shapes != beginning.has_fixed_shapes:
-        if progress.batch:
+        if progress.batch or progress.finished:
             raise CheckpointError(
                 f"{path} was saved in the middle of epoch {progress.epoch + 1}, whose batches were put together for "
                 "another kind of device or for other kernels; finish that epoch with what it was begun with"

@@ -145,6 +145,7 @@ class Trainer:
         self.evaluator = Evaluator(Recognizer(scored_network), dev_utterances, config, ranks)
         self.progress = Progress(
             fingerprint=fingerprint_of(utterances, self.augmenter.rirs, self.augmenter.noises),
+            dev_fingerprint=fingerprint_of(dev_utterances),
             train_hours=sum(self.durations) / 3600,
             num_parts=ranks.world_size * self.num_batches,
             has_fixed_shapes=not is_open,

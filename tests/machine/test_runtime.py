@@ -2,8 +2,11 @@
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,32 @@ def test_processes_that_cannot_meet_are_refused(verb: str) -> None:
     arguments = ("-c", "hparams/deepspeech2.yaml", "--pre_trained_model_path", "best.ckpt")
     message = expect_refusal(run_program(verb, *arguments, **SEVERAL))
     assert "8 processes" in message or "process 0 of 8" in message
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0])
+def test_ctrl_c_while_mindspore_is_imported_ends_with_130(seconds: float) -> None:
+    code = "from mindaudio_ds2.machine import runtime; print('go', flush=True); runtime.start('CPU', 1)"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "go\n"
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "interrupted\n")
+
+
+def test_the_commit_is_not_that_of_a_repository_around_an_installed_package(tmp_path: Path) -> None:
+    installed = tmp_path / "repository" / "lib" / "site-packages"
+    shutil.copytree(ROOT / "mindaudio_ds2", installed / "mindaudio_ds2", ignore=shutil.ignore_patterns("__pycache__"))
+    for arguments in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a", "commit", "-qm", "a", "--allow-empty"],
+    ):
+        subprocess.run(["git", *arguments], cwd=tmp_path / "repository", check=True)
+    code = "from mindaudio_ds2.machine import runtime; print(repr(runtime._git('rev-parse', 'HEAD')))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=installed, capture_output=True, text=True, check=True)
+    assert done.stdout == "''\n"
 
 
 def test_threads_are_set_where_asked_for_and_not_said_otherwise() -> None:

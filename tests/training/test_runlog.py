@@ -1,5 +1,8 @@
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ from mindaudio_ds2.training.runlog import RunLog
 from mindaudio_ds2.training.training_set import TrainingSet
 from tests.tiny_corpus import read_metrics
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
 Configure = Callable[..., Config]
@@ -63,17 +67,52 @@ def test_a_folder_with_a_run_is_not_overwritten(configure: Configure, name: str)
     (folder / name).touch()
     with pytest.raises(ConfigError, match="already holds a run; continue it with --resume, choose another with"):
         RunLog(config, resume=False)
-    assert [path.name for path in folder.iterdir()] == [name]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", name]
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "epoch_4.ckpt"])
+def test_a_run_without_its_last_checkpoint_is_not_begun_over(configure: Configure, name: str) -> None:
+    config = configure()
+    folder = Path(config.run_dir)
+    folder.mkdir()
+    (folder / name).touch()
+    (folder / "train.log").write_text("hours of work\n")
+    with pytest.raises(ConfigError, match=r"no last\.ckpt to resume from.*restore last\.ckpt, or start a new run"):
+        RunLog(config, resume=True)
+    assert (folder / "train.log").read_text() == "hours of work\n"
+
+
+def test_a_second_training_in_one_folder_is_refused_and_told_of_the_first(configure: Configure) -> None:
+    config = configure()
+    with opened(config) as log:
+        log.record("step", step=1, epoch=1)
+        with pytest.raises(ConfigError, match=rf"trained in by process {os.getpid()} on .*, since .*--run_dir"):
+            RunLog(config, resume=True)
+        assert read_metrics(log.folder, "step") == [{"kind": "step", "step": 1, "epoch": 1}]
+    with opened(config, resume=True):
+        pass
+
+
+def test_a_process_that_was_killed_leaves_no_lock(configure: Configure) -> None:
+    config = configure()
+    Path(config.run_dir).mkdir()
+    code = (
+        f"import os; from pathlib import Path; from mindaudio_ds2.training.runlog import lock_folder; "
+        f"lock = lock_folder(Path({config.run_dir!r})); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == -9
+    with opened(config):
+        pass
 
 
 def test_what_a_killed_save_left_is_no_run_and_is_removed(configure: Configure) -> None:
     config = configure()
     folder = Path(config.run_dir)
     folder.mkdir()
-    for name in (".partial-17-last.ckpt", ".partial-17-last.tmp"):
+    for name in (".partial-17-last.ckpt", ".partial-17-last.tmp", ".partial-17-metrics.jsonl"):
         (folder / name).touch()
     with opened(config):
-        assert sorted(path.name for path in folder.iterdir()) == ["metrics.jsonl", "train.log"]
+        assert sorted(path.name for path in folder.iterdir()) == [".lock", "metrics.jsonl", "train.log"]
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -34,7 +34,7 @@ def test_a_run_learns_until_it_hears_every_character(learned_run: Path) -> None:
 
 
 def test_a_run_leaves_its_files(finished_run: Path) -> None:
-    names = {"config.yaml", "environment.json", "train.log", "metrics.jsonl", "last.ckpt", "best.ckpt"}
+    names = {"config.yaml", "environment.json", "train.log", "metrics.jsonl", "last.ckpt", ".lock", "best.ckpt"}
     assert {path.name for path in finished_run.iterdir()} == names
 
 
@@ -426,6 +426,16 @@ def test_what_does_not_change_the_numbers_may_change(configure: Configure, copie
     assert train_here(configure(changes), resume=True).step == 17
 
 
+def test_resuming_with_another_dev_manifest_is_an_error_that_names_it(
+    configure: Configure, corpus: Path, copied_run: Path, tmp_path: Path
+) -> None:
+    write_manifest(tmp_path / "other.jsonl", read_manifest(corpus / "dev.jsonl")[:-1])
+    before = read_bytes(copied_run)
+    with pytest.raises(CheckpointError, match=r"scored on other utterances than .*other\.jsonl holds now.*restore"):
+        train_here(configure({"data.dev_manifest": str(tmp_path / "other.jsonl")}), resume=True)
+    assert read_bytes(copied_run) == before
+
+
 @pytest.mark.parametrize("change", ["transcript", "order", "fewer"])
 def test_resuming_with_other_utterances_is_an_error_that_names_the_manifest(
     configure: Configure, corpus: Path, copied_run: Path, tmp_path: Path, change: str
@@ -625,4 +635,4 @@ def split(rate: Any) -> tuple[float, float]:
 
 
 def read_bytes(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
