@@ -8,6 +8,7 @@ cursor, rename the window or erase what stands above.
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 _trouble: dict[str, str] = {}
@@ -31,16 +32,55 @@ def write_line(text: str = "", *, to_stdout: bool = False) -> bool:
         with _beside_bars(stream):
             stream.write(fit(escape(text), stream) + "\n")
             stream.flush()
+        return name not in _trouble
     except (OSError, ValueError) as error:  # ValueError: the stream is closed
         _give_up(name, stream, error)
         return False
-    return True
 
 
 def _beside_bars(stream: TextIO) -> Any:
     """Progress bars stand aside; where tqdm is not even loaded, there are none."""
     tqdm = sys.modules.get("tqdm")
     return tqdm.tqdm.external_write_mode(file=stream) if tqdm else contextlib.nullcontext()
+
+
+class _Door:
+    """A stream that never fails: what it cannot write is lost, and the reason is kept."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream, self._name_of_stream = stream, name
+
+    def write(self, text: str) -> int:
+        """Write what can be written; always says that all was."""
+        num_written: int = self._try(lambda: self._stream.write(fit(text, self._stream)), len(text))
+        return num_written
+
+    def flush(self) -> None:
+        """Hand on what is buffered, if that can be."""
+        self._try(self._stream.flush, None)
+
+    def _try(self, action: Callable[[], Any], otherwise: Any) -> Any:
+        if self._name_of_stream in _trouble:
+            return otherwise
+        try:
+            return action()
+        except (OSError, ValueError) as error:  # ValueError: the stream is closed
+            _give_up(self._name_of_stream, self._stream, error)
+            return otherwise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def protect() -> None:
+    """Lead everything that this process writes to the console, progress bars and libraries included, through the door."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed before the start: no later file shall take its number
+            stream = open(os.devnull, "w")  # noqa: SIM115 - it lives as long as the process
+            _trouble.setdefault(name, "closed")
+        if not isinstance(stream, _Door):
+            setattr(sys, name, _Door(stream, name))
 
 
 def trouble() -> tuple[str, ...]:

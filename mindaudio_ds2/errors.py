@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from mindaudio_ds2 import console
+
 
 class DeepSpeechError(Exception):
     """The root of all errors that input, configuration or the machine can cause."""
@@ -80,14 +82,15 @@ def exit_on_error(main: Callable[[], Any]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def run() -> None:
+        console.protect()
         try:
             main()
         except DeepSpeechError as error:
             kind = "stopped" if isinstance(error, Interrupted) else "error"
-            print(f"{kind}: {error}", file=sys.stderr)
+            console.write_line(f"{kind}: {error}")
             sys.exit(error.exit_status)
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+            console.write_line("interrupted")
             sys.exit(130)
 
     return run

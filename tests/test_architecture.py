@@ -22,7 +22,7 @@ VERBS = ("train.py", "eval.py", "transcribe.py", "export.py")
 RANKS = {
     "": 0,  # mindaudio_ds2/__init__.py
     "errors": 0,
-    "console": 0,
+    "console": -1,
     "files": 1,
     "hparams": 1,
     "reading": 1,

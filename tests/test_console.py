@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mindaudio_ds2 import console
 
+ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import sys
 from mindaudio_ds2 import console
@@ -38,3 +40,29 @@ def test_what_an_ascii_console_cannot_show_is_escaped() -> None:
 
 def test_control_characters_are_shown_and_not_sent() -> None:
     assert console.escape("a\x1b[2J\x9b\u202eb\udcff\n\té") == "a\\x1b[2J\\x9b\\u202eb\\udcff\n\té"
+
+
+TRAINING = """
+import sys
+from pathlib import Path
+from mindaudio_ds2.errors import exit_on_error
+from tqdm import tqdm
+
+@exit_on_error
+def main():
+    for step in tqdm(range(3), mininterval=0):
+        print("step", step)
+        sys.stdout.flush()
+    Path(sys.argv[1]).write_text("done")
+
+main()
+"""
+
+
+@pytest.mark.parametrize("target", ["2>&1 | true", ">/dev/full 2>/dev/full", ">&- 2>&-"])
+def test_bars_and_prints_of_a_verb_go_on_without_a_console(target: str, tmp_path: Path) -> None:
+    (tmp_path / "verb.py").write_text(TRAINING)
+    command = f"{sys.executable} {tmp_path}/verb.py {tmp_path}/out {target}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "out").read_text() == "done"

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
-from tqdm import tqdm
 
+from mindaudio_ds2 import console
 from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.errors import ConfigError, OutputError
 from mindaudio_ds2.files import write_text
@@ -35,7 +35,7 @@ class _ConsoleHandler(logging.Handler):
     """Writes above the progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        console.write_line(self.format(record))
 
 
 class _FileHandler(logging.FileHandler):
@@ -65,6 +65,7 @@ class RunLog:
     def __init__(self, config: Config, resume: bool) -> None:
         self.folder = Path(config.run_dir)
         self.metrics_path = self.folder / "metrics.jsonl"
+        self._told: set[str] = set()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(self.folder)
@@ -155,6 +156,10 @@ class RunLog:
             OutputError: the disk is full, say.
         """
         self._logger.info(message)
+        for reason in console.trouble():
+            if reason not in self._told:
+                self._told.add(reason)
+                self._logger.info(reason)
 
     def record(self, kind: str, **values: Any) -> None:
         """Append one line to metrics.jsonl.

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindaudio_ds2 import console
 from mindaudio_ds2.batching.plan import Exclusion
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import read_config
@@ -91,6 +92,17 @@ def test_a_second_training_in_one_folder_is_refused_and_told_of_the_first(config
         assert read_metrics(log.folder, "step") == [{"kind": "step", "step": 1, "epoch": 1}]
     with opened(config, resume=True):
         pass
+
+
+def test_a_console_that_takes_no_more_is_told_in_the_log(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(configure()) as log, open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        monkeypatch.setattr(console, "_trouble", {})
+        for number in range(3):
+            log.say(f"line {number}")
+    text = (log.folder / "train.log").read_text(encoding="utf-8")
+    assert text.count("stderr takes no more (No space left on device); the work goes on without it") == 1
+    assert "line 2" in text
 
 
 def test_a_process_that_was_killed_leaves_no_lock(configure: Configure) -> None:
