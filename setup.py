@@ -94,6 +94,7 @@ setup(
         ],
         "dev": [
             "pytest>=8",
+            "pytest-xdist",  # the tests on both cores
             "hypothesis",
             "pysubs2",  # reads our subtitles in the tests
             "ruff==0.17.*",  # a new minor release may format or judge differently

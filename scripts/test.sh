@@ -12,4 +12,4 @@ echo "ruff"
 echo "mypy"
 .venv/bin/python -m mypy
 echo "pytest"
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"

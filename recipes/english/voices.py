@@ -9,15 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import hibari.dsp
 import numpy as np
-import onnxruntime
 import soxr
-from hibari import Hibari
-from hibari.g2p import G2P
 from numpy.typing import NDArray
 
 from mindaudio_ds2.errors import DeepSpeechError
+from recipes.english.downloads import need
 
 SAMPLE_RATE_HZ = 16000
 VOICE_RATE_HZ = 24000
@@ -94,8 +91,9 @@ class KokoroEngine:
     def __init__(self, model: Path, styles: Path) -> None:
         self._session = _open_session(model)
         self._styles = {voice: _read_style(styles / f"{voice}.bin") for voice in KOKORO_VOICES}
-        self._phonemes = {"a": G2P(), "b": G2P(british=True)}
-        self._vocabulary: dict[str, int] = Hibari().vocab  # Kokoro's own, see hibari's NOTICE
+        to_phonemes = need("hibari.g2p").G2P
+        self._phonemes = {"a": to_phonemes(), "b": to_phonemes(british=True)}
+        self._vocabulary: dict[str, int] = need("hibari").Hibari().vocab  # Kokoro's own, see hibari's NOTICE
 
     def draw(self, text: str, index: int, rng: random.Random) -> Request:
         """The voices take turns; every other one is blended with another of its accent."""
@@ -135,7 +133,7 @@ class HibariEngine:
     name = "hibari"
 
     def __init__(self) -> None:
-        self._voice = Hibari()
+        self._voice = need("hibari").Hibari()
 
     def draw(self, text: str, index: int, rng: random.Random) -> Request:
         """Pitch by chance, evenly in semitones; the vocal tract goes along as far as it does between people."""
@@ -158,7 +156,7 @@ class HibariEngine:
         outputs = self._voice.sess.run(None, {"ids": ids, "speed": np.asarray([request.speed], np.float32)})
         *spectra, pitch = (output[0] for output in outputs)
         warped = [warp(spectrum, request.formants) for spectrum in spectra]
-        speech: NDArray[np.float32] = hibari.dsp.synth(*warped, pitch * request.pitch, rng)
+        speech: NDArray[np.float32] = need("hibari.dsp").synth(*warped, pitch * request.pitch, rng)
         return speech
 
 
@@ -168,7 +166,8 @@ def warp(spectrum: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
     return np.ascontiguousarray(spectrum[bins])
 
 
-def _open_session(model: Path) -> onnxruntime.InferenceSession:
+def _open_session(model: Path) -> Any:
+    onnxruntime = need("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
