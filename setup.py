@@ -53,7 +53,7 @@ setup(
     description="DeepSpeech2 speech recognition with MindSpore: train, evaluate, transcribe and export",
     license="Apache-2.0",
     packages=find_packages(include=["mindaudio_ds2", "mindaudio_ds2.*"]),
-    package_data={"mindaudio_ds2.ops": ["csrc/*"]},
+    package_data={"mindaudio_ds2.ops": ["csrc/*"], "mindaudio_ds2": ["pretrained/*/*"]},
     ext_modules=[Extension("mindaudio_ds2.ops.kernels", sources=[], optional=True)],
     cmdclass={"build_ext": BuildKernels, "build_py": CopyHparams},
     entry_points={"console_scripts": ["mindaudio-ds2 = mindaudio_ds2.__main__:main"]},

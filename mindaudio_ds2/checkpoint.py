@@ -16,6 +16,7 @@ import numpy as np
 from mindspore import Parameter, Tensor
 from numpy.typing import NDArray
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.errors import CheckpointError, ConfigError
@@ -105,12 +106,12 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint: of a path, or of a model's name. Weights stored as float16 come back as float32.
 
     Raises:
         CheckpointError: missing, damaged, not ours, or of a newer format.
     """
-    path = Path(path)
+    path = models.find_file(path, "weights")
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
     entries = _read_entries(path)
@@ -138,7 +139,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"checkpoint {path} holds a configuration that this version cannot use: {error}"
         ) from error
-    arrays = {name: parameter.asnumpy() for name, parameter in entries.items()}
+    arrays = {name: _widen(parameter.asnumpy()) for name, parameter in entries.items()}
     weights = {name: array for name, array in arrays.items() if not name.startswith(OPTIMIZER_PREFIX)}
     optimizer = {
         name.removeprefix(OPTIMIZER_PREFIX): array
@@ -146,6 +147,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         if name.startswith(OPTIMIZER_PREFIX)
     }
     return Checkpoint(config, weights, optimizer, state)
+
+
+def _widen(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def _upgrade(config: dict[str, Any], version: int) -> None:

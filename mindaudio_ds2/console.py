@@ -73,7 +73,7 @@ class _Door:
 
 
 def protect() -> None:
-    """Lead everything that this process writes to the console, progress bars and libraries included, through the door."""
+    """Lead all that this process writes to the console, progress bars and libraries included, through the door."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed before the start: no later file shall take its number

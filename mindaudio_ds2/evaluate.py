@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import plan_evaluation
 from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
-from mindaudio_ds2.decoding.choice import Decoder, DecoderChoice
+from mindaudio_ds2.decoding.choice import Decoder, DecoderChoice, find_choice
 from mindaudio_ds2.decoding.confidence import measure_calibration
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.decoding.metrics import AlignedWord, ErrorCounts, align_words, count_errors
@@ -183,13 +184,13 @@ def evaluate_checkpoint(
     Features, alphabet and network come from the checkpoint; batching and the test manifest from `config`.
 
     Args:
-        checkpoint_path: a checkpoint of ours.
+        checkpoint_path: a checkpoint of ours, or the name of a model.
         config: None takes the checkpoint's own.
         manifest_path: None takes `data.test_manifest`.
-        output_dir: None takes the checkpoint's folder.
+        output_dir: None takes the checkpoint's folder, or `runs/NAME` for a model.
         backend: how this process computes, from `runtime.start`.
         ranks: the processes that share the work, of which the first writes; None for this one alone.
-        choice: the decoder; None decodes greedily.
+        choice: the decoder; None takes the decoder.json beside the checkpoint, or decodes greedily.
 
     Returns:
         The scores, and the path of the summary.
@@ -198,6 +199,7 @@ def evaluate_checkpoint(
         CheckpointError, ManifestError, AudioError, DeviceError, OutputError: see their places.
     """
     ranks = ranks or Ranks()
+    checkpoint_path = models.find_file(checkpoint_path, "weights")
     checkpoint = load_checkpoint(checkpoint_path)
     network = restore_network(checkpoint, str(checkpoint_path), backend)
     own = checkpoint.config
@@ -205,7 +207,7 @@ def evaluate_checkpoint(
         config = dataclasses.replace(own, data=dataclasses.replace(own.data, feature_cache_dir=None))
     config = dataclasses.replace(config, features=own.features, text=own.text, model=own.model)
     manifest = manifest_path or config.data.test_manifest
-    folder = Path(output_dir) if output_dir else Path(checkpoint_path).parent
+    folder = Path(output_dir) if output_dir else models.choose_results_folder(checkpoint_path)
     split = name_split(manifest, folder)
     path = folder / f"eval_{split}.json"
     if ranks.is_first:
@@ -213,7 +215,7 @@ def evaluate_checkpoint(
     utterances = read_manifest(manifest)
     require_same_start(ranks, config, {manifest: utterances})
     require_same_weights(ranks, network.weights())
-    choice = choice or DecoderChoice()
+    choice = choice or find_choice(checkpoint_path)
     library = find_kernels("auto", "CPU") if choice.kind == "beam" else None
     decoder = choice.open(Alphabet(config.text), config.seconds_per_output_frame, library)
     evaluation = Evaluator(Recognizer(network), utterances, config, ranks, decoder).run()

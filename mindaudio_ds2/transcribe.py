@@ -12,14 +12,14 @@ from typing import Any, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2 import console
+from mindaudio_ds2 import console, models
 from mindaudio_ds2.audio.io import measure_duration_seconds, read_sound
 from mindaudio_ds2.audio.resampling import resample
 from mindaudio_ds2.audio.sound_files import find_sounds, show_path
 from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.config import FeatureConfig
-from mindaudio_ds2.decoding.choice import DecoderChoice
+from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.segments import Segment, split_at_pauses
 from mindaudio_ds2.errors import AudioError, CheckpointError
@@ -157,19 +157,23 @@ class Recognizer:
         self.decoder = choice.open(network.alphabet, network.seconds_per_output_frame, library)
 
     @classmethod
-    def load(cls, path: str | Path, device_target: str = "CPU", choice: DecoderChoice | None = None) -> "Recognizer":
+    def load(
+        cls, path: str | Path | None = None, device_target: str = "CPU", choice: DecoderChoice | None = None
+    ) -> "Recognizer":
         """Open a trained network.
 
         Args:
-            path: a checkpoint of ours; or a file in `.onnx` of `export.py`, for which MindSpore is not needed.
+            path: a checkpoint of ours; a file in `.onnx` of `export.py`, for which MindSpore is not needed; or the name
+                of a model, see `models.find_file`. None is the model "english".
             device_target: CPU, GPU or Ascend; for checkpoints.
-            choice: the decoder; greedy unless another is given.
+            choice: the decoder; None takes the decoder.json beside the network, or decodes greedily.
 
         Raises:
             CheckpointError: it cannot be used.
             DeviceError: there is no such device, or onnxruntime is missing.
         """
-        path = Path(path)
+        path = models.find_file(path, "recognition")
+        choice = choice or find_choice(path)
         if path.suffix == ".onnx":
             from mindaudio_ds2.portable.network import OnnxNetwork
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Turn recordings into text.
 
+python transcribe.py talk.m4a
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt talk.flac interviews/
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format json --output words.json talk.mp3
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format srt --output_dir subtitles interviews/
@@ -21,7 +22,9 @@ from mindaudio_ds2.transcript_formats import ENDINGS, FORMATS, SUBTITLES, name_r
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pre_trained_model_path", metavar="MODEL", required=True, help="checkpoint or .onnx (path)")
+    parser.add_argument(
+        "--pre_trained_model_path", metavar="MODEL", help="checkpoint, .onnx or name of a model (default: english)"
+    )
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
     parser.add_argument("--format", default="text", choices=list(FORMATS), help="default: text")
     where = parser.add_mutually_exclusive_group()

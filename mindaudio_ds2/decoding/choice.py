@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings, Units
 from mindaudio_ds2.decoding.confidence import Calibration
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
@@ -67,16 +68,13 @@ class DecoderChoice:
         Args:
             alphabet: of the network.
             seconds_per_frame: distance between output frames (seconds).
-            library: the native kernels, of `ops.library.find_kernels`, or None where there are none.
+            library: the native kernels, of `ops.library.find_kernels`; None where there are none: a beam is slow then.
 
         Raises:
-            ConfigError: a beam search without native kernels.
             LanguageModelError: model or hotwords cannot be used.
         """
         if self.kind == "greedy":
             return GreedyDecoder(alphabet, seconds_per_frame)
-        if library is None:
-            raise ConfigError("--decoder beam needs the native kernels; install a C++ compiler, or decode greedily")
         return BeamDecoder(
             Units.of_alphabet(alphabet),
             seconds_per_frame,
@@ -101,7 +99,8 @@ class DecoderChoice:
 def add_decoding_options(parser: Any) -> None:
     """The options that `read_choice` reads."""
     parser.add_argument(
-        "--decoder", default="greedy", help="greedy, beam, or the decoder.json of mindaudio-ds2 tune (default: greedy)"
+        "--decoder",
+        help="greedy, beam, or a decoder.json of mindaudio-ds2 tune (default: that beside the network, or greedy)",
     )
     parser.add_argument("--lm", metavar="X.lm", help="language model for the beam, of mindaudio-ds2 build_lm (path)")
     parser.add_argument(
@@ -115,8 +114,14 @@ def add_decoding_options(parser: Any) -> None:
     parser.add_argument("--word_bonus", type=float, help="for each word (nats; default: 1, or of decoder.json)")
 
 
-def read_choice(options: Any) -> DecoderChoice:
-    """The decoder that a command line asks for.
+def find_choice(model_path: Path) -> DecoderChoice:
+    """What was chosen for a network: the decoder.json beside it, or greedy where there is none."""
+    path = models.find_decoder(model_path)
+    return load_choice(path) if path else DecoderChoice()
+
+
+def read_choice(options: Any) -> DecoderChoice | None:
+    """The decoder that a command line asks for; None where it says nothing, see `find_choice`.
 
     Raises:
         ConfigError: the options contradict each other.
@@ -124,10 +129,10 @@ def read_choice(options: Any) -> DecoderChoice:
     """
     given = {"beam_width": options.beam_width, "weight": options.lm_weight, "bonus": options.word_bonus}
     given = {key: value for key, value in given.items() if value is not None}
-    if options.decoder == "greedy":
+    if options.decoder in (None, "greedy"):
         if given or options.lm or options.hotwords or options.nbest != 1:
             raise ConfigError("language model, hotwords, n-best and weights need the beam; add --decoder beam")
-        return DecoderChoice()
+        return DecoderChoice() if options.decoder else None
     choice = DecoderChoice("beam") if options.decoder == "beam" else load_choice(Path(options.decoder))
     return dataclasses.replace(
         choice,

@@ -26,14 +26,15 @@ from tests.decoding.beam_cases import make_log_probs, make_model
 ALPHABET = Alphabet(TextConfig("AB ", "first", "upper", "error"))
 
 
-def parse(*arguments: str) -> DecoderChoice:
+def parse(*arguments: str) -> DecoderChoice | None:
     parser = argparse.ArgumentParser()
     add_decoding_options(parser)
     return read_choice(parser.parse_args(arguments))
 
 
 def test_greedy_is_the_default_and_refuses_what_only_a_beam_can() -> None:
-    assert parse() == DecoderChoice()
+    assert parse() is None
+    assert parse("--decoder", "greedy") == DecoderChoice()
     with pytest.raises(ConfigError, match="--decoder beam"):
         parse("--lm", "en.lm")
 
@@ -44,6 +45,7 @@ def test_options_win_over_decoder_json(tmp_path: Path) -> None:
     save_choice(tmp_path / "decoder.json", saved, {})
     assert load_choice(tmp_path / "decoder.json") == saved
     chosen = parse("--decoder", str(tmp_path / "decoder.json"), "--lm_weight", "1.5", "--nbest", "4")
+    assert chosen is not None
     assert (chosen.settings.weight, chosen.settings.bonus, chosen.settings.num_best) == (1.5, 3.0, 4)
     assert chosen.model_path == model.path
 

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Make a named model of a run: small weights, its decoder, and a card with licence, training data and scores.
+
+    mindaudio-ds2 pack_model runs/english/best.ckpt models/english --licence "Apache-2.0" \
+        --training_data "LibriSpeech (CC BY 4.0, Panayotov et al. 2015)"
+
+The folder holds `model.onnx` (int8 unless --weights says otherwise, compared by its word errors), `model.ckpt`
+(float16, to fine-tune), and the run's decoder.json with its language model. Scores are those that eval.py left beside
+the checkpoint. With the folder's parent in MINDAUDIO_DS2_MODELS, every verb takes the folder's name for a path.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from mindaudio_ds2 import console, models
+from mindaudio_ds2.decoding.choice import find_choice, save_choice
+from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.files import write_atomically, write_text
+from mindaudio_ds2.machine import runtime
+from mindaudio_ds2.machine.backend import Backend
+
+
+def pack(options: argparse.Namespace, backend: Backend) -> models.Model:
+    """Write the folder; the card comes last, so that a folder without one is not whole.
+
+    Args:
+        options: `checkpoint`, `folder`, `weights`, `manifest`, `max_wer_loss`, `licence`, `training_data`.
+        backend: how this process computes, from `runtime.start`.
+
+    Raises:
+        CheckpointError, ManifestError, AudioError, OutputError: as export's.
+    """
+    from mindspore import Parameter, Tensor
+
+    from mindaudio_ds2.checkpoint import load_checkpoint, save_checkpoint
+    from mindaudio_ds2.export.onnx_file import export_onnx
+    from mindaudio_ds2.export.onnx_model import OnnxForm, find_scores
+
+    folder: Path = options.folder
+    checkpoint = load_checkpoint(options.checkpoint)
+    form = OnnxForm(weights=options.weights, licence=options.licence)
+    written = export_onnx(options.checkpoint, folder, form, options.manifest, options.max_wer_loss, backend)
+    written.path.replace(folder / models.RECOGNITION)
+    weights = {
+        name: Parameter(Tensor(array.astype(np.float16) if array.ndim > 1 else array), name=name)
+        for name, array in checkpoint.weights.items()
+    }
+    save_checkpoint(folder / models.WEIGHTS, checkpoint.config, weights, {}, checkpoint.state)
+    _take_decoder(options.checkpoint, folder)
+    card = {
+        "licence": options.licence,
+        "training_data": options.training_data,
+        "num_parameters": sum(array.size for array in checkpoint.weights.values()),
+        "train_hours": checkpoint.state.get("train_hours"),
+        "epochs": checkpoint.state.get("epoch"),
+        "scores": find_scores(Path(options.checkpoint)),
+        "files": {path.name: models.digest(path) for path in sorted(folder.iterdir()) if path.name != models.CARD},
+    }
+    write_text(folder / models.CARD, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+    return models.Model(folder, card)
+
+
+def _take_decoder(checkpoint: Path, folder: Path) -> None:
+    """Copy the run's decoder and its language model, which is then named from the folder."""
+    if not models.find_decoder(checkpoint):
+        return
+    choice = find_choice(checkpoint)
+    if choice.model_path:
+        source, target = choice.model_path, folder / choice.model_path.name
+
+        def copy(partial: Path) -> None:
+            shutil.copyfile(source, partial)
+
+        write_atomically(target, copy)
+        choice = dataclasses.replace(choice, model_path=target)
+    save_choice(folder / models.DECODER, choice, {})
+
+
+@exit_on_error
+def main() -> None:
+    """Parse the command line, pack, show."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("checkpoint", type=Path, metavar="X.ckpt", help="the run's checkpoint (path)")
+    add("folder", type=Path, help="of the model; its name is the model's (path)")
+    add("--licence", required=True, metavar="TEXT", help="of the weights")
+    add("--training_data", required=True, metavar="TEXT", help="what they were trained on, with its licences")
+    add("--weights", default="int8", choices=["fp32", "fp16", "int8"], help="of model.onnx (default: int8)")
+    add("--manifest", metavar="M.jsonl", help="judges smaller weights (path; default: the run's dev manifest)")
+    add("--max_wer_loss", type=float, default=0.02, metavar="SHARE", help="of the WER of fp32 weights (default: 0.02)")
+    options = parser.parse_args()
+    runtime.require_one_process("pack_model")
+    console.write_line("starting MindSpore")
+    model = pack(options, runtime.start("CPU", 0, "auto"))
+    console.write_line(
+        f"{model.folder}: {model.num_bytes / 1e6:.1f} MB; {', '.join(model.card['files'])}", to_stdout=True
+    )
+
+
+if __name__ == "__main__":
+    main()

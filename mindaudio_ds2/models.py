@@ -1,0 +1,145 @@
+"""Trained networks that have a name: where they lie, and what belongs to them.
+
+A model is a folder. `model.onnx` recognises without MindSpore; `model.ckpt` is for training, evaluation and devices;
+`decoder.json` and its language model may stand beside them; `model.json` is the card: licence, training data, scores,
+and the checksum of every file. Nothing is ever downloaded.
+"""
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.reading import ReadError, parse_json
+
+DEFAULT = "english"
+CARD = "model.json"
+RECOGNITION, WEIGHTS, DECODER = "model.onnx", "model.ckpt", "decoder.json"
+FOLDER_VARIABLE = "MINDAUDIO_DS2_MODELS"
+PACKAGE_FOLDER = Path(__file__).parent / "pretrained"
+
+Purpose = Literal["recognition", "weights"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder that has been found.
+
+    Attributes:
+        folder: where it lies; its name is the model's.
+        card: what `model.json` says.
+    """
+
+    folder: Path
+    card: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What it is asked for by."""
+        return self.folder.name
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all its files."""
+        return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+
+    def find(self, purpose: Purpose) -> Path:
+        """The file for a purpose, compared with its checksum.
+
+        Raises:
+            CheckpointError: the model has none, or it is damaged.
+        """
+        names = [WEIGHTS]
+        if purpose == "recognition":
+            names = [RECOGNITION, WEIGHTS] if importlib.util.find_spec("onnxruntime") else [WEIGHTS]
+        for path in (self.folder / name for name in names):
+            if path.is_file():
+                self._compare(path)
+                return path
+        raise CheckpointError(f"model {self.name!r} in {self.folder} has no {' or '.join(names)}; install it again")
+
+    def _compare(self, path: Path) -> None:
+        expected = self.card["files"].get(path.name)
+        if digest(path) != expected:
+            raise CheckpointError(f"{path} is not the file that {CARD} describes: it is damaged; install it again")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def list_models() -> list[Model]:
+    """Every model that can be asked for by name; the first of a name hides the others."""
+    found: dict[str, Model] = {}
+    for place in _list_places():
+        for card in sorted(place.glob(f"*/{CARD}")):
+            found.setdefault(card.parent.name, _read(card.parent))
+    return list(found.values())
+
+
+def _list_places() -> Iterator[Path]:
+    """Folders of models, in the order in which they are searched."""
+    configured = os.environ.get(FOLDER_VARIABLE)
+    if configured:
+        yield Path(configured)
+    yield PACKAGE_FOLDER
+
+
+def _read(folder: Path) -> Model:
+    path = folder / CARD
+    try:
+        card = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(card, dict) or not isinstance(card.get("files"), dict):
+            raise ReadError("it names no files")
+    except (OSError, UnicodeDecodeError, ReadError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); install the model again") from None
+    return Model(folder, card)
+
+
+def find_file(wanted: str | Path | None, purpose: Purpose) -> Path:
+    """The file that a path or a model's name means.
+
+    Searched in this order: the path itself; `runs/NAME/best.ckpt`; NAME in the folder that `MINDAUDIO_DS2_MODELS`
+    names; NAME in the package.
+
+    Args:
+        wanted: a path, a name, or None for the default model.
+        purpose: "recognition" prefers `model.onnx` where onnxruntime is installed; "weights" is always a checkpoint.
+
+    Returns:
+        The file; a path that does not exist comes back as it was given.
+
+    Raises:
+        CheckpointError: there is no such model, or it is damaged.
+    """
+    path = Path(wanted or DEFAULT)
+    if path.exists() and not path.is_dir() or path.suffix or len(path.parts) > 1:
+        return path
+    run = Path("runs") / path / "best.ckpt"
+    if run.is_file():
+        return run
+    for place in _list_places():
+        if (place / path / CARD).is_file():
+            return _read(place / path).find(purpose)
+    known = ", ".join(model.name for model in list_models()) or "none"
+    raise CheckpointError(
+        f"there is no model {str(path)!r}: neither {run}, nor a folder of that name in {FOLDER_VARIABLE} or in the "
+        f"package (there: {known}); name a checkpoint or .onnx file with --pre_trained_model_path"
+    )
+
+
+def find_decoder(model_path: Path) -> Path | None:
+    """The decoder.json that stands beside a network: of its model, or written by `mindaudio-ds2 tune`."""
+    path = model_path.parent / DECODER
+    return path if path.is_file() else None
+
+
+def choose_results_folder(checkpoint_path: Path) -> Path:
+    """Where scores of a checkpoint go: beside it in a run folder; `runs/NAME` for a model, whose folder is not ours."""
+    folder = checkpoint_path.parent
+    return Path("runs") / folder.name if (folder / CARD).is_file() else folder

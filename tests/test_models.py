@@ -1,0 +1,125 @@
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mindaudio_ds2 import models
+from mindaudio_ds2.commands import models as list_command
+from mindaudio_ds2.decoding.beam import BeamSettings
+from mindaudio_ds2.decoding.choice import DecoderChoice, save_choice
+from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.machine.backend import STOCK
+from tests.tiny_corpus import RunVerb, speak
+
+
+def make_model(folder: Path, **files: bytes) -> Path:
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / f"model.{name}").write_bytes(content)
+    card = {"licence": "CC0", "files": {path.name: models.digest(path) for path in folder.iterdir()}}
+    (folder / models.CARD).write_text(json.dumps(card))
+    return folder
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, `own` as the user's folder of models, `package` as the package's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(models.FOLDER_VARIABLE, str(tmp_path / "own"))
+    monkeypatch.setattr(models, "PACKAGE_FOLDER", tmp_path / "package")
+    return tmp_path
+
+
+def test_a_name_is_searched_in_runs_then_in_the_users_folder_then_in_the_package(places: Path) -> None:
+    make_model(places / "package" / "english", ckpt=b"package")
+    assert models.find_file("english", "weights").read_bytes() == b"package"
+    make_model(places / "own" / "english", ckpt=b"own")
+    assert models.find_file("english", "weights").read_bytes() == b"own"
+    (places / "runs" / "english").mkdir(parents=True)
+    (places / "runs" / "english" / "best.ckpt").write_bytes(b"run")
+    assert models.find_file("english", "weights").read_bytes() == b"run"
+    assert models.find_file(None, "weights").read_bytes() == b"run"
+
+
+def test_a_path_is_never_taken_for_a_name(places: Path) -> None:
+    make_model(places / "package" / "english", ckpt=b"package")
+    (places / "english").write_bytes(b"a file")
+    assert models.find_file("english", "weights") == Path("english")
+    assert models.find_file("missing.ckpt", "weights") == Path("missing.ckpt")
+    assert models.find_file("runs/missing", "weights") == Path("runs/missing")
+
+
+def test_recognition_takes_onnx_where_it_can_run(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_model(places / "package" / "english", ckpt=b"c", onnx=b"o")
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda _: object())
+    assert models.find_file("english", "recognition") == folder / "model.onnx"
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda _: None)
+    assert models.find_file("english", "recognition") == folder / "model.ckpt"
+    assert models.find_file("english", "weights") == folder / "model.ckpt"
+
+
+def test_an_unknown_name_lists_what_there_is(places: Path) -> None:
+    make_model(places / "package" / "english", ckpt=b"c")
+    with pytest.raises(CheckpointError, match=r"no model 'englsh'.*english"):
+        models.find_file("englsh", "weights")
+
+
+def test_a_changed_file_is_refused(places: Path) -> None:
+    folder = make_model(places / "package" / "english", ckpt=b"c")
+    (folder / "model.ckpt").write_bytes(b"d")
+    with pytest.raises(CheckpointError, match="damaged"):
+        models.find_file("english", "weights")
+
+
+@pytest.mark.parametrize("card", ["{", "[]", '{"files": 3}', "\udcff"])
+def test_a_damaged_card_is_an_error_of_ours(places: Path, card: str) -> None:
+    folder = make_model(places / "package" / "english", ckpt=b"c")
+    (folder / models.CARD).write_bytes(card.encode("utf-8", "surrogateescape"))
+    with pytest.raises(CheckpointError, match=r"model\.json is damaged"):
+        models.find_file("english", "weights")
+
+
+def test_the_list_shows_name_scores_and_licence(places: Path) -> None:
+    assert "no models" in list_command.show(models.list_models())
+    folder = make_model(places / "own" / "mine", ckpt=b"c")
+    card = json.loads((folder / models.CARD).read_text())
+    (folder / models.CARD).write_text(json.dumps(card | {"scores": {"test": {"wer": 0.125}}}))
+    make_model(places / "package" / "mine", ckpt=b"hidden")
+    shown = list_command.show(models.list_models())
+    assert shown.count("mine  ") == 1
+    assert "test 12.5 %" in shown
+    assert "CC0" in shown
+
+
+def test_a_packed_run_recognises_like_the_run(
+    learned_run: Path, places: Path, run_verb: RunVerb, monkeypatch: pytest.MonkeyPatch, mindspore_cpu: None
+) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX is an extra")
+    from mindaudio_ds2.commands.pack_model import pack
+    from mindaudio_ds2.transcribe import Recognizer
+
+    options: dict[str, Any] = {"weights": "fp32", "manifest": None, "max_wer_loss": 0.0, "licence": "CC0"}
+    checkpoint = learned_run / "last.ckpt"
+    pack(Namespace(checkpoint=checkpoint, folder=places / "own" / "tiny", training_data="tones", **options), STOCK)
+    sound = speak("BAD CAB", seed=5, rate_hz=8000)
+    expected = Recognizer.load(checkpoint).transcribe(sound, 8000).text
+    assert expected
+    assert Recognizer.load("tiny").transcribe(sound, 8000).text == expected
+    assert Recognizer.load(models.find_file("tiny", "weights")).transcribe(sound, 8000).text == expected
+    assert {path.name for path in (places / "own" / "tiny").iterdir()} == {
+        "model.onnx",
+        "model.ckpt",
+        "model.json",
+        "vocab.txt",
+    }
+
+
+def test_the_decoder_beside_a_network_is_taken(tmp_path: Path) -> None:
+    from mindaudio_ds2.decoding.choice import find_choice
+
+    assert find_choice(tmp_path / "best.ckpt") == DecoderChoice()
+    chosen = DecoderChoice("beam", BeamSettings(weight=2.0))
+    save_choice(tmp_path / "decoder.json", chosen, {})
+    assert find_choice(tmp_path / "best.ckpt") == chosen
