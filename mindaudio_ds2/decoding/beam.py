@@ -1,5 +1,7 @@
 """CTC prefix beam search with an n-gram language model and hotwords: the C++ of `ops/csrc/beam.cpp`, called from here.
 
+Where there is no compiler, `beam_reference.py` searches the same way in Python.
+
 The score of a text is log p(text | sound), summed over the paths kept, plus weight * ln p(text) of the language model,
 plus `bonus` for each word, `unknown` for each word unknown to the model and to the hotwords, and the weight of each
 hotword. A word begun that no known word continues is charged `unknown` at once.
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2.decoding.beam_reference import Language, ReferenceStream, Spoken
 from mindaudio_ds2.decoding.confidence import Calibration
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
@@ -119,7 +122,7 @@ class BeamDecoder:
         units: the labels.
         seconds_per_frame: distance between output frames (seconds).
         settings: width and weights.
-        library: the native kernels, of `ops.library.find_kernels`.
+        library: the native kernels, of `ops.library.find_kernels`; None searches in Python, which is slow.
         model: the language model, or None.
         hotwords: phrases with the weight of each (nats); spelt as the labels spell.
         calibration: turns raw confidences into probabilities, or None.
@@ -128,12 +131,14 @@ class BeamDecoder:
         LanguageModelError: a model or hotwords that these labels cannot spell.
     """
 
+    _handle: int | None = None
+
     def __init__(
         self,
         units: Units,
         seconds_per_frame: float,
         settings: BeamSettings,
-        library: Path,
+        library: Path | None,
         *,
         model: LanguageModel | None = None,
         hotwords: Sequence[tuple[str, float]] = (),
@@ -144,14 +149,22 @@ class BeamDecoder:
         phrases = check_hotwords(units, hotwords)
         if model:
             check_model(units, model)
+        labels = _number_labels(units, model)
+        if library is None:
+            self._language = Language(units, settings, model, phrases, labels)
+            return
+        self._library = _load(library)
+        self._open(phrases, labels)
+
+    def _open(self, phrases: Sequence[tuple[str, float]], labels: Sequence[int]) -> None:
+        units, settings, model = self.units, self.settings, self.model
         texts = [text.encode() for text in (*units.texts, *(phrase for phrase, _ in phrases))]
         ends = np.cumsum([len(text) for text in texts]).astype(np.int64)
         starts_word = np.array(units.starts_word, np.uint8)
-        words = np.array(_number_labels(units, model), np.uint32)
+        words = np.array(labels, np.uint32)
         numbers = [settings.beam_width, settings.num_best, settings.token_threshold, settings.beam_threshold]
         numbers += [settings.weight, settings.bonus, settings.unknown]
         flat, weights = np.array(numbers, np.float64), np.array([weight for _, weight in phrases], np.float64)
-        self._library = _load(library)
         self._handle = self._library.ds2_decoder_open(
             *(b"".join(texts), ends.ctypes.data, len(units.texts), starts_word.ctypes.data, words.ctypes.data),
             *(units.blank_id, flat.ctypes.data, len(phrases), weights.ctypes.data),
@@ -161,12 +174,14 @@ class BeamDecoder:
             raise LanguageModelError(f"{model.path if model else 'the language model'} is damaged; build it again")
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", None):
+        if self._handle:
             self._library.ds2_decoder_close(self._handle)
 
     def start(self) -> "BeamStream":
         """A new utterance, to be fed in chunks."""
-        return BeamStream(self, self._library, self._handle)
+        if not self._handle:
+            return BeamStream(self, ReferenceStream(self._language))
+        return BeamStream(self, _NativeStream(self._library, self._handle))
 
     def decode(self, log_probs: NDArray[np.float32]) -> list[Hypothesis]:
         """Decode one utterance.
@@ -192,13 +207,8 @@ class BeamDecoder:
 class BeamStream:
     """One utterance on its way; made by `BeamDecoder.start`. Any cut into chunks gives the same result."""
 
-    def __init__(self, decoder: BeamDecoder, library: Any, handle: int) -> None:
-        self._decoder, self._library = decoder, library  # the decoder outlives its streams
-        self._handle = library.ds2_stream_open(handle)
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            self._library.ds2_stream_close(self._handle)
+    def __init__(self, decoder: BeamDecoder, search: "ReferenceStream | _NativeStream") -> None:
+        self._decoder, self._search = decoder, search  # the decoder outlives its streams
 
     def feed(self, log_probs: NDArray[np.float32]) -> None:
         """Go on with `(S, V)` float32 log probabilities; S may be 0."""
@@ -207,17 +217,41 @@ class BeamStream:
         assert log_probs.shape[1] == num_labels, f"expected (S, {num_labels}), found {log_probs.shape}"
         log_probs = np.ascontiguousarray(log_probs, np.float32)
         assert not np.isnan(log_probs).any(), "log probabilities are not numbers"
-        self._library.ds2_stream_feed(self._handle, log_probs.ctypes.data, len(log_probs))
+        self._search.feed(log_probs)
 
     def read(self) -> list[Hypothesis]:
         """What has been recognised so far, best first; the last word may be unfinished."""
-        return self._read(is_finished=False)
+        return [self._describe(spoken) for spoken in self._search.read(is_finished=False)]
 
     def finish(self) -> list[Hypothesis]:
         """The end of the sentence: the best hypotheses, best first."""
-        return self._read(is_finished=True)
+        return [self._describe(spoken) for spoken in self._search.read(is_finished=True)]
 
-    def _read(self, is_finished: bool) -> list[Hypothesis]:
+    def _describe(self, spoken: Spoken) -> Hypothesis:
+        words = map(self._make_word, spoken.text.split(), spoken.rows)
+        return Hypothesis(spoken.text, spoken.score, tuple(words))
+
+    def _make_word(self, text: str, row: NDArray[np.float64]) -> Word:
+        seconds, calibration = self._decoder.seconds_per_frame, self._decoder.calibration
+        raw = min(float(row[2] * np.exp(row[3])), 1.0)
+        return Word(text, row[0] * seconds, row[1] * seconds, calibration.apply(raw) if calibration else raw)
+
+
+class _NativeStream:
+    """The same as `ReferenceStream`, in C++."""
+
+    def __init__(self, library: Any, decoder: int) -> None:
+        self._library = library
+        self._handle = library.ds2_stream_open(decoder)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._library.ds2_stream_close(self._handle)
+
+    def feed(self, log_probs: NDArray[np.float32]) -> None:
+        self._library.ds2_stream_feed(self._handle, log_probs.ctypes.data, len(log_probs))
+
+    def read(self, *, is_finished: bool) -> list[Spoken]:
         text, numbers = ctypes.c_void_p(), ctypes.c_void_p()
         num_bytes, num_numbers = ctypes.c_int64(), ctypes.c_int64()
         outputs = [ctypes.byref(value) for value in (text, num_bytes, numbers, num_numbers)]
@@ -227,17 +261,9 @@ class BeamStream:
         found, place = [], 0
         for line in lines:
             end = place + 3 + 4 * int(flat[place + 2])
-            rows = flat[place + 3 : end].reshape(-1, 4)
-            words = tuple(map(self._make_word, line.split(), rows))
-            found.append(Hypothesis(line, float(flat[place]), words))
+            found.append(Spoken(line, float(flat[place]), flat[place + 3 : end].reshape(-1, 4)))
             place = end
         return found
-
-    def _make_word(self, text: str, row: NDArray[np.float64]) -> Word:
-        """A word from its first frame, end, posterior over the beam and mean log probability of its labels' peaks."""
-        seconds, calibration = self._decoder.seconds_per_frame, self._decoder.calibration
-        raw = min(float(row[2] * np.exp(row[3])), 1.0)
-        return Word(text, row[0] * seconds, row[1] * seconds, calibration.apply(raw) if calibration else raw)
 
 
 def _number_labels(units: Units, model: LanguageModel | None) -> list[int]:

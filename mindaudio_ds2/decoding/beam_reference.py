@@ -1,0 +1,331 @@
+"""The beam search of `ops/csrc/beam.cpp` in Python: what tests compare it with, and what serves without a compiler.
+
+Line for line the same search, some three hundred times slower. `beam.py` says what a score is made of.
+"""
+
+import bisect
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindaudio_ds2.decoding.language_model import LanguageModel
+
+IMPOSSIBLE = -math.inf
+LN10 = math.log(10)
+SENTENCE_END = 2
+
+
+class Spoken(NamedTuple):
+    """A hypothesis: words with spaces between, its score (nats), and for each word a row of four numbers: first frame,
+    end, posterior over the beam, mean log probability of its labels' peaks."""
+
+    text: str
+    score: float
+    rows: NDArray[np.float64]
+
+
+class Mark(NamedTuple):
+    """A label of a best path, and what was known of the label before it when this one began."""
+
+    before: "Mark | None"
+    label: int
+    first: int
+    end_before: int
+    peak_before: float
+
+
+class Timing(NamedTuple):
+    """The best single path that writes a prefix: which labels, and where the last one ends."""
+
+    score: float = IMPOSSIBLE
+    mark: Mark | None = None
+    end: int = 0
+    peak: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """What has been written, and what the language says to it (nats): for whole words, and for the word begun."""
+
+    parent: "Prefix | None" = None
+    label: int = -1
+    state: int = 0
+    spelt: str = ""
+    hot: bytes | None = b""
+    settled: float = 0.0
+    pending: float = 0.0
+    at_word_start: bool = True
+
+    @property
+    def fusion(self) -> float:
+        """All that counts beside the sound."""
+        return self.settled + self.pending
+
+
+@dataclass(eq=False)
+class Entry:
+    """A prefix in the beam: its probability, apart by whether its paths end in a blank (arXiv:1408.2873)."""
+
+    prefix: Prefix
+    blank: float = IMPOSSIBLE
+    label: float = IMPOSSIBLE
+    blank_path: Timing = field(default_factory=Timing)
+    label_path: Timing = field(default_factory=Timing)
+
+    @property
+    def acoustic(self) -> float:
+        """Natural logarithm of the sum over all paths."""
+        return add_logs(self.blank, self.label)
+
+    @property
+    def path(self) -> Timing:
+        """The better of both."""
+        return self.label_path if self.label_path.score > self.blank_path.score else self.blank_path
+
+
+def add_logs(a: float, b: float) -> float:
+    """ln(e^a + e^b)."""
+    a, b = max(a, b), min(a, b)
+    return a if b == IMPOSSIBLE else a + math.log1p(math.exp(b - a))
+
+
+class Phrases:
+    """Hotwords: see `ops/csrc/hotwords.h`. A state is what has been spelt of phrases since a word began, or None."""
+
+    def __init__(self, phrases: Sequence[tuple[str, float]]) -> None:
+        self._lent: dict[bytes, float] = {}
+        self._worth: dict[bytes, float] = {}
+        self.words = {word for phrase, _ in phrases for word in phrase.split()}
+        for phrase, weight in phrases:
+            spelt = phrase.encode()
+            self._worth[spelt] = self._worth.get(spelt, 0.0) + weight
+            for size in range(1, len(spelt) + 1):
+                lent = weight * size / len(spelt)
+                self._lent[spelt[:size]] = max(self._lent.get(spelt[:size], lent), lent)
+
+    def step(self, state: bytes | None, text: bytes) -> bytes | None:
+        """The state after more of the text."""
+        for at in range(len(text)):
+            byte = text[at : at + 1]
+            longer = (suffix + byte for suffix in _list_suffixes(state))
+            state = next((one for one in longer if one in self._lent), b"" if byte == b" " else None)
+        return state
+
+    def lend(self, state: bytes | None) -> float:
+        """What a phrase begun is given in advance."""
+        return self._lent.get(state or b"", 0.0)
+
+    def value(self, state: bytes | None) -> float:
+        """What the phrases that end here are worth together."""
+        return sum(self._worth.get(suffix, 0.0) for suffix in _list_suffixes(state))
+
+    def begins_word(self, spelt: str) -> bool:
+        """Whether a word of a phrase begins so."""
+        return any(word.startswith(spelt) for word in self.words)
+
+
+def _list_suffixes(state: bytes | None) -> Iterator[bytes]:
+    """A state and its ends that begin with a word, longest first."""
+    while state is not None:
+        yield state
+        _, space, rest = state.partition(b" ")
+        state = rest if space else None
+
+
+class Language:
+    """What a prefix is worth beside its sound.
+
+    Args:
+        units: the labels, a `beam.Units`.
+        settings: a `beam.BeamSettings`.
+        model: the language model, or None.
+        phrases: hotwords with their weights.
+        words: the number of each label in a model that scores labels.
+    """
+
+    def __init__(
+        self,
+        units: Any,
+        settings: Any,
+        model: LanguageModel | None,
+        phrases: Sequence[tuple[str, float]],
+        words: Sequence[int],
+    ) -> None:
+        self.units, self.settings, self.model, self.phrases = units, settings, model, Phrases(phrases)
+        self._label_words = words
+        self._vocabulary = sorted(model.words) if model and not model.scores_labels else []
+
+    def start(self) -> Prefix:
+        """Nothing written."""
+        return Prefix(state=self.model.start() if self.model else 0)
+
+    def append(self, prefix: Prefix, label: int) -> Prefix:
+        """One label more."""
+        text, model = self.units.texts[label], self.model
+        longer = replace(prefix, parent=prefix, label=label)
+        if self.units.starts_word[label] and not prefix.at_word_start:
+            longer = self.end_word(longer)
+        if model and model.scores_labels:
+            longer = self._score(longer, self._label_words[label])
+        if not text:
+            return longer
+        spelt, hot = longer.spelt + text, self.phrases.step(longer.hot, text.encode())
+        pending = self.phrases.lend(hot)
+        if model and not model.scores_labels and not self._begins_word(spelt):
+            pending += self.settings.unknown
+        return replace(longer, spelt=spelt, hot=hot, pending=pending, at_word_start=False)
+
+    def _begins_word(self, spelt: str) -> bool:
+        place = bisect.bisect_left(self._vocabulary, spelt)
+        is_known = place < len(self._vocabulary) and self._vocabulary[place].startswith(spelt)
+        return is_known or self.phrases.begins_word(spelt)
+
+    def _score(self, prefix: Prefix, word: int) -> Prefix:
+        assert self.model is not None
+        state, log10_prob = self.model.score(prefix.state, word)
+        return replace(prefix, state=state, settled=prefix.settled + self.settings.weight * LN10 * log10_prob)
+
+    def end_word(self, prefix: Prefix) -> Prefix:
+        """The word begun is whole."""
+        settled = prefix.settled + self.settings.bonus + self.phrases.value(prefix.hot)
+        ended = replace(prefix, settled=settled)
+        if self.model and not self.model.scores_labels:
+            word = self.model.find(prefix.spelt)
+            ended = self._score(ended, word)
+            if word == 0 and prefix.spelt not in self.phrases.words:
+                ended = replace(ended, settled=ended.settled + self.settings.unknown)
+        hot = self.phrases.step(prefix.hot, b" ")
+        return replace(ended, spelt="", hot=hot, pending=self.phrases.lend(hot), at_word_start=True)
+
+    def end(self, prefix: Prefix, *, is_finished: bool) -> float:
+        """What the text is worth if it ends here; one that goes on is not charged for its end."""
+        if not prefix.at_word_start:
+            prefix = self.end_word(prefix)
+        if is_finished and self.model:
+            prefix = self._score(prefix, SENTENCE_END)
+        return prefix.settled
+
+
+class ReferenceStream:
+    """One utterance on its way. Any cut into chunks gives the same result."""
+
+    def __init__(self, language: Language) -> None:
+        self._language, self._frame = language, 0
+        self._entries = [Entry(language.start(), blank=0.0, blank_path=Timing(0.0))]
+
+    def feed(self, log_probs: NDArray[np.float32]) -> None:
+        """Go on with `(S, V)` natural log probabilities."""
+        for frame in log_probs.astype(np.float64):
+            threshold = min(self._language.settings.token_threshold, frame.max())
+            self._advance({int(label): float(frame[label]) for label in np.flatnonzero(frame >= threshold)})
+            self._frame += 1
+
+    def _advance(self, scores: dict[int, float]) -> None:
+        """One frame, of which `scores` has the labels that are tried."""
+        stayed = [self._stay(old, scores) for old in self._entries]
+        children = {(entry.prefix.parent, entry.prefix.label): entry for entry in stayed}
+        fresh: list[Entry] = []
+        for old in self._entries:
+            for label, score in scores.items():
+                fresh += self._extend(old, label, score, children)
+        ranked = [(entry.acoustic + entry.prefix.fusion, entry) for entry in [*stayed, *fresh]]
+        limit = max(score for score, _ in ranked) - self._language.settings.beam_threshold
+        kept = [(score, entry) for score, entry in ranked if score >= limit and score != IMPOSSIBLE]
+        kept.sort(key=lambda pair: -pair[0])
+        if kept:  # a frame in which nothing is possible is passed over
+            self._entries = [entry for _, entry in kept[: self._language.settings.beam_width]]
+
+    def _stay(self, old: Entry, scores: dict[int, float]) -> Entry:
+        """Paths that write nothing new: a blank, the last label again, a space where a word has yet to begin."""
+        units, now, path = self._language.units, Entry(old.prefix), old.path
+        for label, score in scores.items():
+            longer = path._replace(score=path.score + score)
+            if label == units.blank_id:
+                now.blank, now.blank_path = old.acoustic + score, longer
+            elif old.prefix.at_word_start and not units.texts[label]:
+                now.label = add_logs(now.label, old.acoustic + score)
+                now.label_path = max(now.label_path, longer, key=lambda timing: timing.score)
+            elif label == old.prefix.label:
+                now.label = add_logs(now.label, old.label + score)
+                last = old.label_path
+                now.label_path = Timing(last.score + score, last.mark, self._frame + 1, max(last.peak, score))
+        return now
+
+    def _extend(
+        self, old: Entry, label: int, score: float, children: dict[tuple[Prefix | None, int], Entry]
+    ) -> list[Entry]:
+        """Paths that write one label more: into the entry that stands for them, or into a new one."""
+        units, is_double = self._language.units, label == old.prefix.label
+        if label == units.blank_id or (old.prefix.at_word_start and not units.texts[label]):
+            return []
+        total = (old.blank if is_double else old.acoustic) + score
+        if total == IMPOSSIBLE:
+            return []
+        before = old.blank_path if is_double else old.path
+        mark = Mark(before.mark, label, self._frame, before.end, before.peak)
+        timing = Timing(before.score + score, mark, self._frame + 1, score)
+        child = children.get((old.prefix, label))
+        if child is None:
+            return [Entry(self._language.append(old.prefix, label), label=total, label_path=timing)]
+        child.label = add_logs(child.label, total)
+        if timing.score > child.label_path.score:
+            child.label_path = timing
+        return []
+
+    def read(self, *, is_finished: bool) -> list[Spoken]:
+        """The best hypotheses, best first."""
+        found: dict[str, tuple[float, Entry, float]] = {}  # by text: score, the better entry, and that one's score
+        for entry in self._entries:
+            score = entry.acoustic + self._language.end(entry.prefix, is_finished=is_finished)
+            text = " ".join(word for word, *_ in self._spell(entry))
+            total, best, best_score = found.get(text, (IMPOSSIBLE, entry, IMPOSSIBLE))
+            if score > best_score:
+                best, best_score = entry, score
+            found[text] = (add_logs(total, score), best, best_score)
+        texts = sorted(found, key=lambda text: -found[text][0])
+        spelt = {text: list(self._spell(found[text][1])) for text in texts}
+        total = -math.inf
+        for text in texts:
+            total = add_logs(total, found[text][0])
+        shares = {text: math.exp(found[text][0] - total) for text in texts}
+        kept = texts[: self._language.settings.num_best]
+        return [Spoken(text, found[text][0], _judge(text, spelt, shares)) for text in kept]
+
+    def _spell(self, entry: Entry) -> Iterator[tuple[str, int, int, list[float]]]:
+        """Words of the best path: text, first frame, end, and the peak of each label."""
+        units, marks = self._language.units, []
+        _, mark, end, peak = entry.path
+        while mark is not None:
+            marks.append((mark.label, mark.first, end, peak))
+            end, peak, mark = mark.end_before, mark.peak_before, mark.before
+        word: tuple[str, int, int, list[float]] | None = None
+        is_new = True
+        for label, first, end, peak in reversed(marks):
+            is_new = is_new or units.starts_word[label]
+            if not units.texts[label]:
+                continue
+            if is_new and word:
+                yield word
+            text, begin, _, peaks = ("", first, 0, []) if is_new or not word else word
+            word, is_new = (text + units.texts[label], begin, end, [*peaks, peak]), False
+        if word:
+            yield word
+
+
+def _judge(
+    text: str, spelt: dict[str, list[tuple[str, int, int, list[float]]]], shares: dict[str, float]
+) -> NDArray[np.float64]:
+    """A row for each word of a text; its posterior is the share of hypotheses with this word at this time."""
+    rows = []
+    for word, first, end, peaks in spelt[text]:
+        posterior = sum(
+            shares[other]
+            for other, words in spelt.items()
+            if any(name == word and begin < end and stop > first for name, begin, stop, _ in words)
+        )
+        rows.append((first, end, posterior, sum(peaks) / len(peaks)))
+    return np.array(rows, np.float64).reshape(-1, 4)

@@ -1,0 +1,102 @@
+"""The beam search in Python: against enumeration of all paths, and the C++ against it with every limit on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings, Units
+from mindaudio_ds2.decoding.hypothesis import Hypothesis
+from mindaudio_ds2.decoding.language_model import LanguageModel
+from mindaudio_ds2.decoding.ngram_estimate import estimate
+from tests.decoding.beam_cases import EVERYTHING, enumerate_texts, make_log_probs, make_model, make_units, store
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ' "
+PIECES = Units(("", "", "A", "A", "B"), (False, True, True, False, False), 0)
+UNITS = [make_units("AB "), make_units("AB ", "last"), PIECES]
+SENTENCES = ["THE CAT SAT ON THE MAT", "THE DOG ATE THE CAT", "A DOG SAT", "ON A MAT THE CAT ATE"] * 3
+HOTWORDS = [("KAT", 4.0), ("THE DOG", 3.0), ("AT", -2.0)]
+LIMITED = BeamSettings(beam_width=12, num_best=5, token_threshold=-6.0, beam_threshold=9.0, weight=0.8, unknown=-4.0)
+
+
+def make_speech(seed: int, units: Units, sentence: str) -> np.ndarray:
+    """Log-probabilities of a network that says a sentence, in doubt."""
+    rng = np.random.default_rng(seed)
+    space = units.starts_word.index(True)
+    labels = [units.texts.index(character) if character != " " else space for character in sentence]
+    logits = rng.normal(0, 1.0, (3 * len(labels), len(units.texts)))
+    for place, label in enumerate(labels):
+        logits[3 * place, label] += 4
+        logits[3 * place + 1 : 3 * place + 3, units.blank_id] += 3
+    found: np.ndarray = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+    return found
+
+
+def require_same(found: Sequence[Hypothesis], expected: Sequence[Hypothesis]) -> None:
+    assert [h.text for h in found] == [h.text for h in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-9)
+        for word, same in zip(one.words, other.words, strict=True):
+            assert (word.start_seconds, word.end_seconds) == (same.start_seconds, same.end_seconds)
+            assert word.confidence == pytest.approx(same.confidence, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "units", [make_units("AB "), make_units("AB ", "last"), PIECES], ids=["first", "last", "pieces"]
+)
+@pytest.mark.parametrize("hotwords", [{}, {"B": 1.5, "A B": 2.0, "BB": 0.7}], ids=["plain", "hotwords"])
+def test_scores_without_a_compiler_equal_the_sum_over_all_paths(
+    units: Units, hotwords: dict[str, float], tmp_path: Path
+) -> None:
+    settings = BeamSettings(**EVERYTHING, weight=0.7, bonus=0.4, unknown=-1.5)  # type: ignore[arg-type]
+    model, log_probs = make_model(tmp_path), make_log_probs(1, 5, len(units.texts))
+    expected = enumerate_texts(log_probs, units, settings, model, hotwords)
+    found = BeamDecoder(units, 0.02, settings, None, model=model, hotwords=list(hotwords.items())).decode(log_probs)
+    assert {h.text: h.score for h in found} == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return store(tmp_path_factory.mktemp("lm") / "sentences.lm", estimate(SENTENCES, 3, 0.0))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_native_search_finds_what_python_finds(seed: int, kernels: Path, model: LanguageModel) -> None:
+    units = make_units(LETTERS)
+    log_probs = make_speech(seed, units, SENTENCES[seed % 4])
+    native, python = (
+        BeamDecoder(units, 0.02, LIMITED, library, model=model if seed % 3 else None, hotwords=HOTWORDS)
+        for library in (kernels, None)
+    )
+    require_same(native.decode(log_probs), python.decode(log_probs))
+
+
+def test_a_character_model_counts_the_same_in_both(kernels: Path, tmp_path: Path) -> None:
+    arpa = (
+        "\\data\\\nngram 1=6\nngram 2=2\n\n\\1-grams:\n-3 <unk>\n-99 <s> -0.2\n-1 </s>\n-0.7 A -0.3\n-0.9 B\n"
+        "-0.6 <space>\n\n\\2-grams:\n-0.1 A B\n-0.4 <s> A\n\n\\end\\\n"
+    )
+    letters, log_probs = make_model(tmp_path, arpa, scores_labels=True), make_log_probs(5, 12, 4)
+    native, python = (
+        BeamDecoder(make_units("AB "), 0.02, LIMITED, library, model=letters) for library in (kernels, None)
+    )
+    require_same(native.decode(log_probs), python.decode(log_probs))
+
+
+def test_chunks_give_what_the_whole_gives_in_python(model: LanguageModel) -> None:
+    units = make_units(LETTERS)
+    log_probs = make_speech(9, units, SENTENCES[1])
+    decoder = BeamDecoder(units, 0.02, LIMITED, None, model=model, hotwords=HOTWORDS)
+    stream, whole = decoder.start(), decoder.decode(log_probs)
+    for chunk in np.split(log_probs, [1, 1, 20, 37]):
+        stream.feed(chunk)
+    assert stream.read()
+    require_same(stream.finish(), whole)
+
+
+def test_a_frame_in_which_nothing_is_possible_is_passed_over(kernels: Path) -> None:
+    log_probs = make_log_probs(2, 6, 4)
+    log_probs[3] = -np.inf
+    native, python = (BeamDecoder(make_units("AB "), 0.02, LIMITED, library) for library in (kernels, None))
+    require_same(native.decode(log_probs), python.decode(log_probs))
