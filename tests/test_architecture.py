@@ -60,8 +60,9 @@ RANKS = {
     "transcript_formats": 13,
     "export": 12,
     "reporting": 13,
-    "commands": 14,
-    "__main__": 15,
+    "serving": 14,
+    "commands": 15,
+    "__main__": 16,
 }
 FIRST_MINDSPORE_RANK = RANKS["machine.devices"]
 SHARED_READERS = {"recipes.librispeech.tree"}  # LibriSpeech's tree is read by every recipe that has parts of it

@@ -54,6 +54,7 @@ class DecoderChoice:
         model_path: the language model, or None.
         hotwords_path: a file of hotwords, or None.
         calibration: of confidences, or None.
+        hotwords: phrases beside those of the file, with their weights (nats).
     """
 
     kind: str = "greedy"
@@ -61,6 +62,7 @@ class DecoderChoice:
     model_path: Path | None = None
     hotwords_path: Path | None = None
     calibration: Calibration | None = None
+    hotwords: tuple[tuple[str, float], ...] = ()
 
     def open(self, alphabet: Alphabet, seconds_per_frame: float, library: Path | None) -> Decoder:
         """The decoder.
@@ -81,7 +83,7 @@ class DecoderChoice:
             self.settings,
             library,
             model=LanguageModel(self.model_path) if self.model_path else None,
-            hotwords=read_hotwords(self.hotwords_path) if self.hotwords_path else (),
+            hotwords=[*(read_hotwords(self.hotwords_path) if self.hotwords_path else ()), *self.hotwords],
             calibration=self.calibration,
         )
 
@@ -196,6 +198,18 @@ def read_hotwords(path: Path) -> Sequence[tuple[str, float]]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise LanguageModelError(f"hotwords {path} cannot be read: {error}; correct the path") from None
+    found = parse_hotwords(lines, f"hotwords {path}")
+    if not found:
+        raise LanguageModelError(f"hotwords {path} holds none; write one a line, or leave out --hotwords")
+    return found
+
+
+def parse_hotwords(lines: Sequence[str], source: str) -> list[tuple[str, float]]:
+    """Phrases with their weights (nats) from lines, as `read_hotwords` has them; `source` names them in errors.
+
+    Raises:
+        LanguageModelError: a weight is no number.
+    """
     found = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
@@ -204,9 +218,5 @@ def read_hotwords(path: Path) -> Sequence[tuple[str, float]]:
         try:
             found.append((phrase.strip(), float(weight) if weight.strip() else HOTWORD_WEIGHT))
         except ValueError:
-            raise LanguageModelError(
-                f"hotwords {path}, line {number}: {weight!r} is no weight; give a number"
-            ) from None
-    if not found:
-        raise LanguageModelError(f"hotwords {path} holds none; write one a line, or leave out --hotwords")
+            raise LanguageModelError(f"{source}, line {number}: {weight!r} is no weight; give a number") from None
     return found

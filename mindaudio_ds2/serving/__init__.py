@@ -1,0 +1,1 @@
+"""Recognition over HTTP and websockets, with a page for the browser."""

@@ -1,0 +1,294 @@
+"""Who computes what next: live streams first, then the segments of files in batches, each file in its turn.
+
+A file is read and cut by a reader, which waits for no network; its segments then wait for a worker. A worker takes
+a few at a time, one of each file, so that a short file does not wait for the end of a long one. While a stream is
+open, one worker is kept free for it; where there is one worker only, it takes one segment at a time.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindaudio_ds2.audio.io import read_sound
+from mindaudio_ds2.audio.sound_files import show_path
+from mindaudio_ds2.decoding.hypothesis import Hypothesis
+from mindaudio_ds2.errors import AudioError, LongAudioError
+from mindaudio_ds2.segmentation.detectors import EnergyDetector
+from mindaudio_ds2.segmentation.segmenter import Segmenter, SegmentLimits, Stretch, segment
+from mindaudio_ds2.segmentation.stitching import stitch
+from mindaudio_ds2.serving.metrics import Metrics
+from mindaudio_ds2.transcribe import Recognizer, Samples, Transcription
+
+NUM_READERS = 2
+SEGMENT_SECONDS = 20.0
+"""A longer recording is cut in its pauses into segments of at most this."""
+
+BATCH_SECONDS, BATCH_SEGMENTS = 60.0, 16
+"""A batch of segments, with its padding."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(eq=False)
+class FileJob:
+    """A file on its way to text.
+
+    Attributes:
+        upload: the open file, which the reader closes.
+        name: the client's name of it.
+        recognizer: the network and the decoder.
+        max_seconds: the longest recording that is taken (s).
+        result: the transcription, or what went wrong.
+    """
+
+    upload: IO[bytes]
+    name: str
+    recognizer: Recognizer
+    max_seconds: float
+
+    def __post_init__(self) -> None:
+        self.result: Future[Transcription] = Future()
+        self.waveform: NDArray[np.float32] = np.zeros(0, np.float32)
+        self.stretches: list[Stretch] = []
+        self.waiting: deque[int] = deque()  # segments by their number
+        self.hypotheses: dict[int, Hypothesis] = {}
+        self.notes: tuple[str, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for more of it."""
+        return self.result.done()
+
+    def cancel(self) -> None:
+        """Do no more than what is being done this moment."""
+        if self.result.cancel():
+            self.waiting.clear()
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error, unless it is over."""
+        with contextlib.suppress(Exception):  # cancelled meanwhile
+            self.result.set_exception(error)
+        self.waiting.clear()
+
+    def read(self) -> None:
+        """From the file to segments."""
+        path = Path(f"/dev/fd/{self.upload.fileno()}")  # asking for it brings small files to the disk
+        self.upload.flush()
+        rate_hz = self.recognizer.network.features.sample_rate_hz
+        try:
+            sound = read_sound(path, rate_hz, max_seconds=self.max_seconds)
+        except LongAudioError:
+            raise LongAudioError(
+                f"{show_path(self.name)} lasts longer than {self.max_seconds:g} s; send it in parts", self.max_seconds
+            ) from None
+        except AudioError as error:
+            raise AudioError(str(error).replace(show_path(path), show_path(self.name))) from None
+        self.notes = tuple(note.text.replace(show_path(path), show_path(self.name)) for note in sound.notes)
+        self.waveform = sound.waveform
+        if len(self.waveform) <= SEGMENT_SECONDS * rate_hz:
+            self.stretches = [Stretch(0, len(self.waveform), is_speech=True)]
+        else:
+            segmenter = Segmenter(EnergyDetector(rate_hz), SegmentLimits(SEGMENT_SECONDS), rate_hz)
+            self.stretches = [each for each in segment([self.waveform], segmenter) if each.is_speech]
+        self.waiting = deque(range(len(self.stretches)))
+
+    def cut(self, number: int) -> NDArray[np.float32]:
+        """The samples of a segment."""
+        place = self.stretches[number]
+        return self.waveform[place.start : place.end]
+
+    def finish(self) -> None:
+        """Put the words of all segments together."""
+        rate_hz = self.recognizer.network.features.sample_rate_hz
+        found = stitch(self.stretches, [self.hypotheses[i] for i in range(len(self.stretches))], rate_hz)
+        seconds = len(self.waveform) / rate_hz
+        with contextlib.suppress(Exception):  # cancelled meanwhile
+            self.result.set_result(Transcription(Path(self.name), seconds, found, "", self.notes))
+
+
+class Dispatcher:
+    """Threads that read files and threads that compute.
+
+    Args:
+        num_workers: that compute at a time; 1 for networks that one thread only may use.
+        metrics: is told what was done.
+    """
+
+    def __init__(self, num_workers: int, metrics: Metrics) -> None:
+        self.num_workers, self._metrics = num_workers, metrics
+        self.num_streams = 0
+        self._condition = threading.Condition()
+        self._live: deque[Callable[[], None]] = deque()
+        self._jobs: set[FileJob] = set()  # all that are not over
+        self._files: deque[FileJob] = deque()  # those with segments that wait
+        self._num_busy_with_files = 0
+        self._is_closing = False
+        self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="reader")
+        self._workers = [
+            threading.Thread(target=self._work, name=f"worker-{i}", daemon=True) for i in range(num_workers)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    def run_live(self, work: Callable[[], Result]) -> "Future[Result]":
+        """Do something before all files; it shall take moments."""
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = work()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        with self._condition:
+            if self._is_closing:
+                raise CancelledError
+            self._live.append(run)
+            self._condition.notify()
+        return future
+
+    def submit(self, job: FileJob) -> None:
+        """Take a file; its text will be in `job.result`."""
+        with self._condition:
+            self._jobs.add(job)
+        job.result.add_done_callback(lambda _: self._forget(job))
+        self._readers.submit(self._read, job)
+
+    def measure_waiting_seconds(self) -> float:
+        """How much audio of files waits for workers (s); what is still to be read is not known."""
+        with self._condition:
+            jobs = list(self._files)
+        return sum(_sum_seconds(job) for job in jobs)
+
+    def close(self, wait_seconds: float) -> None:
+        """Cancel every file, and let workers end what they are at."""
+        with self._condition:
+            self._is_closing = True
+            jobs = list(self._jobs)
+            self._files.clear()
+            self._condition.notify_all()
+        for job in jobs:
+            job.cancel()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        end = time.monotonic() + wait_seconds
+        for worker in self._workers:
+            worker.join(max(0.0, end - time.monotonic()))
+
+    def _forget(self, job: FileJob) -> None:
+        with self._condition:
+            self._jobs.discard(job)
+
+    def _read(self, job: FileJob) -> None:
+        try:
+            with job.upload:
+                if job.is_over:
+                    return
+                job.read()
+        except BaseException as error:
+            job.fail(error)
+            return
+        if not job.stretches:
+            job.finish()
+            return
+        with self._condition:
+            if self._is_closing:
+                job.cancel()
+                return
+            self._files.append(job)
+            self._condition.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._condition:
+                while not (self._live or self._may_take_file()):
+                    if self._is_closing:
+                        return
+                    self._condition.wait()
+                live = self._live.popleft() if self._live else None
+                batch = [] if live else self._take_batch()
+                self._num_busy_with_files += bool(batch)
+            if live:
+                live()
+            elif batch:
+                try:
+                    self._recognize(batch)
+                finally:
+                    with self._condition:
+                        self._num_busy_with_files -= 1
+                        self._condition.notify()
+
+    def _may_take_file(self) -> bool:
+        most = self.num_workers - (self.num_streams > 0 and self.num_workers > 1)
+        return bool(self._files) and self._num_busy_with_files < most
+
+    def _take_batch(self) -> list[tuple[FileJob, int]]:
+        """Segments of one recogniser, of each file in turn."""
+        batch: list[tuple[FileJob, int]] = []
+        longest = 0
+        most = 1 if self.num_streams and self.num_workers == 1 else BATCH_SEGMENTS
+        others: list[FileJob] = []
+        while self._files and len(batch) < most:
+            job = self._files.popleft()
+            try:
+                number = job.waiting.popleft()
+            except IndexError:  # cancelled
+                continue
+            samples = job.stretches[number].end - job.stretches[number].start
+            rate_hz = job.recognizer.network.features.sample_rate_hz
+            fits = max(longest, samples) * (len(batch) + 1) <= BATCH_SECONDS * rate_hz
+            if batch and (job.recognizer is not batch[0][0].recognizer or not fits):
+                job.waiting.appendleft(number)
+                others.append(job)
+                if not fits:
+                    break
+                continue
+            longest = max(longest, samples)
+            batch.append((job, number))
+            if job.waiting:
+                self._files.append(job)
+        self._files.extendleft(reversed(others))
+        return batch
+
+    def _recognize(self, batch: list[tuple[FileJob, int]]) -> None:
+        recognizer = batch[0][0].recognizer
+        rate_hz = recognizer.network.features.sample_rate_hz
+        started = time.monotonic()
+        try:
+            run = recognizer.run([Samples(job.cut(number), rate_hz) for job, number in batch])
+        except BaseException as error:
+            for job, _ in batch:
+                job.fail(error)
+            return
+        self._metrics.count_batch(len(batch), run.audio_seconds, time.monotonic() - started)
+        for (job, number), found in zip(batch, run.transcriptions, strict=True):
+            if found.hypothesis is None:
+                job.fail(AudioError(f"{show_path(job.name)}: {found.problem}"))
+                continue
+            job.hypotheses[number] = found.hypothesis
+            if len(job.hypotheses) == len(job.stretches):
+                job.finish()
+
+
+def _sum_seconds(job: FileJob) -> float:
+    numbers = list(job.waiting)
+    samples = sum(job.stretches[number].end - job.stretches[number].start for number in numbers)
+    return float(samples / job.recognizer.network.features.sample_rate_hz)
+
+
+def count_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,143 @@
+"""From the command line to the end of the process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette", reason="the extra serve is not installed")
+pytest.importorskip("httpx2", reason="httpx2 is not installed")
+
+import httpx2 as httpx
+
+from mindaudio_ds2.commands import serve as command
+from mindaudio_ds2.decoding.choice import DecoderChoice
+from mindaudio_ds2.serving.limits import Limits
+from mindaudio_ds2.serving.server import ServerOptions, open_service
+from tests.serving.tones import RATE_HZ, make_wav
+from tests.tiny_corpus import speak
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import sys
+from mindaudio_ds2.serving import server
+from tests.serving.tones import Running, Limits, Access, DecoderChoice
+from pathlib import Path
+
+running = Running(Limits(), Access(), 1, DecoderChoice())
+running.listener.close()
+if sys.argv[1] == "blocked":
+    running.network.gate.clear()
+server.open_service = lambda *_: running.service
+options = server.ServerOptions(Path("tones.onnx"), port=0, grace_seconds=1.0)
+from mindaudio_ds2.errors import exit_on_error
+exit_on_error(lambda: server.serve(options, DecoderChoice(), Limits(), Access()))()
+"""
+
+
+def start(kind: str) -> "tuple[subprocess.Popen[str], str]":
+    """A server process whose network works, or never answers; and its address."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, kind], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    for line in process.stderr:
+        if " at http://" in line:
+            return process, line.split(" at ")[1].split("/ ")[0]
+    raise AssertionError("it did not start")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_in_order(number: signal.Signals) -> None:
+    process, address = start("working")
+    url = f"{address}/v1/audio/transcriptions"
+    assert httpx.post(url, files={"file": make_wav("AB")}, timeout=20).json() == {"text": "AB"}
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said.splitlines()[-1]) == (0, "stopped; every request was answered")
+
+
+def test_what_a_signal_leaves_unfinished_is_said() -> None:
+    process, address = start("blocked")
+    with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=10) as connection:
+        content = make_wav("AB")
+        body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + content + b"\r\n--x--\r\n"
+        head = "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\n"
+        head += f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        while httpx.get(f"{address}/health").json()["files"] == 0:
+            pass
+        process.terminate()
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 143
+        assert "stopping: 1 files and 0 streams are given 1 s" in said
+        assert "1 requests were not finished" in said
+        assert b"503" in connection.recv(100)
+
+
+def test_a_checkpoint_is_loaded_and_used_by_one_thread(learned_run: Path) -> None:
+    from mindaudio_ds2.transcribe import Samples
+
+    service = open_service(ServerOptions(learned_run / "last.ckpt"), DecoderChoice(), Limits())
+    try:
+        sound = [Samples(speak("BAD CAB", seed=3).astype("float32"), RATE_HZ)]
+        run = service.dispatcher.run_live(lambda: service.recognizer.run(sound)).result(60)
+        assert [found.text for found in run.transcriptions] == ["BAD CAB"]
+        assert (service.name, service.dispatcher.num_workers) == ("learned", 1)
+    finally:
+        service.dispatcher.close(5)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("runs/an4/best.ckpt", "an4"),
+        ("runs/an4/export/model.onnx", "an4"),
+        ("runs/an4/export/model.int8.onnx", "an4"),
+        ("english.onnx", "english"),
+    ],
+)
+def test_a_model_is_named_by_what_tells_it_from_others(path: str, name: str) -> None:
+    assert ServerOptions(Path(path)).choose_name() == name
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Any:
+    monkeypatch.setattr(sys, "argv", ["serve", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    return ended.value.code
+
+
+def test_what_cannot_be_served_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert run(monkeypatch, "x.ckpt", "--port", taken.getsockname()[1]) == 2
+        assert "choose another --port" in capsys.readouterr().err
+    for arguments, reason in (
+        (["x.ckpt", "--port", 0], "x.ckpt does not exist"),
+        (["x.ckpt", "--port", 99999], "--port must be"),
+        (["x.ckpt", "--host", "nowhere.invalid", "--token", "a"], "cannot listen on"),
+        (["x.ckpt", "--token", "a b"], "--token must be"),
+        (["x.ckpt", "--token", f"@{tmp_path / 'none'}"], "cannot be read"),
+        (["x.ckpt", "--max_files", 0], "max_files must be at least 1"),
+        (["x.ckpt", "--hotwords", "x"], "add --decoder beam"),
+        (["x.ckpt", "--decoder", "beam", "--nbest", 3], "--nbest means nothing here"),
+    ):
+        assert run(monkeypatch, *arguments) == 2
+        assert reason in capsys.readouterr().err
+
+
+def test_serving_names_the_extra_that_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "mindaudio_ds2.serving.guard")
+    monkeypatch.setitem(sys.modules, "starlette.datastructures", None)
+    assert run(monkeypatch, "x.ckpt") == 2
+    assert "pip install 'mindaudio_ds2[serve]'" in capsys.readouterr().err
