@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mindaudio_ds2 import console
-from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
+from mindaudio_ds2 import console, models
+from mindaudio_ds2.decoding.choice import add_decoding_options, find_choice, read_choice
 from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.machine import runtime
 
@@ -19,7 +19,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", metavar="MODEL", type=Path, help="checkpoint or .onnx (path)")
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="?", help="checkpoint, .onnx or name of a model (default: english)"
+    )
     parser.add_argument("--name", help="of the model for clients (default: the file's, or its run folder's)")
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
     parser.add_argument("--host", default="127.0.0.1", help="interface to listen on (default: 127.0.0.1)")
@@ -59,6 +61,7 @@ def main() -> None:
     if options.nbest != 1:
         raise ConfigError("--nbest means nothing here: answers hold one text; leave it out")
     choice = read_choice(options)
+    model = models.find_file(options.model, "recognition")
     token = _read_token(options.token)
     if options.host not in LOOPBACK and token is None:
         console.write_line(f"warning: {options.host} can be reached by others, and without --token anybody may ask")
@@ -76,10 +79,10 @@ def main() -> None:
         max_streams=options.max_streams,
         requests_per_minute=options.requests_per_minute,
     )
-    names = ("model", "name", "device_target", "host", "port", "grace_seconds")
+    names = ("name", "device_target", "host", "port", "grace_seconds")
     chosen: dict[str, Any] = {name: getattr(options, name) for name in names}
     access = Access(token, frozenset(name.lower() for name in options.allowed_host))
-    serve(ServerOptions(**chosen, num_workers=options.workers), choice, limits, access)
+    serve(ServerOptions(model, **chosen, num_workers=options.workers), choice or find_choice(model), limits, access)
 
 
 def _read_token(text: str | None) -> str | None:

@@ -117,18 +117,20 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Any:
 def test_what_cannot_be_served_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    model = tmp_path / "x.ckpt"
+    model.touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert run(monkeypatch, "x.ckpt", "--port", taken.getsockname()[1]) == 2
+        assert run(monkeypatch, model, "--port", taken.getsockname()[1]) == 2
         assert "choose another --port" in capsys.readouterr().err
     for arguments, reason in (
-        (["x.ckpt", "--port", 0], "x.ckpt does not exist"),
-        (["x.ckpt", "--port", 99999], "--port must be"),
-        (["x.ckpt", "--host", "nowhere.invalid", "--token", "a"], "cannot listen on"),
-        (["x.ckpt", "--token", "a b"], "--token must be"),
-        (["x.ckpt", "--token", f"@{tmp_path / 'none'}"], "cannot be read"),
-        (["x.ckpt", "--max_files", 0], "max_files must be at least 1"),
-        (["x.ckpt", "--hotwords", "x"], "add --decoder beam"),
-        (["x.ckpt", "--decoder", "beam", "--nbest", 3], "--nbest means nothing here"),
+        (["nothing.ckpt"], "nothing.ckpt"),
+        ([model, "--port", 99999], "--port must be"),
+        ([model, "--host", "nowhere.invalid", "--token", "a"], "cannot listen on"),
+        ([model, "--token", "a b"], "--token must be"),
+        ([model, "--token", f"@{tmp_path / 'none'}"], "cannot be read"),
+        ([model, "--max_files", 0], "max_files must be at least 1"),
+        ([model, "--hotwords", "x"], "add --decoder beam"),
+        ([model, "--decoder", "beam", "--nbest", 3], "--nbest means nothing here"),
     ):
         assert run(monkeypatch, *arguments) == 2
         assert reason in capsys.readouterr().err
@@ -139,5 +141,5 @@ def test_serving_names_the_extra_that_it_needs(
 ) -> None:
     monkeypatch.delitem(sys.modules, "mindaudio_ds2.serving.guard")
     monkeypatch.setitem(sys.modules, "starlette.datastructures", None)
-    assert run(monkeypatch, "x.ckpt") == 2
+    assert run(monkeypatch, __file__) == 2
     assert "pip install 'mindaudio_ds2[serve]'" in capsys.readouterr().err
