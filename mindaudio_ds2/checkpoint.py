@@ -28,7 +28,7 @@ from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 AUGMENTATION_BEFORE_3: dict[str, Any] = {
     "speed_probability": 0.0,
     "speed_range": [0.9, 1.1],
@@ -180,6 +180,8 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["training"]["consistency_weight"] = 0.0
     if version < 7:
         config["model"]["rnn_initialization"] = "uniform"
+    if version < 8:
+        config["features"] |= {"normalization": "utterance", "corpus_mean": [], "corpus_deviation": []}
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

@@ -80,6 +80,13 @@ class FeatureConfig:
     """Points of the Fourier transform, at least a window (samples)."""
     num_mel_bands: int
     """Bands of the log_mel features; not used by log_spectrogram (count)."""
+    normalization: Literal["utterance", "speech", "corpus"]
+    """Mean and deviation of the whole utterance; of its speech, which silence, level and offset do not move; or of the
+    training set, with a level that follows the sound, as a stream needs it."""
+    corpus_mean: list[float]
+    """What `corpus` takes away from each band. Leave it empty: training measures it, and the checkpoint has it."""
+    corpus_deviation: list[float]
+    """What `corpus` divides each band by; as corpus_mean."""
 
     def __post_init__(self) -> None:
         _require(self.sample_rate_hz > 0, "features.sample_rate_hz", self.sample_rate_hz, "choose 16000, say")
@@ -97,6 +104,13 @@ class FeatureConfig:
             self.num_mel_bands,
             f"choose 1 to {self.fft_size // 2}",
         )
+        sizes = (0, self.num_bins) if self.normalization == "corpus" else (0,)
+        for name in ("corpus_mean", "corpus_deviation"):
+            values = getattr(self, name)
+            is_right = len(values) in sizes and all(isinstance(x, (int, float)) and math.isfinite(x) for x in values)
+            _require(is_right, f"features.{name}", values, "leave it empty, training measures it for corpus")
+        is_whole = len(self.corpus_mean) == len(self.corpus_deviation) and all(x > 0 for x in self.corpus_deviation)
+        _require(is_whole, "features.corpus_deviation", self.corpus_deviation, "one above 0 for each of corpus_mean")
 
     @property
     def window_samples(self) -> int:

@@ -285,6 +285,7 @@ KEYS_OF_4 = (
 KEYS_OF_5 = ("augmentation.vtlp_probability", "augmentation.vtlp_range", "training.frozen_norm_share")
 KEYS_OF_6 = ("training.consistency_weight",)
 KEYS_OF_7 = ("model.rnn_initialization",)
+KEYS_OF_8 = ("features.normalization", "features.corpus_mean", "features.corpus_deviation")
 SWITCHED_OFF = {
     "augmentation.speed_probability": 0.0,
     "augmentation.vtlp_probability": 0.0,
@@ -292,11 +293,13 @@ SWITCHED_OFF = {
     "model.rnn_dropout": 0.0,
     "training.frozen_norm_share": 0.0,
     "training.consistency_weight": 0.0,
+    "model.rnn_initialization": "uniform",
+    "features.normalization": "utterance",
 }
 KEYS_BEFORE_3 = ("num_frequency_masks", "max_frequency_mask_share", "num_time_masks", "max_time_mask_share")
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7])
 @pytest.mark.parametrize("name", ["deepspeech2_mini", "synthetic"])
 def test_older_formats_are_read_with_what_they_did_not_know_switched_off(
     version: int, name: str, tmp_path: Path
@@ -309,7 +312,8 @@ def test_older_formats_are_read_with_what_they_did_not_know_switched_off(
         section, name_in_it = key.split(".")
         mapping[section][name_in_it] = value
     now = from_mapping(copy.deepcopy(mapping), "as they trained")
-    for key in (*KEYS_OF_4 * (version < 4), *KEYS_OF_5 * (version < 5), *KEYS_OF_6 * (version < 6), *KEYS_OF_7):
+    later = {4: KEYS_OF_4, 5: KEYS_OF_5, 6: KEYS_OF_6, 7: KEYS_OF_7, 8: KEYS_OF_8}
+    for key in (key for first, keys in later.items() if version < first for key in keys):
         section, name_in_it = key.split(".")
         del mapping[section][name_in_it]
     if version < 4:

@@ -462,6 +462,23 @@ def test_mel_features_have_one_bin_a_band() -> None:
     assert make_features(kind="log_mel", num_mel_bands=64).num_bins == 64
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"corpus_mean": [0.0] * 161, "corpus_deviation": [1.0] * 161}, r"features\.corpus_mean is \[0"),
+        ({"normalization": "corpus", "corpus_mean": [0.0] * 161}, r"features\.corpus_deviation is \[\]"),
+        ({"normalization": "corpus", "corpus_mean": [0.0], "corpus_deviation": [1.0]}, r"features\.corpus_mean is"),
+        (
+            {"normalization": "corpus", "corpus_mean": [0.0] * 161, "corpus_deviation": [0.0] * 161},
+            r"features\.corpus_deviation is",
+        ),
+    ],
+)
+def test_statistics_that_do_not_fit_the_bands_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_features(**changes)
+
+
 def test_there_is_a_frame_around_every_hop_inside_the_audio() -> None:
     features = make_features()
     for num_samples in range(1, 2000):

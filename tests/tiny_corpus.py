@@ -58,6 +58,9 @@ YAML: dict[str, Any] = {
         "hop_seconds": 0.01,
         "fft_size": 128,
         "num_mel_bands": 8,
+        "normalization": "utterance",
+        "corpus_mean": [],
+        "corpus_deviation": [],
     },
     "augmentation": {
         "speed_probability": 0.0,

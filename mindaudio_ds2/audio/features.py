@@ -1,12 +1,13 @@
 """From a waveform to the features that the network sees: frames, magnitudes, logarithm, normalisation."""
 
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2.audio.bands import gather_bands
+from mindaudio_ds2.audio.normalization import normalize_energies
 from mindaudio_ds2.config import FeatureConfig
-from mindaudio_ds2.errors import ConfigError
 
 MEL_ENERGY_FLOOR = 1e-10
 """Least energy of a mel band before the logarithm; about what the rounding of 16-bit samples leaves in silence."""
@@ -23,8 +24,10 @@ def compute_features(waveform: NDArray[np.float32], config: FeatureConfig) -> ND
 
     Frame t is centred on sample t * hop; beyond both ends stand zeros, as in librosa.stft(center=True,
     pad_mode="constant"). `log_spectrogram` is log(1 + |STFT|); `log_mel` is the natural logarithm of the energies that
-    librosa's Slaney mel filters find in |STFT|², floored at `MEL_ENERGY_FLOOR`. From the whole matrix its mean is
-    taken, and what is left is divided by its standard deviation; a matrix without variation (silence) becomes zeros.
+    librosa's Slaney mel filters find in |STFT|², floored at `MEL_ENERGY_FLOOR`. With the normalization `utterance` the
+    mean of the whole matrix is taken from it, and what is left is divided by its standard deviation; a matrix without
+    variation (silence) becomes zeros. With `speech` and `corpus` the first and last sample go on beyond the ends, each
+    frame loses its mean, and energies become features as `normalization.py` says.
 
     Args:
         waveform: `(num_samples,)` float32 in [-1, 1] at config.sample_rate_hz, as `read_audio` gives it.
@@ -34,39 +37,67 @@ def compute_features(waveform: NDArray[np.float32], config: FeatureConfig) -> ND
         `(T, F)` float32 with T = config.num_frames(duration) and F = config.num_bins.
 
     Raises:
-        ConfigError: `log_mel` with more bands than the Fourier transform can tell apart.
+        ConfigError: `log_mel` with more bands than the Fourier transform can tell apart; `corpus` without statistics.
     """
-    import scipy.fft  # here, because an ONNX file that takes waveforms does without
-
     assert waveform.ndim == 1, f"a waveform is (num_samples,), found {waveform.shape}"
     assert waveform.size > 0, "read_audio gives no empty waveform"
-    frames = _cut_frames(waveform, config)  # (T, window_samples), a view
+    if config.normalization != "utterance":
+        return normalize_energies(compute_energies(waveform, config), list_white_energies(config), config)
+    before = num_samples_before(config)
+    frames = _cut_frames(
+        np.pad(waveform, (before, config.window_samples)), config, 1 + len(waveform) // config.hop_samples
+    )
     features = np.empty((len(frames), config.num_bins), dtype=np.float32)
-    window = make_window(config)
     for start in range(0, len(frames), BLOCK_FRAMES):
-        block = frames[start : start + BLOCK_FRAMES] * window
-        magnitudes = np.abs(scipy.fft.rfft(block, n=config.fft_size))  # float64: bands far below the loudest stay exact
+        magnitudes = _transform(frames[start : start + BLOCK_FRAMES], config)
         features[start : start + BLOCK_FRAMES] = _take_logarithm(magnitudes, config)
     return _normalize(features)
 
 
-def list_frequencies_hz(config: FeatureConfig) -> NDArray[np.float64]:
-    """Where the bins of the features lie: centres of Fourier bins, or peaks of mel filters; (F,) rising, in Hz."""
-    if config.kind == "log_spectrogram":
-        return np.arange(config.num_bins) * (config.sample_rate_hz / config.fft_size)
-    return _list_mel_edges_hz(config.sample_rate_hz, config.num_mel_bands)[1:-1]
+def compute_energies(waveform: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.float32]:
+    """Energies of bands before the logarithm, of frames without their means: (T, F) float32.
+
+    The first and the last sample go on beyond the ends, so that a constant in all samples leaves no trace.
+    """
+    padded = np.pad(waveform, (num_samples_before(config), config.window_samples), mode="edge")
+    return transform_frames(padded, config, 1 + len(waveform) // config.hop_samples)
 
 
-def _cut_frames(waveform: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.float32]:
-    """A read-only view (T, window_samples) on the zero-padded waveform.
+def transform_frames(samples: NDArray[np.float32], config: FeatureConfig, num_frames: int) -> NDArray[np.float32]:
+    """Energies (num_frames, F) float32 of frames of which the first begins with the first sample."""
+    frames = _cut_frames(samples, config, num_frames)
+    energies = np.empty((num_frames, config.num_bins), dtype=np.float32)
+    for start in range(0, num_frames, BLOCK_FRAMES):
+        block = frames[start : start + BLOCK_FRAMES].astype(np.float64)
+        squares = _transform(block - block.mean(axis=1, keepdims=True), config) ** 2
+        energies[start : start + BLOCK_FRAMES] = gather_bands(squares, config)
+    return energies
+
+
+def list_white_energies(config: FeatureConfig) -> NDArray[np.float64]:
+    """What white noise of rms 1 has in each band (F,), on average."""
+    squares = np.full((1, config.fft_size // 2 + 1), np.square(make_window(config)).sum())
+    white: NDArray[np.float64] = gather_bands(squares, config)[0]
+    return white
+
+
+def _cut_frames(padded: NDArray[np.float32], config: FeatureConfig, num_frames: int) -> NDArray[np.float32]:
+    """A read-only view (T, window_samples) on samples that begin with the first frame.
 
     Only the samples under the window are cut: where they stand within the fft_size points of the transform changes
     phases, never magnitudes.
     """
-    size, hop = config.window_samples, config.hop_samples
-    padded = np.pad(waveform, (num_samples_before(config), size))
-    num_frames = 1 + len(waveform) // hop
-    return np.lib.stride_tricks.sliding_window_view(padded, size)[::hop][:num_frames]
+    views = np.lib.stride_tricks.sliding_window_view(padded, config.window_samples)
+    return views[:: config.hop_samples][:num_frames]
+
+
+def _transform(frames: NDArray[np.floating[Any]], config: FeatureConfig) -> NDArray[np.float64]:
+    """Magnitudes (T, fft_size // 2 + 1) of windowed frames."""
+    import scipy.fft  # here, because an ONNX file that takes waveforms does without
+
+    # float64: bands far below the loudest stay exact
+    magnitudes: NDArray[np.float64] = np.abs(scipy.fft.rfft(frames * make_window(config), n=config.fft_size))
+    return magnitudes
 
 
 def num_samples_before(config: FeatureConfig) -> int:
@@ -86,43 +117,8 @@ def _take_logarithm(magnitudes: NDArray[np.float64], config: FeatureConfig) -> N
     if config.kind == "log_spectrogram":
         logarithms: NDArray[np.float64] = np.log1p(magnitudes)
     else:
-        filters = make_mel_filters(config.sample_rate_hz, config.fft_size, config.num_mel_bands)
-        logarithms = np.log(np.maximum(magnitudes**2 @ filters.T, MEL_ENERGY_FLOOR))
+        logarithms = np.log(np.maximum(gather_bands(magnitudes**2, config), MEL_ENERGY_FLOOR))
     return logarithms
-
-
-@lru_cache(maxsize=4)
-def make_mel_filters(sample_rate_hz: int, fft_size: int, num_mel_bands: int) -> NDArray[np.float64]:
-    """Slaney-normalised triangles (F, fft_size // 2 + 1) from 0 Hz to half the sample rate."""
-    edges = _list_mel_edges_hz(sample_rate_hz, num_mel_bands)
-    ramps = np.subtract.outer(edges, np.fft.rfftfreq(fft_size, 1 / sample_rate_hz))  # (F + 2, bins)
-    widths = np.diff(edges)
-    rising, falling = -ramps[:-2] / widths[:-1, None], ramps[2:] / widths[1:, None]
-    filters: NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling))
-    filters *= (2 / (edges[2:] - edges[:-2]))[:, None]  # Slaney's: each has the same area
-    empty = np.flatnonzero(filters.max(axis=1) == 0)
-    if len(empty) > 0:
-        raise ConfigError(
-            f"features.num_mel_bands is {num_mel_bands}, but with features.fft_size = {fft_size} {len(empty)} of the "
-            "bands are narrower than a bin and would stay empty; choose a larger fft_size or fewer bands"
-        )
-    return filters
-
-
-def _list_mel_edges_hz(sample_rate_hz: int, num_mel_bands: int) -> NDArray[np.float64]:
-    """Edges and peaks of the filters, (F + 2,) in Hz, equally far apart on Slaney's mel scale (Auditory Toolbox, 1998).
-
-    The scale is linear up to 1000 Hz, which are 15 mel, and logarithmic above, where 27 mel are a factor of 6.4.
-    """
-    hz_per_mel, break_hz, step = 200 / 3, 1000.0, np.log(6.4) / 27
-    break_mel = break_hz / hz_per_mel
-    top_hz = sample_rate_hz / 2
-    top = break_mel + np.log(top_hz / break_hz) / step if top_hz >= break_hz else top_hz / hz_per_mel
-    mels = np.linspace(0, top, num_mel_bands + 2)
-    above = mels >= break_mel
-    edges: NDArray[np.float64] = hz_per_mel * mels
-    edges[above] = break_hz * np.exp(step * (mels[above] - break_mel))
-    return edges
 
 
 def _normalize(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.augment import TimeWarp
-from mindaudio_ds2.audio.features import list_frequencies_hz
+from mindaudio_ds2.audio.bands import list_frequencies_hz
 from mindaudio_ds2.config import AugmentationConfig, FeatureConfig
 
 VTLP_KNEE = 0.3

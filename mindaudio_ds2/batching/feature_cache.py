@@ -52,29 +52,40 @@ def load_features(
         ManifestError: the audio is longer or shorter than the manifest says.
         OutputError: the cache cannot be written.
     """
+    if change_waveform is not None:
+        return compute_features(change_waveform(read_utterance(utterance, config)), config)
+    features = _load(utterance, config, cache_dir)
+    _check_duration(utterance, len(features), config)
+    return features
+
+
+def read_utterance(utterance: Utterance, config: FeatureConfig) -> NDArray[np.float32]:
+    """The recording of an utterance, (num_samples,) float32 at `config.sample_rate_hz`.
+
+    Raises:
+        AudioError, ManifestError: as `load_features`.
+    """
+    # stops where the audio is longer than the manifest says, before memory is spent on it
+    max_seconds = utterance.duration_seconds + 2 * MAX_DURATION_ERROR_SECONDS
     try:
-        if change_waveform is not None:
-            waveform = _read(utterance, config)
-            _check_duration(utterance, 1 + len(waveform) // config.hop_samples, config)
-            return compute_features(change_waveform(waveform), config)
-        features = _load(utterance, config, cache_dir)
+        waveform = read_audio(utterance.audio_path, config.sample_rate_hz, max_seconds)
     except LongAudioError as error:
         raise _name_difference(utterance, error.seconds) from error
     except AudioError as error:
         raise AudioError(f"utterance {utterance.id!r}: {error}") from error
-    _check_duration(utterance, len(features), config)
-    return features
+    _check_duration(utterance, 1 + len(waveform) // config.hop_samples, config)
+    return waveform
 
 
 def _load(utterance: Utterance, config: FeatureConfig, cache_dir: Path | None) -> NDArray[np.float32]:
     key = None if cache_dir is None else _make_key(utterance.audio_path, config)
     if cache_dir is None or key is None:
-        return compute_features(_read(utterance, config), config)
+        return compute_features(read_utterance(utterance, config), config)
     path = cache_dir / key[:2] / f"{key}.npz"
     kept = _read_entry(path, config.num_bins)
     if kept is not None:
         return kept
-    features = compute_features(_read(utterance, config), config)
+    features = compute_features(read_utterance(utterance, config), config)
     write_atomically(path, lambda partial: np.savez(partial, features=features))
     return features
 
@@ -103,12 +114,6 @@ def _read_entry(path: Path, num_bins: int) -> NDArray[np.float32] | None:
         logger.warning("cached features %s are unusable (%s); they are computed anew", path, error)
         return None
     return features
-
-
-def _read(utterance: Utterance, config: FeatureConfig) -> NDArray[np.float32]:
-    """Stops where the audio is longer than the manifest says, before memory is spent on it."""
-    max_seconds = utterance.duration_seconds + 2 * MAX_DURATION_ERROR_SECONDS
-    return read_audio(utterance.audio_path, config.sample_rate_hz, max_seconds)
 
 
 def _check_duration(utterance: Utterance, num_frames: int, config: FeatureConfig) -> None:

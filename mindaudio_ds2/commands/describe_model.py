@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mindaudio_ds2.audio.normalization import LOOKAHEAD_SECONDS
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.errors import ConfigError, exit_on_error
@@ -30,6 +31,11 @@ TRAINING_FACTOR = 3
 """Arithmetic of a training step over that of recognising: see `mindaudio_ds2/model/arithmetic.py`."""
 
 BYTES_PER_WEIGHT = 4
+NORMALIZATIONS = {
+    "utterance": "features are normalised over the utterance",
+    "speech": "features are normalised over the speech in the utterance",
+    "corpus": f"features are normalised by the training set, and by the level up to {LOOKAHEAD_SECONDS} s after it",
+}
 HEADINGS = ("layer", "what it is", "output of 1 s", "parameters", "MiB", "GFLOP a second", "share")
 
 
@@ -96,7 +102,7 @@ def describe_whole(layers: list[Layer], config: Config) -> list[str]:
         f"weights:       {_count_mebibytes(layers):.1f} MiB in float32, with the running statistics of the batch norms",
         f"output:        {rate:g} frames a second, {1000 / rate:g} ms each, {layers[-1].output_shape[0]} labels",
         f"convolutions:  see {convolved} frames, {(convolved - 1) * hop + window:.3f} s, around an output frame",
-        f"output frame:  depends on {seen}; features are normalised over the utterance",
+        f"output frame:  depends on {seen}; {NORMALIZATIONS[config.features.normalization]}",
         f"recognising:   {gflop:.3f} GFLOP a second of audio",
         f"training step: {TRAINING_FACTOR * gflop:.3f} GFLOP a second of audio; {AUDIO_HOURS} h of audio take "
         f"{hours / 100:.1f} h at 100 GFLOP/s",

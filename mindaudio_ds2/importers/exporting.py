@@ -79,6 +79,8 @@ def export_weights(checkpoint_path: str | Path, output: str | Path, format_name:
 
 def _find_feature_differences(config: Config, format_name: str, layout: Layout) -> list[str]:
     features, found = config.features, []
+    if features.normalization != "utterance":
+        found.append(f"features.normalization is {features.normalization!r}, {layout.project} has 'utterance'")
     if features.kind != "log_spectrogram":
         found.append(f"features.kind is {features.kind!r}, {layout.project} has 'log_spectrogram'")
     if features.fft_size != features.window_samples:

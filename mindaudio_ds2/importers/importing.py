@@ -192,6 +192,9 @@ def _settle_features(
         hop_seconds=hop_samples / rate,
         fft_size=window_samples,
         num_mel_bands=num_mel_bands,
+        normalization="utterance",
+        corpus_mean=[],
+        corpus_deviation=[],
     )
 
 

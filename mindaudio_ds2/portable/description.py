@@ -11,7 +11,7 @@ from mindaudio_ds2.config import FeatureConfig, TextConfig, to_mapping
 from mindaudio_ds2.errors import CheckpointError, ConfigError
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Input = typing.Literal["waveform", "features"]
 WeightKind = typing.Literal["fp32", "fp16", "int8"]
@@ -65,8 +65,10 @@ def read_description(text: str, source: str) -> Description:
     try:
         mapping = json.loads(text)
         version = mapping.pop("format_version")
-        if version != FORMAT_VERSION:
-            raise ValueError(f"its format is {version!r}, this package reads {FORMAT_VERSION}")
+        if version == 1:  # before there were several
+            mapping["features"] |= {"normalization": "utterance", "corpus_mean": [], "corpus_deviation": []}
+        elif version != FORMAT_VERSION:
+            raise ValueError(f"its format is {version!r}, this package reads {FORMAT_VERSION} and 1")
         description: Description = _build(Description, mapping, "")
         stride = description.time_stride
         if not 0 < stride <= 64 or not 0 < description.seconds_per_output_frame < math.inf:

@@ -15,11 +15,11 @@ from mindaudio_ds2.errors import CheckpointError
 
 # fmt: off
 OPERATORS = frozenset([
-    "Abs", "Add", "And", "Cast", "Clip", "Concat", "Conv", "DequantizeLinear", "Div", "DynamicQuantizeLSTM",
-    "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "GRU", "Gather", "Greater", "GreaterOrEqual", "Identity",
-    "LSTM", "Less", "Log", "LogSoftmax", "MatMul", "MatMulInteger", "MatMulIntegerToFloat", "Max", "Min", "Mod",
-    "Mul", "Neg", "Range", "ReduceSum", "Reshape", "Shape", "Slice", "Split", "Sqrt", "Sub", "Tanh", "Transpose",
-    "Unsqueeze", "Where",
+    "Abs", "Add", "And", "AveragePool", "Cast", "Clip", "Concat", "Conv", "DequantizeLinear", "Div",
+    "DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "GRU", "Gather", "GatherElements",
+    "Greater", "GreaterOrEqual", "Identity", "LSTM", "Less", "Log", "LogSoftmax", "MatMul", "MatMulInteger",
+    "MatMulIntegerToFloat", "Max", "MaxPool", "Min", "Mod", "Mul", "Neg", "Range", "ReduceSum", "Reshape",
+    "Shape", "Slice", "Split", "Sqrt", "Sub", "Tanh", "TopK", "Transpose", "Unsqueeze", "Where",
 ])
 # fmt: on
 DOMAINS = ("", "ai.onnx", "com.microsoft")

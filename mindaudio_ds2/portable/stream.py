@@ -18,7 +18,8 @@ UNKNOWN_NUM_FRAMES = 2**40
 class OnnxStream:
     """One utterance in chunks of features.
 
-    Features are normalised by whoever computes them; in a stream that cannot be by the whole utterance.
+    `audio.feature_stream.FeatureStream` gives them for networks whose features have the normalization `corpus`; others
+    need the whole utterance.
 
     Args:
         path: of a file that `export.py --file_format ONNX --stream` wrote.

@@ -28,6 +28,7 @@ from mindaudio_ds2.training.device_step import DeviceStep
 from mindaudio_ds2.training.display import EpochDisplay, describe_epoch, describe_run
 from mindaudio_ds2.training.dropout import draw_dropout
 from mindaudio_ds2.training.epoch_plan import plan_next_epoch
+from mindaudio_ds2.training.feature_statistics import settle_statistics
 from mindaudio_ds2.training.flat_step import Inputs
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.training.joint_step import JointStep, LoneStep, make_step
@@ -80,6 +81,10 @@ def train(
     require_same_start(ranks, config, manifests)
     run = RunLog(config, resume) if ranks.is_first else SilentLog(config)
     try:
+        start = run.last_checkpoint if run.is_resumed else pre_trained_model_path
+        if ranks.is_first:
+            config = settle_statistics(config, start, training_set.utterances, run.say)
+        config = ranks.broadcast(config)
         trainer = Trainer(config, run, training_set, dev_utterances, backend, ranks)
         if resume and not run.is_resumed:
             run.say(f"nothing to resume: {run.last_checkpoint} does not exist")

@@ -28,7 +28,7 @@ from mindaudio_ds2.config import AugmentationConfig, FeatureConfig
 
 RATE_HZ = 16000
 NUM_DRAWS = 3000
-FEATURES = FeatureConfig(RATE_HZ, "log_mel", "hann", 0.025, 0.01, 512, 80)
+FEATURES = FeatureConfig(RATE_HZ, "log_mel", "hann", 0.025, 0.01, 512, 80, "utterance", [], [])
 OFF = AugmentationConfig(
     speed_probability=0.0,
     speed_range=(0.9, 1.1),

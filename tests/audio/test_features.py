@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.audio import features as features_module
+from mindaudio_ds2.audio.bands import make_mel_filters
 from mindaudio_ds2.audio.features import BLOCK_FRAMES, MEL_ENERGY_FLOOR, compute_features
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.audio.resampling import resample
@@ -23,14 +23,17 @@ SPECTROGRAM: dict[str, Any] = {
     "hop_seconds": 0.01,
     "fft_size": 320,
     "num_mel_bands": 80,
+    "normalization": "utterance",
+    "corpus_mean": [],
+    "corpus_deviation": [],
 }
 CONFIGS = {
     "spectrogram hamming": FeatureConfig(**SPECTROGRAM),
     "spectrogram hann": FeatureConfig(**{**SPECTROGRAM, "window": "hann"}),
     "spectrogram, longer transform": FeatureConfig(**{**SPECTROGRAM, "fft_size": 512}),
-    "mel hann": FeatureConfig(16000, "log_mel", "hann", 0.025, 0.01, 512, 80),
-    "mel hamming": FeatureConfig(16000, "log_mel", "hamming", 0.025, 0.01, 512, 40),
-    "mel 8 kHz, odd window": FeatureConfig(8000, "log_mel", "hann", 0.025125, 0.0125, 512, 40),
+    "mel hann": FeatureConfig(16000, "log_mel", "hann", 0.025, 0.01, 512, 80, "utterance", [], []),
+    "mel hamming": FeatureConfig(16000, "log_mel", "hamming", 0.025, 0.01, 512, 40, "utterance", [], []),
+    "mel 8 kHz, odd window": FeatureConfig(8000, "log_mel", "hann", 0.025125, 0.0125, 512, 40, "utterance", [], []),
 }
 
 
@@ -152,7 +155,7 @@ def test_mel_bands_narrower_than_a_bin_are_an_error() -> None:
 @pytest.mark.parametrize(("rate_hz", "fft_size", "num_bands"), [(16000, 512, 80), (8000, 256, 24), (44100, 2048, 128)])
 def test_mel_filters_equal_librosas_to_the_bit(rate_hz: int, fft_size: int, num_bands: int) -> None:
     expected = librosa.filters.mel(sr=rate_hz, n_fft=fft_size, n_mels=num_bands, dtype=np.float64)
-    np.testing.assert_array_equal(features_module.make_mel_filters(rate_hz, fft_size, num_bands), expected)
+    np.testing.assert_array_equal(make_mel_filters(rate_hz, fft_size, num_bands), expected)
 
 
 def test_resampling_equals_librosas_to_the_bit() -> None:

@@ -88,7 +88,7 @@ def test_number_of_samples_and_frames_follow_from_the_duration(tmp_path: Path, r
     path = write(tmp_path / "a.wav", make_tone(num_samples, rate_hz), rate_hz)
     num_resampled = len(read_audio(path, RATE_HZ))
     assert num_resampled == math.ceil(num_samples * RATE_HZ / rate_hz - 1e-9)
-    config = FeatureConfig(RATE_HZ, "log_spectrogram", "hann", 0.02, 0.01, 320, 80)
+    config = FeatureConfig(RATE_HZ, "log_spectrogram", "hann", 0.02, 0.01, 320, 80, "utterance", [], [])
     assert config.num_frames(measure_duration_seconds(path)) == 1 + num_resampled // 160
 
 

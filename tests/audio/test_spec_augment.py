@@ -8,7 +8,8 @@ import pytest
 from scipy.interpolate import interp1d
 
 from mindaudio_ds2.audio.augment import TimeWarp, make_generator
-from mindaudio_ds2.audio.features import compute_features, list_frequencies_hz
+from mindaudio_ds2.audio.bands import list_frequencies_hz
+from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.spec_augment import mask_features, warp_frequency, warp_time
 from mindaudio_ds2.config import AugmentationConfig, FeatureConfig
 from mindaudio_ds2.config_reader import read_config
@@ -83,8 +84,8 @@ def test_masks_are_those_of_earlier_versions() -> None:
 
 # Vocal tract length perturbation --------------------------------------------------------------------------------------
 
-MEL = FeatureConfig(16000, "log_mel", "hann", 0.025, 0.01, 512, 80)
-LINEAR = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80)
+MEL = FeatureConfig(16000, "log_mel", "hann", 0.025, 0.01, 512, 80, "utterance", [], [])
+LINEAR = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80, "utterance", [], [])
 
 
 def find_peak_hz(tone_hz: float, factor: float, config: FeatureConfig) -> float:

@@ -23,7 +23,7 @@ from mindaudio_ds2.errors import AudioError, ManifestError, OutputError
 ROOT = Path(__file__).resolve().parents[2]
 NUM_UTTERANCES = 24
 PREFETCH_BATCHES = 2
-CONFIG = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80)
+CONFIG = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80, "utterance", [], [])
 BLANK_ID = 9
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
@@ -325,7 +325,7 @@ from mindaudio_ds2.batching.feature_cache import load_features
 from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.corpus.manifest import Utterance
-config = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80)
+config = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80, "utterance", [], [])
 utterance = Utterance("u", sys.argv[1], float(sys.argv[2]), "A")
 loader = BatchLoader([utterance], [np.zeros(1, np.int32)], config, blank_id=0, cache_dir=None, prefetch_batches=2)
 steps = loader.iterate([BatchSpec((0,) * 8, 1)] * 1000)

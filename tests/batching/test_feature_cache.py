@@ -16,7 +16,7 @@ from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import AudioError, ManifestError, OutputError
 
-CONFIG = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80)
+CONFIG = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80, "utterance", [], [])
 
 
 def write_noise(path: Path, seed: int = 0, num_samples: int = 4000) -> None:
@@ -96,6 +96,7 @@ def test_changed_audio_of_the_same_size_and_name_gets_its_own_features(utterance
     [
         {"sample_rate_hz": 8000, "window_seconds": 0.04},
         {"kind": "log_mel", "num_mel_bands": 40},
+        {"normalization": "speech"},
         {"window": "hann"},
         {"window_seconds": 0.015},
         {"hop_seconds": 0.02},

@@ -304,7 +304,7 @@ def test_frames_to_align_agree_with_an_enumeration_of_all_paths() -> None:
 
 def make_config(**data: float) -> Config:
     """A small configuration: 10 ms frames, time strides 2 and 2."""
-    features = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80)
+    features = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80, "utterance", [], [])
     sections = {
         "run_dir": "run",
         "device_target": "CPU",

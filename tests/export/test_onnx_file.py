@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.features import compute_features
+from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.errors import CheckpointError, ManifestError
@@ -38,6 +39,19 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "forward, stride 3": {"bidirectional": False, "conv_stride_time": [3, 1], "conv_kernel_time": [11, 7]},
 }
 FEATURES = {"log_mel": "an4", "log_spectrogram": "deepspeech2"}
+
+MEL = FeatureConfig(16000, "log_mel", "hann", 0.025, 0.01, 512, 80, "speech", [], [])
+LINEAR = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80, "speech", [], [])
+NORMALIZED = {
+    f"{normalization} {config.kind}": dataclasses.replace(
+        config,
+        normalization=normalization,
+        corpus_mean=[-5.0] * config.num_bins if normalization == "corpus" else [],
+        corpus_deviation=np.linspace(2, 4, config.num_bins).tolist() if normalization == "corpus" else [],
+    )
+    for normalization in ("speech", "corpus")
+    for config in (MEL, LINEAR)
+}
 
 
 def make_checkpoint(features: str, network: dict[str, Any]) -> Any:
@@ -116,6 +130,35 @@ def test_log_probabilities_are_those_of_the_checkpoint(
         for size in (1, 7, 64, 1000):
             parts = [stream.feed(frames[i : i + size]) for i in range(0, len(frames), size)]
             np.testing.assert_allclose(np.concatenate([*parts, stream.finish()]), ours, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NORMALIZED)
+def test_features_relative_to_the_level_are_those_of_numpy(name: str) -> None:
+    """Side by side, whatever stands beyond the lengths, and alone."""
+    import onnxruntime
+
+    from mindaudio_ds2.export.frontend import add_features
+    from mindaudio_ds2.export.graph import Graph
+
+    config, graph = NORMALIZED[name], Graph()
+    graph.add_input("waveforms", onnx.TensorProto.FLOAT, ["B", "L"])
+    graph.add_input("lengths", onnx.TensorProto.INT64, ["B"])
+    features, lengths = add_features(graph, "waveforms", "lengths", config)
+    graph.add_output(features, "features", onnx.TensorProto.FLOAT, ["B", config.num_bins, "T"])
+    graph.add_output(lengths, "frames", onnx.TensorProto.INT64, ["B"])
+    session = onnxruntime.InferenceSession(graph.to_model().SerializeToString())
+    waveforms = [*make_waveforms(), make_waveforms()[0] * 0.01 + 0.3, np.ones(401, np.float32)]
+    sizes = np.array([*map(len, waveforms)])
+    padded = np.full((len(waveforms), sizes.max() + 777), np.nan, np.float32)
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[: len(waveform)] = waveform
+    together, frames = session.run(None, {"waveforms": padded, "lengths": sizes})
+    for row, count, waveform in zip(together, frames, waveforms, strict=True):
+        expected = compute_features(waveform, config).T
+        np.testing.assert_allclose(row[:, :count], expected, atol=2e-3)
+        assert not row[:, count:].any()
+        alone, _ = session.run(None, {"waveforms": waveform[None], "lengths": np.array([len(waveform)])})
+        np.testing.assert_allclose(alone[0], expected, atol=2e-3)
 
 
 def test_what_stands_beyond_a_length_changes_nothing(kernels: Path, tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ def recording(tmp_path: Path) -> Path:
 
 
 def compute_ours(recording: Path, window: str) -> NDArray[np.float32]:
-    config = FeatureConfig(16000, "log_spectrogram", "hann" if window == "hann" else "hamming", 0.02, 0.01, 320, 80)
+    config = FeatureConfig(
+        16000, "log_spectrogram", "hann" if window == "hann" else "hamming", 0.02, 0.01, 320, 80, "utterance", [], []
+    )
     return compute_features(read_audio(recording, config.sample_rate_hz), config)
 
 

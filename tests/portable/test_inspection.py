@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 Change = Callable[[Any], object]
 DESCRIPTION = Description(
-    features=FeatureConfig(16000, "log_mel", "hann", 0.025, 0.01, 512, 80),
+    features=FeatureConfig(16000, "log_mel", "hann", 0.025, 0.01, 512, 80, "utterance", [], []),
     text=TextConfig("AB ", "first", "upper", "error"),
     input="waveform",
     weights="fp32",
@@ -65,6 +65,17 @@ def test_a_plain_file_is_read_and_used(tmp_path: Path) -> None:
     log_probs, lengths = network.recognize([np.ones(3, np.float32), np.ones(2, np.float32)])
     assert log_probs.shape == (2, 3, 4)
     assert lengths.tolist() == [3, 2]
+
+
+def test_a_file_of_format_1_is_read_as_what_it_was(tmp_path: Path) -> None:
+    model = make_model()
+    entry = json.loads(model.metadata_props[0].value)
+    entry["format_version"] = 1
+    for key in ("normalization", "corpus_mean", "corpus_deviation"):
+        del entry["features"][key]
+    model.metadata_props[0].value = json.dumps(entry)
+    onnx.save(model, tmp_path / "m.onnx")
+    assert OnnxNetwork(tmp_path / "m.onnx", 1).description == DESCRIPTION
 
 
 def point_elsewhere(model: Any) -> None:
@@ -142,7 +153,7 @@ def test_a_missing_file_and_a_foreign_network_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("format_version", 2),
+        ("format_version", 3),
         ("time_stride", 0),
         ("time_stride", "2"),
         ("seconds_per_output_frame", float("inf")),
