@@ -63,14 +63,13 @@ def compute_plainly(waveform: NDArray[np.float32], config: FeatureConfig) -> NDA
     levels = find_levels_plainly(powers.tolist(), (1e-4 if is_speech else 3e-3) ** 2 * white, is_speech)
     features: NDArray[np.float64] = np.log(energies / np.array(levels)[:, None] + 10**-4.5)
     if not is_speech:
-        features = (features - config.corpus_mean) / config.corpus_deviation
-        return features
+        return np.divide(features - config.corpus_mean, config.corpus_deviation, dtype=np.float64)
     near = [row for row, power, level in zip(features, powers, levels, strict=True) if power >= level / 10**1.5]
     count = 10 * config.num_bins
     total = len(near) * config.num_bins + count
     mean = (np.sum(near) - 5.5 * count) / total
     squares = sum(np.sum((row - mean) ** 2) for row in near) + count * (3.5**2 + (5.5 + mean) ** 2)
-    return (features - mean) / math.sqrt(squares / total)
+    return np.subtract(features, mean) / math.sqrt(squares / total)
 
 
 def find_levels_plainly(powers: Sequence[float], least: float, is_speech: bool) -> list[float]:
