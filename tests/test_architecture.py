@@ -71,7 +71,7 @@ RECIPE_IMPORTS = ("errors", "files", "reading", "yaml_reader", "corpus", "text",
 FORBIDDEN_NAMES = ("utils", "util", "common", "base", "manager", "helper", "helpers", "misc")
 MAX_MODULE_LINES = 350
 MAX_VERB_LINES = 50
-LONG_MODULES = {"config": 560}  # a list of keys, each with its text; it grows with the knobs, not with the logic
+LONG_MODULES = {"config": 590}  # a list of keys, each with its text; it grows with the knobs, not with the logic
 
 
 def find_modules() -> dict[str, Path]:

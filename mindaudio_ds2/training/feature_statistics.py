@@ -15,6 +15,7 @@ from mindaudio_ds2.checkpoint import load_checkpoint
 from mindaudio_ds2.config import Config, FeatureConfig
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import TrainingError
+from mindaudio_ds2.machine.collectives import Ranks
 
 MOST_UTTERANCES = 1000
 """Of a larger training set so many are measured, drawn from the seed: an hour or two of speech settles 80 means."""
@@ -26,9 +27,13 @@ DIGITS = 6
 
 
 def settle_statistics(
-    config: Config, start: str | Path | None, utterances: Sequence[Utterance], say: Callable[[str], None]
+    config: Config,
+    start: str | Path | None,
+    utterances: Sequence[Utterance],
+    say: Callable[[str], None],
+    ranks: Ranks,
 ) -> Config:
-    """The configuration with the statistics that its features need.
+    """The configuration with the statistics that its features need, the first process's for all.
 
     Args:
         config: of the run.
@@ -36,6 +41,7 @@ def settle_statistics(
             kept. None measures the training set.
         utterances: the training set.
         say: takes a line about what was measured.
+        ranks: the processes of the run; the others wait for the first.
 
     Raises:
         AudioError, ManifestError: an utterance cannot be used.
@@ -45,18 +51,17 @@ def settle_statistics(
     features = config.features
     if features.normalization != "corpus" or features.corpus_mean:
         return config
-    if start is not None:
+    if ranks.is_first and start is not None:
         known = load_checkpoint(start).config.features
-        mean, deviation = known.corpus_mean, known.corpus_deviation
-    else:
+        features = dataclasses.replace(features, corpus_mean=known.corpus_mean, corpus_deviation=known.corpus_deviation)
+    elif ranks.is_first:
         count = min(MOST_UTTERANCES, len(utterances))
         drawn = np.random.default_rng(config.seed).choice(len(utterances), count, replace=False)
         bar = tqdm(np.sort(drawn), desc="measuring features", unit="utterance", disable=None, delay=2)
         mean, deviation = measure_bands((read_utterance(utterances[i], features) for i in bar), features)
+        features = dataclasses.replace(features, corpus_mean=mean, corpus_deviation=deviation)
         say(f"features: mean and deviation of each band from {count} of {len(utterances)} training utterances")
-    return dataclasses.replace(
-        config, features=dataclasses.replace(features, corpus_mean=mean, corpus_deviation=deviation)
-    )
+    return dataclasses.replace(config, features=ranks.broadcast(features))
 
 
 def measure_bands(waveforms: Iterable[NDArray[np.float32]], config: FeatureConfig) -> tuple[list[float], list[float]]:

@@ -82,9 +82,7 @@ def train(
     run = RunLog(config, resume) if ranks.is_first else SilentLog(config)
     try:
         start = run.last_checkpoint if run.is_resumed else pre_trained_model_path
-        if ranks.is_first:
-            config = settle_statistics(config, start, training_set.utterances, run.say)
-        config = ranks.broadcast(config)
+        config = settle_statistics(config, start, training_set.utterances, run.say, ranks)
         trainer = Trainer(config, run, training_set, dev_utterances, backend, ranks)
         if resume and not run.is_resumed:
             run.say(f"nothing to resume: {run.last_checkpoint} does not exist")
@@ -178,8 +176,7 @@ class Trainer:
         )
         self.log.forget_after(self.progress.step, self.progress.epoch)
         self.log.say(f"going on after step {self.progress.step}, epoch {self.progress.epoch + 1}")
-        change = self.progress.change_parts(self.ranks.world_size * self.num_batches)
-        if change:
+        if change := self.progress.change_parts(self.ranks.world_size * self.num_batches):
             self.log.say(change)
 
     def start_from(self, path: str) -> None:
@@ -188,10 +185,9 @@ class Trainer:
         Raises:
             CheckpointError: other features, another network, or a damaged file.
         """
-        message = start_from(path, self.config, self.network)
+        self.log.say(start_from(path, self.config, self.network))
         if self.average:
             self.average.begin()
-        self.log.say(message)
 
     def spread_start(self) -> None:
         """Give all processes the first one's weights, optimiser state and progress."""
@@ -219,7 +215,7 @@ class Trainer:
             f"done: best dev WER {100 * best.best_wer:.2f} % {best.describe_best()}, "
             f"{clock_time(best.train_seconds)} of training; {self.log.best_checkpoint}"
         )
-        return self.progress
+        return best
 
     def _freeze_norms_if_due(self) -> None:
         """In the last epochs, take another step, in which batch norms use and keep their running statistics."""
@@ -296,8 +292,7 @@ class Trainer:
     def _save_if_due(self, is_stop_wished: bool, interruption: Interruption) -> None:
         if self.ranks.world_size == 1:  # nobody else needs to hear of a signal that came after the update was made
             is_stop_wished = bool(interruption.signal_number)  # read once: a signal may come at any moment
-        minutes = (time.monotonic() - self.saved_at) / 60
-        if is_stop_wished or minutes >= self.config.training.checkpoint_every_minutes:
+        if is_stop_wished or time.monotonic() - self.saved_at >= 60 * self.config.training.checkpoint_every_minutes:
             self.checkpoints.save_last(self.progress)
             self.saved_at = time.monotonic()
         if is_stop_wished:
