@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
-from mindaudio_ds2.training.loss import CTCLoss
+from mindaudio_ds2.training.compiled.loss import CTCLoss
 
 SMALL = ModelConfig(
     conv_channels=[2, 3],

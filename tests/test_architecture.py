@@ -56,6 +56,7 @@ RANKS = {
     "recognition": 11,
     "importers": 11,
     "training": 12,
+    "training.compiled": 11,
     "transcribe": 12,  # MindSpore only inside a function, for checkpoints
     "transcript_formats": 13,
     "export": 12,

@@ -36,7 +36,7 @@ def save(path: Path, config: Config | None = None, state: dict[str, Any] | None 
     from mindspore import Tensor
 
     from mindaudio_ds2.checkpoint import build_network, save_checkpoint
-    from mindaudio_ds2.training.optimizer import Adam
+    from mindaudio_ds2.training.compiled.optimizer import Adam
 
     config = config or make_config()
     network = build_network(config)
@@ -116,10 +116,10 @@ def test_weights_that_are_no_finite_numbers_are_refused(tmp_path: Path, odd: com
 def test_a_checkpoint_of_a_network_inside_a_training_step_fits_a_bare_one(tmp_path: Path) -> None:
     from mindaudio_ds2.checkpoint import build_network, load_checkpoint, restore_network, save_checkpoint
     from mindaudio_ds2.model.deepspeech2 import Recognizer
-    from mindaudio_ds2.training.loss import CTCLoss
-    from mindaudio_ds2.training.loss_scale import LossScale
-    from mindaudio_ds2.training.optimizer import Adam
-    from mindaudio_ds2.training.step import TrainStep
+    from mindaudio_ds2.training.compiled.loss import CTCLoss
+    from mindaudio_ds2.training.compiled.loss_scale import LossScale
+    from mindaudio_ds2.training.compiled.optimizer import Adam
+    from mindaudio_ds2.training.compiled.step import TrainStep
 
     config = make_config()
     network = build_network(config)

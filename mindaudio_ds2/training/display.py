@@ -1,20 +1,55 @@
-"""What a run tells a person: at its beginning, while an epoch goes on, and after it."""
+"""What a run tells a person: at its beginning, in the course of an epoch, and after it; and how fast it is."""
 
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from tqdm import tqdm
 
+from mindaudio_ds2.batching.dataset import TensorBatch
 from mindaudio_ds2.batching.plan import EpochPlan
 from mindaudio_ds2.config import Config
+from mindaudio_ds2.errors import TrainingError
 from mindaudio_ds2.evaluate import Evaluation
 from mindaudio_ds2.model.arithmetic import describe_sizes
-from mindaudio_ds2.training.layer_choice import TrainedWeights
 from mindaudio_ds2.training.progress import Progress, clock_time
 from mindaudio_ds2.training.runlog import RunLog
+from mindaudio_ds2.training.weights import TrainedWeights
 
 SECONDS_BETWEEN_LINES = 60.0
+
+
+class Pace:
+    """Counts wall time into the progress, from the moment it is made.
+
+    Args:
+        progress: of the run; with several processes, each counts its own time.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.counted = time.monotonic()
+
+    def await_batches(self, batches: Iterable[TensorBatch]) -> Iterator[TensorBatch]:
+        """The batches as they come; the time between asking for one and getting it counts as waiting."""
+        asked = time.monotonic()
+        for batch in batches:
+            self.progress.waiting_seconds += time.monotonic() - asked
+            yield batch
+            asked = time.monotonic()
+
+    def count(self, audio_seconds: float) -> None:
+        """Count the time since the last call for the update that has just been made.
+
+        Args:
+            audio_seconds: of its utterances, in all processes.
+        """
+        now = time.monotonic()
+        self.progress.train_seconds += now - self.counted
+        self.progress.epoch_seconds += now - self.counted
+        self.progress.audio_seconds += audio_seconds
+        self.counted = now
 
 
 class EpochDisplay:
@@ -111,3 +146,39 @@ def describe_epoch(progress: Progress, num_epochs: int, evaluation: Evaluation, 
         f"{progress.time_left(num_epochs, 0.0)} left\n"
         f"  said       {example.reference}\n  recognised {example.hypothesis}"
     )
+
+
+def report_overflow(progress: Progress, log: RunLog, next_scale: float) -> None:
+    """Count a step whose scaled gradient was too large. They limit themselves: each halves the scale.
+
+    Args:
+        progress: of the run, that step included.
+        log: of the run.
+        next_scale: the loss scale from now on.
+    """
+    progress.num_overflows += 1
+    log.record("overflow", step=progress.step, epoch=progress.epoch + 1, next_loss_scale=next_scale)
+    log.say(f"step {progress.step} skipped: gradient overflowed; loss scale is now {next_scale:g}")
+
+
+def report_bad_step(progress: Progress, log: RunLog, utterance_ids: Sequence[str], max_bad_steps: int) -> None:
+    """Count a step that no smaller loss scale would have helped.
+
+    Args:
+        progress: of the run, that step included.
+        log: of the run.
+        utterance_ids: that it was about, on all processes.
+        max_bad_steps: of the configuration.
+
+    Raises:
+        TrainingError: there have been more than that.
+    """
+    progress.num_bad_steps += 1
+    ids = ", ".join(utterance_ids)
+    log.record("bad_step", step=progress.step, epoch=progress.epoch + 1, utterances=list(utterance_ids))
+    log.say(f"step {progress.step} skipped: loss or gradient not finite; utterances {ids}")
+    if progress.num_bad_steps > max_bad_steps:
+        raise TrainingError(
+            f"{progress.num_bad_steps} steps had a loss or gradient that was not finite, more than "
+            f"training.max_bad_steps allows; lower schedule.peak_learning_rate, or look at the last batch: {ids}"
+        )

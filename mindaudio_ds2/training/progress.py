@@ -175,7 +175,7 @@ class Progress:
 def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
     """Make sure that weights mean the same in another run: with the same features and network.
 
-    The alphabet is another matter, see `starting.fit_head`. So is the stride in time: no weight's shape depends on it,
+    The alphabet is another matter, see `weights.fit_head`. So is the stride in time: no weight's shape depends on it,
     and a network that has learnt from long frames soon finds its way with shorter ones.
 
     Args:

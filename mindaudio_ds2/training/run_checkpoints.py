@@ -10,6 +10,7 @@ from mindaudio_ds2.checkpoint import save_checkpoint
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.decoding.metrics import ErrorCounts
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
+from mindaudio_ds2.training.learner import Learner
 from mindaudio_ds2.training.progress import Progress
 from mindaudio_ds2.training.runlog import RunLog
 
@@ -20,34 +21,22 @@ class RunCheckpoints:
     Args:
         config: of the run.
         log: whose folder they go to.
-        trained: the network that is trained: last.ckpt has its weights, and `state`.
-        scored: the network that is scored, the same one or a moving average of it: all others have its weights.
-        state: what the run needs beside the weights to go on.
+        learner: last.ckpt has its network and its state, all others have the network that is scored.
         is_writer: whether this process is the one that writes; the others only keep the books.
 
     Raises:
         OutputError: by all methods that save: no space, no permission.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        log: RunLog,
-        trained: DeepSpeech2,
-        scored: DeepSpeech2,
-        state: Mapping[str, Parameter],
-        is_writer: bool,
-    ) -> None:
+    def __init__(self, config: Config, log: RunLog, learner: Learner, is_writer: bool) -> None:
         self.config = config
         self.log = log
-        self.trained = trained
-        self.scored = scored
-        self.state = state
+        self.learner = learner
         self.is_writer = is_writer
 
     def save_last(self, progress: Progress) -> None:
         """Save what `--resume` needs."""
-        self._save(self.log.last_checkpoint, self.trained, self.state, progress)
+        self._save(self.log.last_checkpoint, self.learner.network, self.learner.state, progress)
 
     def save_epoch(self, progress: Progress, counts: ErrorCounts, is_best: bool) -> None:
         """Save an epoch that has just been scored, wherever it is wanted, and remove those that no longer are.
@@ -62,7 +51,7 @@ class RunCheckpoints:
         if self._is_kept(progress.epoch, progress):
             paths.append(self.log.epoch_checkpoint(progress.epoch))
         for path in paths:
-            self._save(path, self.scored, {}, progress)
+            self._save(path, self.learner.scored, {}, progress)
         self.save_last(progress)
         self._remove(overtaken, progress)
 

@@ -4,12 +4,13 @@ With several processes, each runs this loop on its own batches, and all come to 
 writes files.
 """
 
-import dataclasses
 import itertools
 import time
 from collections.abc import Iterator, Sequence
 
-from mindaudio_ds2.batching.augmentation import Augmenter, Changes
+from mindspore import Tensor
+
+from mindaudio_ds2.batching.augmentation import Augmenter, Changes, draw_dropout
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import EpochPlan
 from mindaudio_ds2.batching.shapes import FixedShapes
@@ -21,31 +22,25 @@ from mindaudio_ds2.machine.agreement import fingerprint_of, require_same_start, 
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.machine.collectives import Ranks
 from mindaudio_ds2.model.deepspeech2 import Recognizer
-from mindaudio_ds2.model.precision import compute_in
-from mindaudio_ds2.ops.joint import DeviceSum, JointSum
-from mindaudio_ds2.text.alphabet import Alphabet
-from mindaudio_ds2.training.device_step import DeviceStep
-from mindaudio_ds2.training.display import EpochDisplay, describe_epoch, describe_run
-from mindaudio_ds2.training.dropout import draw_dropout
-from mindaudio_ds2.training.epoch_plan import plan_next_epoch
+from mindaudio_ds2.training.compiled.joint_step import Inputs
+from mindaudio_ds2.training.compiled.weight_average import average_checkpoints
+from mindaudio_ds2.training.display import (
+    EpochDisplay,
+    Pace,
+    describe_epoch,
+    describe_run,
+    report_bad_step,
+    report_overflow,
+)
 from mindaudio_ds2.training.feature_statistics import settle_statistics
-from mindaudio_ds2.training.flat_step import Inputs
 from mindaudio_ds2.training.interruption import Interruption
-from mindaudio_ds2.training.joint_step import JointStep, LoneStep, make_step
-from mindaudio_ds2.training.layer_choice import choose_trained
-from mindaudio_ds2.training.loss import CTCLoss
-from mindaudio_ds2.training.loss_scale import LossScale
-from mindaudio_ds2.training.optimizer import make_optimizer
-from mindaudio_ds2.training.pace import Pace
+from mindaudio_ds2.training.learner import Learner
 from mindaudio_ds2.training.progress import Progress, clock_time
 from mindaudio_ds2.training.run_checkpoints import RunCheckpoints
 from mindaudio_ds2.training.runlog import RunLog, SilentLog
 from mindaudio_ds2.training.schedule import learning_rate
-from mindaudio_ds2.training.skipped_steps import report_bad_step, report_overflow
-from mindaudio_ds2.training.starting import require_nothing_frozen, start_from, take_up
-from mindaudio_ds2.training.step import TrainStep
-from mindaudio_ds2.training.training_set import TrainingSet, read_training_set, require_audio
-from mindaudio_ds2.training.weight_average import MovingAverage, average_checkpoints
+from mindaudio_ds2.training.training_set import TrainingSet, plan_next_epoch, read_training_set, require_audio
+from mindaudio_ds2.training.weights import require_nothing_frozen, start_from, take_up
 
 
 def train(
@@ -127,25 +122,12 @@ class Trainer:
         self.durations = [utterance.duration_seconds for utterance in utterances]
         self.loader = open_loader(utterances, training_set.labels, config)
         self.augmenter = Augmenter(config, utterances, training_set.labels)
-        self.backend = joint = backend
-        if config.processes.sync_batch_norm and ranks.world_size > 1:
-            joint_sum = DeviceSum() if backend.stays_on_device else JointSum(ranks.sum)
-            joint = dataclasses.replace(backend, joint_sum=joint_sum)
-        self.network = build_network(config, joint)
-        compute_in(self.network, config.precision.compute)
-        self.trained = choose_trained(self.network, config.training)
-        self.optimizer = make_optimizer(self.trained.parameters, config.optimizer, self.trained.factors)
-        decay = config.training.ema_decay
-        scored_network = build_network(config, backend) if decay else self.network
-        self.average = MovingAverage(self.network, scored_network, decay) if decay else None
-        self.loss_scale = LossScale(config.precision)
-        state = {**self.optimizer.state(), **(self.average.state() if self.average else {}), **self.loss_scale.state()}
-        self.checkpoints = RunCheckpoints(config, log, self.network, scored_network, state, ranks.is_first)
-        counts, is_open = list(map(len, training_set.labels)), self.network.takes_open_shapes
+        self.learner = Learner(config, backend, ranks)
+        self.checkpoints = RunCheckpoints(config, log, self.learner, ranks.is_first)
+        counts, is_open = list(map(len, training_set.labels)), self.learner.network.takes_open_shapes
         self.shapes = None if is_open else FixedShapes(self.durations, counts, config, is_augmented=True)
         self.num_batches = config.batching.accumulation_steps
-        self.step = self._make_step()
-        self.evaluator = Evaluator(Recognizer(scored_network), dev_utterances, config, ranks)
+        self.evaluator = Evaluator(Recognizer(self.learner.scored), dev_utterances, config, ranks)
         self.progress = Progress(
             fingerprint=fingerprint_of(utterances, self.augmenter.rirs, self.augmenter.noises),
             dev_fingerprint=fingerprint_of(dev_utterances),
@@ -155,16 +137,6 @@ class Trainer:
         )
         self.saved_at = time.monotonic()
 
-    def _make_step(self) -> LoneStep | JointStep | DeviceStep:
-        """The step of the network as it is; it is compiled when it is first taken."""
-        config, model, training = self.config, self.config.model, self.config.training
-        blank_id, clip = Alphabet(config.text).blank_id, config.optimizer.max_gradient_norm
-        loss = CTCLoss(blank_id, self.backend, training.label_smoothing, training.consistency_weight)
-        step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average)
-        sizes = (model.rnn_num_layers, model.rnn_hidden_size) if model.rnn_dropout else None
-        open_shapes = (config.features.num_bins, sizes) if self.network.takes_open_shapes else None
-        return make_step(step, self.ranks, self.num_batches, open_shapes, self.backend.stays_on_device)
-
     def resume(self) -> None:
         """Take everything from last.ckpt.
 
@@ -172,7 +144,7 @@ class Trainer:
             CheckpointError: it is damaged, or belongs to other data or to a configuration that gives other numbers.
         """
         self.progress = take_up(
-            self.log.last_checkpoint, self.config, self.network, self.checkpoints.state, self.progress
+            self.log.last_checkpoint, self.config, self.learner.network, self.learner.state, self.progress
         )
         self.log.forget_after(self.progress.step, self.progress.epoch)
         self.log.say(f"going on after step {self.progress.step}, epoch {self.progress.epoch + 1}")
@@ -185,21 +157,20 @@ class Trainer:
         Raises:
             CheckpointError: other features, another network, or a damaged file.
         """
-        self.log.say(start_from(path, self.config, self.network))
-        if self.average:
-            self.average.begin()
+        message = start_from(path, self.config, self.learner.network)
+        self.learner.begin_average()
+        self.log.say(message)
 
     def spread_start(self) -> None:
         """Give all processes the first one's weights, optimiser state and progress."""
-        for parameters in (self.network.weights(), self.checkpoints.state):
-            arrays = self.ranks.broadcast({name: parameter.asnumpy() for name, parameter in parameters.items()})
-            if not self.ranks.is_first:
-                fill(parameters, arrays, "rank 0")
+        self.learner.spread()
         self.progress = self.ranks.broadcast(self.progress)
 
     def run(self) -> Progress:
         """Train until the last epoch, or until the dev WER stops falling."""
-        self.log.say(describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.trained))
+        self.log.say(
+            describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.learner.trained)
+        )
         self.log.say(f"augmentation: {self.augmenter.describe()}")
         if self.shapes:
             self.log.say(self.shapes.describe())
@@ -219,18 +190,14 @@ class Trainer:
 
     def _freeze_norms_if_due(self) -> None:
         """In the last epochs, take another step, in which batch norms use and keep their running statistics."""
-        training, norms = self.config.training, self.network.batch_norms()
+        training = self.config.training
         first = round(training.epochs * (1 - training.frozen_norm_share))
-        if self.progress.epoch < first or all(norm.is_frozen for norm in norms):
-            return
-        for norm in norms:
-            norm.is_frozen = True
-        self.step = self._make_step()
-        self.log.say("batch norms keep their running statistics from here on")
+        if self.progress.epoch >= first and self.learner.freeze_norms():
+            self.log.say("batch norms keep their running statistics from here on")
 
     def _train_epoch(self, interruption: Interruption) -> None:
         progress = self.progress
-        plan = plan_next_epoch(self.config, self.utterances, progress, self.ranks.place, self.shapes, self.log)
+        plan = plan_next_epoch(self.config, self.utterances, progress, self.ranks.place, self.shapes, self.log.say)
         if progress.batch == 0 and not progress.finished:
             progress.begin_epoch()
         pace = Pace(progress)
@@ -251,7 +218,7 @@ class Trainer:
         num_utterances = plan.num_joint_utterances[progress.batch]
         progress_epochs = progress.epoch + plan.share_after(progress.batch + 1)
         rate = learning_rate(self.config.schedule, progress_epochs, training.epochs, progress.dev_wers)
-        outcome = self.step.take(
+        outcome = self.learner.take_step(
             [self._list_inputs(batch) for batch in group],
             [len(batch.indices) / num_utterances for batch in group],
             rate,
@@ -275,7 +242,7 @@ class Trainer:
                 train_seconds=progress.train_seconds,
             )
         elif outcome.has_overflowed:
-            report_overflow(progress, self.log, self.loss_scale.scale.asnumpy().item())
+            report_overflow(progress, self.log, self.learner.loss_scale.scale.asnumpy().item())
         else:
             own = [self.utterances[index].id for batch in group for index in batch.indices]
             ids = [utterance_id for theirs in self.ranks.gather(own) for utterance_id in theirs]
@@ -287,7 +254,7 @@ class Trainer:
         if not self.config.model.rnn_dropout:
             return inputs
         ids = [self.utterances[index].id for index in batch.indices]
-        return (*inputs, draw_dropout(self.config, self.progress.epoch, ids, len(batch.feature_lengths)))
+        return (*inputs, Tensor(draw_dropout(self.config, self.progress.epoch, ids, len(batch.feature_lengths))))
 
     def _save_if_due(self, is_stop_wished: bool, interruption: Interruption) -> None:
         if self.ranks.world_size == 1:  # nobody else needs to hear of a signal that came after the update was made
@@ -317,14 +284,14 @@ class Trainer:
         self.log.record("epoch", **progress.list_measures(), dev_wer=counts.wer, dev_cer=counts.cer)
         self.log.say(describe_epoch(progress, self.config.training.epochs, evaluation, is_best))
         self.checkpoints.save_epoch(progress, counts, is_best)
-        require_same_weights(self.ranks, self.network.weights())
+        require_same_weights(self.ranks, self.learner.network.weights())
         self.saved_at = time.monotonic()
 
     def _average_best(self, interruption: Interruption) -> None:
         """Average the weights of the best epochs; best.ckpt has the average from now on, if that is better."""
         progress, log = self.progress, self.log
         epochs = sorted(epoch for _, _, epoch in progress.best_epochs)
-        network = build_network(self.config, self.backend)
+        network = build_network(self.config, self.learner.backend)
         paths = [log.epoch_checkpoint(epoch) for epoch in epochs]
         arrays = self.ranks.broadcast(average_checkpoints(paths) if self.ranks.is_first else {})
         fill(network.weights(), arrays, f"the average of epochs {epochs}")

@@ -1,17 +1,20 @@
-"""What a run trains on, decided and checked before anything slow begins."""
+"""What a run trains on, decided and checked before anything slow begins; and the plan of each epoch."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.batching.plan import Exclusion, select_trainable
+from mindaudio_ds2.batching.plan import EpochPlan, Exclusion, plan_epoch, select_trainable, share_of_padding
+from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
-from mindaudio_ds2.errors import AudioError
+from mindaudio_ds2.errors import AudioError, TrainingError
+from mindaudio_ds2.machine.ranks import Place
 from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.training.progress import Progress
 
 MAX_MISSING_SHOWN = 10
 
@@ -77,3 +80,50 @@ def require_audio(utterances: Sequence[Utterance], manifest_path: str) -> None:
             f"manifest {manifest_path}: {len(missing)} of {len(utterances)} audio files do not exist; restore them, or "
             f"run the recipe's prepare.py again:\n  {shown}"
         )
+
+
+def plan_next_epoch(
+    config: Config,
+    utterances: Sequence[Utterance],
+    progress: Progress,
+    place: Place,
+    shapes: FixedShapes | None,
+    say: Callable[[str], None],
+) -> EpochPlan:
+    """Plan this process's part of an epoch, or of what is left of it after a change in the number of processes.
+
+    Args:
+        config: of the run.
+        utterances: trained on.
+        progress: of the run; its `batch` counts the updates of this plan that are done.
+        place: which process this is.
+        shapes: that batches are padded to, where each is compiled.
+        say: tells a person how long the epoch is, and which utterances are left out of it.
+
+    Raises:
+        TrainingError: there are fewer utterances than an update has batches.
+    """
+    plan = plan_epoch(
+        [utterance.duration_seconds for utterance in utterances],
+        config.batching,
+        epoch=progress.epoch,
+        seed=config.seed,
+        num_frames=config.features.num_frames,
+        rank=place.rank,
+        world_size=place.world_size,
+        finished=progress.finished,
+        shapes=shapes,
+    )
+    if not plan.batches and not progress.finished:
+        raise TrainingError(
+            f"{len(utterances)} utterances cannot be dealt to {progress.num_parts} batches an update (processes times "
+            "batching.accumulation_steps); start fewer processes, or accumulate less"
+        )
+    if progress.batch == 0:
+        frames = [config.features.num_frames(utterance.duration_seconds) for utterance in utterances]
+        padding = share_of_padding(plan.batches, frames)
+        say(f"epoch {progress.epoch + 1}: {plan.num_updates} steps, {padding:.1%} padding")
+    if plan.left_out:
+        ids = ", ".join(utterances[index].id for index in plan.left_out)
+        say(f"left out of epoch {progress.epoch + 1}, too few for one more update: {ids}")
+    return plan

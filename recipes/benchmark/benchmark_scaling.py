@@ -93,11 +93,11 @@ def build_step(config: Config, ranks: Ranks, backend: Backend) -> tuple[Any, int
     from mindaudio_ds2.checkpoint import build_network
     from mindaudio_ds2.ops.joint import JointSum
     from mindaudio_ds2.text.alphabet import Alphabet
-    from mindaudio_ds2.training.joint_step import make_step
-    from mindaudio_ds2.training.loss import CTCLoss
-    from mindaudio_ds2.training.loss_scale import LossScale
-    from mindaudio_ds2.training.optimizer import Adam
-    from mindaudio_ds2.training.step import TrainStep
+    from mindaudio_ds2.training.compiled.joint_step import make_step
+    from mindaudio_ds2.training.compiled.loss import CTCLoss
+    from mindaudio_ds2.training.compiled.loss_scale import LossScale
+    from mindaudio_ds2.training.compiled.optimizer import Adam
+    from mindaudio_ds2.training.compiled.step import TrainStep
 
     is_joint = config.processes.sync_batch_norm and ranks.world_size > 1
     joint = dataclasses.replace(backend, joint_sum=JointSum(ranks.sum)) if is_joint else backend

@@ -12,10 +12,10 @@ from mindaudio_ds2.config import Config
 from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, feature_signature
 from mindaudio_ds2.text.alphabet import Alphabet
-from mindaudio_ds2.training.loss import CTCLoss
-from mindaudio_ds2.training.loss_scale import LossScale
-from mindaudio_ds2.training.optimizer import make_optimizer
-from mindaudio_ds2.training.step import TrainStep
+from mindaudio_ds2.training.compiled.loss import CTCLoss
+from mindaudio_ds2.training.compiled.loss_scale import LossScale
+from mindaudio_ds2.training.compiled.optimizer import make_optimizer
+from mindaudio_ds2.training.compiled.step import TrainStep
 from recipes.benchmark.case import Task
 
 LEARNING_RATE = np.float32(1e-5)  # so low that the loss stays finite on noise

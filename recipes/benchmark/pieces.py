@@ -28,8 +28,8 @@ from mindaudio_ds2.model.arithmetic import count_gflop_by_part
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
 from mindaudio_ds2.model.masked_norm import make_mask
 from mindaudio_ds2.text.alphabet import Alphabet
-from mindaudio_ds2.training.loss import CTCLoss
-from mindaudio_ds2.training.optimizer import Optimizer, make_optimizer
+from mindaudio_ds2.training.compiled.loss import CTCLoss
+from mindaudio_ds2.training.compiled.optimizer import Optimizer, make_optimizer
 from recipes.benchmark.case import Case, ContenderError, TimedBatch
 from recipes.benchmark.contender import Contender
 from recipes.benchmark.ours import LEARNING_RATE, Ours

@@ -27,14 +27,13 @@ def draw(
     consistency_weight: float = 0.0,
     **changes: Any,
 ) -> NDArray[np.float32]:
-    from mindaudio_ds2.training.dropout import draw_dropout
+    from mindaudio_ds2.batching.augmentation import draw_dropout
 
     sizes = {"rnn_num_layers": 3, "rnn_hidden_size": 500, "rnn_dropout": 0.2} | changes
     mapping = change(YAML, {f"model.{name}": size for name, size in sizes.items()})
     changed = change(mapping, {"seed": seed, "training.consistency_weight": consistency_weight})
     num_rows = (len(ids) + num_empty) * (2 if consistency_weight else 1)
-    factors: NDArray[np.float32] = draw_dropout(from_mapping(changed, "test"), epoch, ids, num_rows).asnumpy()
-    return factors
+    return draw_dropout(from_mapping(changed, "test"), epoch, ids, num_rows)
 
 
 # What is drawn --------------------------------------------------------------------------------------------------------

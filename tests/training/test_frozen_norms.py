@@ -40,7 +40,7 @@ def test_statistics_stay_in_the_last_epochs_and_all_else_goes_on(
     finish_epoch = Trainer._finish_epoch
 
     def finish_and_look(self: Trainer, *arguments: Any) -> None:
-        computed.append([norm.next_mean.asnumpy().tobytes() for norm in self.network.batch_norms()])
+        computed.append([norm.next_mean.asnumpy().tobytes() for norm in self.learner.network.batch_norms()])
         finish_epoch(self, *arguments)
 
     monkeypatch.setattr(Trainer, "_finish_epoch", finish_and_look)
@@ -97,7 +97,7 @@ def test_the_share_is_one_of_all_epochs(
     frozen: list[bool] = []
 
     def look(self: Trainer, *_: Any) -> None:
-        frozen.append(all(norm.is_frozen for norm in self.network.batch_norms()))
+        frozen.append(all(norm.is_frozen for norm in self.learner.network.batch_norms()))
         self.progress.epoch += 1
 
     monkeypatch.setattr(Trainer, "_train_epoch", look)

@@ -63,7 +63,7 @@ def load_features_or_fail(utterance, *arguments):
 
 def run_and_leave_weights(self):
     progress = run(self)
-    weights = {name: parameter.asnumpy() for name, parameter in self.network.weights().items()}
+    weights = {name: parameter.asnumpy() for name, parameter in self.learner.network.weights().items()}
     np.savez(folder / f"weights_{rank}.npz", **weights)
     return progress
 

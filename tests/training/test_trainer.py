@@ -180,9 +180,9 @@ def test_the_recorded_learning_rate_is_what_moves_the_weights(
     original = Trainer._take_step
 
     def take_step(self: Trainer, *arguments: Any) -> None:
-        before = np.concatenate([weight.asnumpy().ravel() for weight in self.network.trainable_params()])
+        before = np.concatenate([weight.asnumpy().ravel() for weight in self.learner.network.trainable_params()])
         original(self, *arguments)
-        after = np.concatenate([weight.asnumpy().ravel() for weight in self.network.trainable_params()])
+        after = np.concatenate([weight.asnumpy().ravel() for weight in self.learner.network.trainable_params()])
         typical_moves.append(np.median(np.abs(after - before)))
 
     monkeypatch.setattr(Trainer, "_take_step", take_step)
@@ -343,7 +343,7 @@ def test_a_dynamic_loss_scale_goes_on_from_the_checkpoint(
 ) -> None:
     from mindspore import Tensor
 
-    from mindaudio_ds2.training.step import TrainStep
+    from mindaudio_ds2.training.compiled.step import TrainStep
     from mindaudio_ds2.training.trainer import Trainer
 
     stub_step(monkeypatch)
@@ -359,7 +359,7 @@ def test_a_dynamic_loss_scale_goes_on_from_the_checkpoint(
     config = configure(SCALED)
     train_here(config)
     scales = []
-    monkeypatch.setattr(Trainer, "run", lambda self: scales.append(self.loss_scale.scale.asnumpy().item()))
+    monkeypatch.setattr(Trainer, "run", lambda self: scales.append(self.learner.loss_scale.scale.asnumpy().item()))
     train_here(config, resume=True)
     assert scales == [64 / 2**5]
 
@@ -509,8 +509,8 @@ def test_weights_of_another_run_are_the_start_and_nothing_else_is_taken(
     found: dict[str, Any] = {}
 
     def look(self: Trainer, *_: Any) -> None:
-        arrays = {name: weight.asnumpy().copy() for name, weight in self.network.parameters_and_names()}
-        moments = [parameter.asnumpy().copy() for parameter in self.optimizer.get_parameters()]
+        arrays = {name: weight.asnumpy().copy() for name, weight in self.learner.network.parameters_and_names()}
+        moments = [parameter.asnumpy().copy() for parameter in self.learner.optimizer.get_parameters()]
         found.update(weights=arrays, progress=dataclasses.replace(self.progress), moments=moments)
         raise Looked
 
@@ -599,7 +599,7 @@ def stub_step(monkeypatch: pytest.MonkeyPatch, is_finite: bool = True, has_overf
     import mindspore as ms
     from mindspore import Tensor
 
-    from mindaudio_ds2.training.step import TrainStep
+    from mindaudio_ds2.training.compiled.step import TrainStep
 
     counts: dict[int, int] = {}
 

@@ -24,7 +24,7 @@ Arrays = dict[str, NDArray[np.float32]]
 
 def choose(freeze: list[str], factors: dict[str, float]) -> tuple[dict[str, float], list[bool]]:
     """Factors of the small network's trained weights by name, and which of its batch norms are frozen."""
-    from mindaudio_ds2.training.layer_choice import choose_trained
+    from mindaudio_ds2.training.weights import choose_trained
     from tests import cells
 
     network = cells.make_network(head_bias=True)
@@ -90,7 +90,7 @@ def test_something_must_be_left_to_train() -> None:
 def fit(old: tuple[str, Any], new: tuple[str, Any]) -> tuple[Arrays, Arrays, Arrays, str]:
     """Old weights, what becomes of them, the fresh network's, and the note. Alphabets are (characters, blank)."""
     from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
-    from mindaudio_ds2.training.starting import fit_head
+    from mindaudio_ds2.training.weights import fit_head
     from tests import cells
 
     texts = [TextConfig(characters, blank, "keep", "error") for characters, blank in (old, new)]
@@ -159,7 +159,7 @@ def test_a_run_begins_with_the_weights_of_another(
         pass
 
     def look(self: Trainer, *_: Any) -> None:
-        found.update({name: parameter.asnumpy().copy() for name, parameter in self.network.weights().items()})
+        found.update({name: parameter.asnumpy().copy() for name, parameter in self.learner.network.weights().items()})
         raise Looked
 
     found: Arrays = {}

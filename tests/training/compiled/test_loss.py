@@ -36,7 +36,7 @@ class Losses:
     """The loss for any shapes, with and without its gradient, compiled once for each place of the blank."""
 
     def __init__(self) -> None:
-        from mindaudio_ds2.training.loss import CTCLoss
+        from mindaudio_ds2.training.compiled.loss import CTCLoss
         from tests import cells
 
         inputs = [*cells.floats((None, None, SIZE)), cells.integers(None), cells.integers(None, None)]
@@ -193,7 +193,7 @@ def test_long_utterances_of_sure_predictions_lose_no_precision(losses: Losses) -
 
 
 def test_the_loss_of_half_precision_logits_is_computed_in_float32() -> None:
-    from mindaudio_ds2.training.loss import CTCLoss
+    from mindaudio_ds2.training.compiled.loss import CTCLoss
     from tests import cells
 
     logits = LOGITS.astype(np.float16)
@@ -210,7 +210,7 @@ def test_smoothing_adds_the_distance_of_every_real_frame_from_equal_probabilitie
     is_native: bool, losses: Losses, request: pytest.FixtureRequest
 ) -> None:
     """Value by every path there is, gradient by finite differences; nothing comes from, or goes to, padding."""
-    from mindaudio_ds2.training.loss import CTCLoss
+    from mindaudio_ds2.training.compiled.loss import CTCLoss
     from tests import cells
 
     share = 0.2
@@ -248,7 +248,7 @@ def test_consistency_adds_each_views_divergence_from_the_other_which_counts_as_g
     is_native: bool, losses: Losses, request: pytest.FixtureRequest
 ) -> None:
     """Value and gradient by loops over frames, in float64; nothing comes from, or goes to, padding or empty rows."""
-    from mindaudio_ds2.training.loss import CTCLoss
+    from mindaudio_ds2.training.compiled.loss import CTCLoss
     from tests import cells
 
     weight, rows = 0.3, [0, 1, 0, 1]
@@ -277,7 +277,7 @@ def test_consistency_adds_each_views_divergence_from_the_other_which_counts_as_g
 
 
 def test_equal_views_have_the_loss_of_one() -> None:
-    from mindaudio_ds2.training.loss import CTCLoss
+    from mindaudio_ds2.training.compiled.loss import CTCLoss
     from tests import cells
 
     twice = [np.concatenate([array, array], axis) for array, axis in ((LOGITS, 1), (LENGTHS, 0), (lay_out(0, 0), 0))]

@@ -117,7 +117,7 @@ class NesterovSGD(Optimizer):
     """Stochastic gradient descent with Nesterov momentum, as the DeepSpeech2 paper trains (section 6).
 
     Weight decay is added to the gradient, as in PyTorch, whose formula of the momentum this is. MindSpore 2.10's fused
-    ApplyMomentum leaves Nesterov out on the CPU; tests/training/test_optimizer.py tells when it does not any more.
+    ApplyMomentum leaves Nesterov out on the CPU; tests/training/compiled/test_optimizer.py tells when this has gone.
 
     Args:
         parameters, config, factors: as in `Optimizer`.

@@ -15,7 +15,7 @@ from mindaudio_ds2.decoding.metrics import ErrorCounts
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.training.progress import Progress
 from tests.tiny_corpus import TrainInParts, read_metrics, train_here
-from tests.training.test_step import OPTIMIZER, UNSCALED, make_batch, spoil_features
+from tests.training.compiled.test_step import OPTIMIZER, UNSCALED, make_batch, spoil_features
 from tests.training.test_trainer import stub_evaluation, stub_step
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
@@ -35,11 +35,11 @@ def read_weights(checkpoint_path: Path) -> dict[str, NDArray[np.float32]]:
 
 def test_the_moving_average_is_numpys_over_weights_and_running_statistics() -> None:
     """Steps that are not finite do not count; the last of the others are past the warm-up."""
-    from mindaudio_ds2.training.loss import CTCLoss
-    from mindaudio_ds2.training.loss_scale import LossScale
-    from mindaudio_ds2.training.optimizer import Adam
-    from mindaudio_ds2.training.step import TrainStep
-    from mindaudio_ds2.training.weight_average import MovingAverage
+    from mindaudio_ds2.training.compiled.loss import CTCLoss
+    from mindaudio_ds2.training.compiled.loss_scale import LossScale
+    from mindaudio_ds2.training.compiled.optimizer import Adam
+    from mindaudio_ds2.training.compiled.step import TrainStep
+    from mindaudio_ds2.training.compiled.weight_average import MovingAverage
     from tests import cells
 
     network, averaged = cells.make_network(), cells.make_network(rnn_hidden_size=8)
@@ -104,8 +104,8 @@ def test_weights_of_another_run_are_where_the_average_begins(
         pass
 
     def look(self: Trainer, *_: Any) -> None:
-        assert self.average is not None
-        found.update({name: average.asnumpy().copy() for name, average in self.average.state().items()})
+        assert self.learner.average is not None
+        found.update({name: average.asnumpy().copy() for name, average in self.learner.average.state().items()})
         raise Looked
 
     found: dict[str, NDArray[np.float32]] = {}
@@ -137,7 +137,7 @@ def test_the_average_of_checkpoints_is_numpys(tmp_path: Path) -> None:
     from mindspore import Tensor
 
     from mindaudio_ds2.checkpoint import build_network, save_checkpoint
-    from mindaudio_ds2.training.weight_average import average_checkpoints
+    from mindaudio_ds2.training.compiled.weight_average import average_checkpoints
     from tests.test_checkpoint import make_config
 
     generator = np.random.default_rng(0)

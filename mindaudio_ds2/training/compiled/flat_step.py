@@ -4,43 +4,11 @@ Each batch's loss counts by its share of the update's utterances, so that the su
 utterances, as if they were one batch. The array holds gradients, running statistics and the loss.
 """
 
-from dataclasses import dataclass
-
 import mindspore as ms
 from mindspore import ParameterTuple, Tensor, nn, ops
 
-from mindaudio_ds2.training.step import TrainStep
-
-Inputs = tuple[Tensor, ...]
-"""A batch as `TrainStep` takes it: features, feature lengths, labels, label lengths, and dropout if there is any."""
-
-OpenShapes = tuple[int, tuple[int, int] | None]
-"""What `step_signature` is called with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an update has come to; the same on all processes.
-
-    Attributes:
-        loss: mean over the update's utterances, in nats.
-        gradient_norm: L2 norm before clipping.
-        is_finite: whether the update was made.
-        has_overflowed: whether it was not because the loss scale was too large.
-        is_stop_wished: whether some process was asked to stop.
-    """
-
-    loss: float
-    gradient_norm: float
-    is_finite: bool
-    has_overflowed: bool
-    is_stop_wished: bool
-
-
-def insert_numbers(batch: Inputs, *numbers: float | Tensor) -> tuple[Tensor, ...]:
-    """A batch with what a graph takes behind the label lengths."""
-    tensors = [number if isinstance(number, Tensor) else Tensor(number, ms.float32) for number in numbers]
-    return (*batch[:4], *tensors, *batch[4:])
+from mindaudio_ds2.ops.joint import DeviceSum
+from mindaudio_ds2.training.compiled.step import TrainStep
 
 
 class FlatGradients(nn.Cell):
@@ -102,3 +70,43 @@ class FlatUpdate(nn.Cell):
         loss = flat[begin]
         norm, is_finite, has_overflowed = self.update(loss, gradients, learning_rate)
         return loss, norm, is_finite, has_overflowed
+
+
+class GradientsSumUpdate(nn.Cell):
+    """A whole update: of the last batch the gradients, the sum over the processes, the second half of a step.
+
+    Args:
+        step: both of whose halves are used.
+        has_earlier: whether there are batches before the last.
+        joint_sum: over the processes; None where there is one.
+    """
+
+    def __init__(self, step: TrainStep, has_earlier: bool, joint_sum: DeviceSum | None) -> None:
+        super().__init__()
+        self.gradients = FlatGradients(step)
+        self.update = FlatUpdate(step)
+        self.has_earlier = has_earlier
+        self.joint_sum = joint_sum
+
+    def construct(
+        self,
+        features: Tensor,
+        feature_lengths: Tensor,
+        labels: Tensor,
+        label_lengths: Tensor,
+        share: Tensor,
+        learning_rate: Tensor,
+        wish: Tensor,
+        earlier: Tensor,
+        dropout: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Outputs as those of `TrainStep`, and the sum of the wishes to stop; `earlier` is the other batches' sum."""
+        flat = self.gradients(features, feature_lengths, labels, label_lengths, share, dropout)
+        if self.has_earlier:
+            flat = flat + earlier
+        if self.joint_sum is not None:
+            # one after the other: all processes must come to the same sum
+            wish = self.joint_sum(ops.depend(wish, flat).reshape((1,)))
+            flat = self.joint_sum(ops.depend(flat, wish))
+        loss, norm, is_finite, has_overflowed = self.update(flat, learning_rate)
+        return loss, norm, is_finite, has_overflowed, wish

@@ -29,10 +29,10 @@ class Training:
     """A step with a small network; `reset` takes both back to where they began."""
 
     def __init__(self, max_gradient_norm: float, precision: PrecisionConfig = UNSCALED) -> None:
-        from mindaudio_ds2.training.loss import CTCLoss
-        from mindaudio_ds2.training.loss_scale import LossScale
-        from mindaudio_ds2.training.optimizer import Adam
-        from mindaudio_ds2.training.step import TrainStep
+        from mindaudio_ds2.training.compiled.loss import CTCLoss
+        from mindaudio_ds2.training.compiled.loss_scale import LossScale
+        from mindaudio_ds2.training.compiled.optimizer import Adam
+        from mindaudio_ds2.training.compiled.step import TrainStep
         from tests import cells
 
         gc.collect()  # MindSpore forgets what it compiled for equal shapes when an older Cell is freed

@@ -13,7 +13,7 @@ from tests import reference
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
-TORCH = np.load(Path(__file__).resolve().parent.parent / "data" / "torch_numbers.npz")
+TORCH = np.load(Path(__file__).resolve().parents[2] / "data" / "torch_numbers.npz")
 ADAMS = pytest.mark.parametrize("name", ["adam", "adamw"])
 NAMES = pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lamb"])
 CONFIG = OptimizerConfig("adam", betas=(0.9, 0.98), momentum=0.9, epsilon=1e-8, weight_decay=0.3, max_gradient_norm=1.0)
@@ -28,7 +28,7 @@ class Run:
     def __init__(self, config: OptimizerConfig, factors: tuple[float, float] | None = None) -> None:
         from mindspore import Parameter, Tensor
 
-        from mindaudio_ds2.training.optimizer import make_optimizer
+        from mindaudio_ds2.training.compiled.optimizer import make_optimizer
 
         self.weights = [Parameter(Tensor(start), name=f"weight{i}") for i, start in enumerate(STARTS)]
         self.optimizer = make_optimizer(self.weights, config, factors)

@@ -7,10 +7,10 @@ import mindspore as ms
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, feature_signature
-from mindaudio_ds2.training.loss import CTCLoss
-from mindaudio_ds2.training.loss_scale import LossScale
-from mindaudio_ds2.training.optimizer import Optimizer
-from mindaudio_ds2.training.weight_average import MovingAverage
+from mindaudio_ds2.training.compiled.loss import CTCLoss
+from mindaudio_ds2.training.compiled.loss_scale import LossScale
+from mindaudio_ds2.training.compiled.optimizer import Optimizer
+from mindaudio_ds2.training.compiled.weight_average import MovingAverage
 
 
 class Gradients(nn.Cell):

@@ -18,7 +18,7 @@ from mindaudio_ds2.machine.collectives import DeviceRanks, Ranks, join
 from mindaudio_ds2.machine.ranks import Place
 from tests.mpirun import ROOT
 from tests.tiny_corpus import make_config, make_settings, read_metrics, train_here, write_yaml
-from tests.training.test_step import OPTIMIZER, Batch, Training, make_batch, spoil_features
+from tests.training.compiled.test_step import OPTIMIZER, Batch, Training, make_batch, spoil_features
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -29,8 +29,7 @@ class Updates:
     """Updates from two batches, by a step whose sum stays on the device and by one whose sum is the host's."""
 
     def __init__(self) -> None:
-        from mindaudio_ds2.training.device_step import DeviceStep
-        from mindaudio_ds2.training.joint_step import JointStep
+        from mindaudio_ds2.training.compiled.joint_step import DeviceStep, JointStep
         from tests import cells
 
         self.trainings = {"device": Training(OPTIMIZER.max_gradient_norm, DYNAMIC)}

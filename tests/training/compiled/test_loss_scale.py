@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mindaudio_ds2.config import PrecisionConfig
-from tests.training.test_step import ALL, OPTIMIZER, Training, make_batch, spoil_features
+from tests.training.compiled.test_step import ALL, OPTIMIZER, Training, make_batch, spoil_features
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -109,7 +109,7 @@ INPUTS = {"g": (True, True), "o": (True, False), "b": (False, False)}  # loss an
     [(8.0, "ggggogggbggbgoo"), (2.0, "ooooggg"), (2.0**23, "g" * 10), (64.0, "ggoggoggobbbggg")],
 )
 def test_the_scale_follows_its_rule(start: float, outcomes: str) -> None:
-    from mindaudio_ds2.training.loss_scale import LossScale
+    from mindaudio_ds2.training.compiled.loss_scale import LossScale
     from tests import cells
 
     scale = LossScale(PrecisionConfig("fp16", start, WINDOW))
@@ -120,7 +120,7 @@ def test_the_scale_follows_its_rule(start: float, outcomes: str) -> None:
 
 @pytest.mark.parametrize("outcome", INPUTS)
 def test_a_scale_that_stays_stays_and_calls_nothing_an_overflow(outcome: str) -> None:
-    from mindaudio_ds2.training.loss_scale import LossScale
+    from mindaudio_ds2.training.compiled.loss_scale import LossScale
     from tests import cells
 
     scale = LossScale(PrecisionConfig("fp16", 1024.0, 0))

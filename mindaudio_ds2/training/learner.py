@@ -1,0 +1,104 @@
+"""A network with all that trains it, as one thing that takes steps and has a state."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from mindspore import Parameter
+
+from mindaudio_ds2.checkpoint import build_network, fill
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.machine.backend import Backend
+from mindaudio_ds2.machine.collectives import Ranks
+from mindaudio_ds2.model.precision import compute_in
+from mindaudio_ds2.ops.joint import DeviceSum, JointSum
+from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.training.compiled.joint_step import Inputs, Outcome, Step, make_step
+from mindaudio_ds2.training.compiled.loss import CTCLoss
+from mindaudio_ds2.training.compiled.loss_scale import LossScale
+from mindaudio_ds2.training.compiled.optimizer import make_optimizer
+from mindaudio_ds2.training.compiled.step import TrainStep
+from mindaudio_ds2.training.compiled.weight_average import MovingAverage
+from mindaudio_ds2.training.weights import choose_trained
+
+
+class Learner:
+    """Builds network, loss, optimiser, loss scale and moving average as a configuration says, and takes steps.
+
+    Args:
+        config: the whole run.
+        backend: how this process computes.
+        ranks: the processes that train together.
+
+    Attributes:
+        network: that is trained.
+        scored: the network that is scored: the same one, or a moving average of it.
+        trained: which of its weights are trained.
+        state: what must be saved beside the network's weights for an exact resume, by name.
+    """
+
+    def __init__(self, config: Config, backend: Backend, ranks: Ranks) -> None:
+        self.config = config
+        self.backend = backend
+        self.ranks = ranks
+        joint = backend
+        if config.processes.sync_batch_norm and ranks.world_size > 1:
+            joint_sum = DeviceSum() if backend.stays_on_device else JointSum(ranks.sum)
+            joint = dataclasses.replace(backend, joint_sum=joint_sum)
+        self.network = build_network(config, joint)
+        compute_in(self.network, config.precision.compute)
+        self.trained = choose_trained(self.network, config.training)
+        self.optimizer = make_optimizer(self.trained.parameters, config.optimizer, self.trained.factors)
+        decay = config.training.ema_decay
+        self.scored = build_network(config, backend) if decay else self.network
+        self.average = MovingAverage(self.network, self.scored, decay) if decay else None
+        self.loss_scale = LossScale(config.precision)
+        averaged = self.average.state() if self.average else {}
+        self.state: dict[str, Parameter] = {**self.optimizer.state(), **averaged, **self.loss_scale.state()}
+        self.step = self._make_step()
+
+    def _make_step(self) -> Step:
+        """The step of the network as it is; it is compiled when it is first taken."""
+        config, model, training = self.config, self.config.model, self.config.training
+        blank_id, clip = Alphabet(config.text).blank_id, config.optimizer.max_gradient_norm
+        loss = CTCLoss(blank_id, self.backend, training.label_smoothing, training.consistency_weight)
+        step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average)
+        sizes = (model.rnn_num_layers, model.rnn_hidden_size) if model.rnn_dropout else None
+        open_shapes = (config.features.num_bins, sizes) if self.network.takes_open_shapes else None
+        num_batches = config.batching.accumulation_steps
+        return make_step(step, self.ranks, num_batches, open_shapes, self.backend.stays_on_device)
+
+    def take_step(
+        self,
+        batches: Sequence[Inputs],
+        shares: Sequence[float],
+        learning_rate: float,
+        is_stop_wished: Callable[[], bool],
+    ) -> Outcome:
+        """Make one update, see `Step.take`."""
+        return self.step.take(batches, shares, learning_rate, is_stop_wished)
+
+    def freeze_norms(self) -> bool:
+        """Take another step from now on, in which batch norms use and keep their running statistics.
+
+        Returns:
+            Whether that is new: false where all of them do so already.
+        """
+        norms = self.network.batch_norms()
+        if all(norm.is_frozen for norm in norms):
+            return False
+        for norm in norms:
+            norm.is_frozen = True
+        self.step = self._make_step()
+        return True
+
+    def begin_average(self) -> None:
+        """Let the moving average begin at the weights as they are now."""
+        if self.average:
+            self.average.begin()
+
+    def spread(self) -> None:
+        """Give all processes the first one's weights and state."""
+        for parameters in (self.network.weights(), self.state):
+            arrays = self.ranks.broadcast({name: parameter.asnumpy() for name, parameter in parameters.items()})
+            if not self.ranks.is_first:
+                fill(parameters, arrays, "rank 0")
