@@ -177,6 +177,8 @@ class MpiRanks(JoinedRanks):
 
     def __init__(self, place: Place, timeout_seconds: float) -> None:
         super().__init__(place, timeout_seconds)
+        # MPI waits here for processes that ended in good order before they came, and for ever
+        faulthandler.dump_traceback_later(timeout_seconds, exit=True)
         try:
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:  # the latter where there is no MPI library
@@ -184,6 +186,8 @@ class MpiRanks(JoinedRanks):
                 f"{place.launcher} has started {place.world_size} processes, but they cannot talk to each other: "
                 f"{error}. Install mpi4py and an MPI: pip install 'mindaudio_ds2[mpi]'"
             ) from None
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         self._mpi: Any = MPI
         self._world: Any = MPI.COMM_WORLD
         if (self._world.rank, self._world.size) != (place.rank, place.world_size):

@@ -17,6 +17,7 @@ from typing import Any
 from mindaudio_ds2.errors import DeviceError, leave_at_once
 from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.machine.devices import choose_device, connect, serve_workers
+from mindaudio_ds2.machine.msrun import end_with_workers, find_command
 from mindaudio_ds2.machine.ranks import Place, find_place
 from mindaudio_ds2.ops.library import find_kernels
 
@@ -33,8 +34,9 @@ def find_own_place() -> Place:
     """
     if os.environ.get("MS_ROLE") == "MS_SCHED":
         os.environ.setdefault("GLOG_v", QUIET)
+        end_with_workers()
         serve_workers()
-    return find_place(os.environ)
+    return find_place(os.environ, find_command() if "MS_ROLE" in os.environ else ())
 
 
 def require_one_process(verb: str) -> None:

@@ -50,6 +50,16 @@ with collectives.join(place, float(sys.argv[2])) as ranks:
 """
 
 
+@pytest.mark.parametrize("end", ["sys.exit(2)", "os.kill(os.getpid(), 9)", "os._exit(0)"])
+def test_a_process_that_ends_before_it_has_joined_ends_the_others(end: str) -> None:
+    """MPI itself would wait for ever for one that has ended with 0 before another began to join."""
+    started = time.time()
+    last = f"if place.rank == 1: {end}\ntime.sleep(1)\ncollectives.join(place, 3.0).wait()"
+    status, shown = run_processes(2, "-c", START + last, timeout_seconds=60)
+    assert status != 0, shown
+    expect_end(started)
+
+
 @pytest.mark.parametrize("num_processes", [2, 3])
 def test_every_process_gets_the_same_from_every_collective(num_processes: int, tmp_path: Path) -> None:
     status, shown = run_processes(num_processes, "-c", START + EVERYTHING, tmp_path)
