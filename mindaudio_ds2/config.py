@@ -403,7 +403,7 @@ class TrainingConfig:
     epochs: int
     """Passes over the training utterances (count)."""
     early_stopping_epochs: int
-    """Stop when the dev WER has not fallen for so many epochs; 0 never stops early (epochs)."""
+    """Stop when the dev WER has not fallen for so many epochs, after those with frozen norms; 0 never does (epochs)."""
     max_bad_steps: int
     """Stop with an error after so many steps whose loss or gradient was not finite (count)."""
     checkpoint_every_minutes: float
@@ -420,7 +420,8 @@ class TrainingConfig:
     """Show each utterance twice in a step, with masks, vocal tract and dropout drawn twice, and add this times how far
     apart the two answers are to the loss; twice the work. 0 for once; 0.2 is usual (factor)."""
     frozen_norm_share: float
-    """In this share of the epochs, the last ones, batch norms use and keep their running statistics (0 to 1)."""
+    """In this share of the epochs, the last ones, batch norms use and keep their running statistics; at least in one,
+    and never in the first unless it is 1 (0 to 1)."""
     freeze: list[str]
     """Layers that stay as they are, running statistics included: convs, rnns.2, head_batch_norm, ... (names)."""
     learning_rate_factors: dict[str, float]

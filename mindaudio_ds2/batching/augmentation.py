@@ -163,8 +163,9 @@ class Augmenter:
     def describe(self) -> str:
         """One line for the log: what happens to which share of the utterances, and what limits it."""
         config = self.config.augmentation
-        num_masks = config.num_frequency_masks + config.num_time_masks
-        masks = f"{config.num_frequency_masks} + {config.num_time_masks}"
+        num_frequency_masks = config.num_frequency_masks * (config.max_frequency_mask_share > 0)
+        num_time_masks = config.num_time_masks * (config.max_time_mask_share > 0)
+        num_masks, masks = num_frequency_masks + num_time_masks, f"{num_frequency_masks} + {num_time_masks}"
         parts = [
             _describe("speed", config.speed_probability, "{:g} to {:g}".format(*config.speed_range)),
             _describe("shift", config.shift_probability, f"up to {config.max_shift_seconds:g} s"),

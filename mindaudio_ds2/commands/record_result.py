@@ -46,7 +46,9 @@ def make_line(run: Path, recipe: Path, split: str, note: str) -> dict[str, Any]:
         "train_hours": evaluation["train_hours"],
         "epochs": last_epoch["epoch"],
         "wall_seconds": last_epoch["train_seconds"],
+        "train_utterances_per_second": last_epoch.get("utterances_per_second"),  # runs before it was measured have none
         **{key: evaluation[key] for key in FROM_EVALUATION},
+        "utterances_per_second": evaluation.get("utterances_per_second"),
         "note": note,
     }
 

@@ -10,7 +10,6 @@ import faulthandler
 import os
 import pickle
 import platform
-import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2 import console
 from mindaudio_ds2.errors import DeepSpeechError, DeviceError, Interrupted
 from mindaudio_ds2.machine.ranks import Place, share_cores
 
@@ -133,12 +133,12 @@ class JoinedRanks(Ranks):
             time.sleep(HEAD_START_SECONDS)  # mostly all find the same error; then it is enough that the first says so
         if isinstance(error, DeepSpeechError):
             self.end_all(str(error), error.exit_status)
-        traceback.print_exception(kind, error, trace)
+        console.write_line("".join(traceback.format_exception(kind, error, trace)).rstrip())
         self.end_all(f"{type(error).__name__}: {error}", 1)
 
     def end_all(self, message: str, exit_status: int) -> NoReturn:
         """Say why, and end every process of the run."""
-        print(f"error: {self._describe()}: {message}", file=sys.stderr, flush=True)
+        console.write_line(f"error: {self._describe()}: {message}")
         self._end_others(exit_status)
         os._exit(exit_status)
 

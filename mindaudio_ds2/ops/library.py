@@ -12,11 +12,11 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mindaudio_ds2 import console
 from mindaudio_ds2.errors import DeviceError, OutputError
 from mindaudio_ds2.files import list_cache_folders, write_atomically
 
@@ -61,7 +61,7 @@ def find_kernels(mode: str, device_target: str) -> Path | None:
     except CompileError as error:
         if mode == "on":
             raise DeviceError(f"ops.native is on, but {error}. Install a C++ compiler, or set it to auto") from None
-        print(f"using MindSpore's own operators, which are slower: {error}", file=sys.stderr)
+        console.write_line(f"using MindSpore's own operators, which are slower: {error}")
         return None
 
 

@@ -18,6 +18,12 @@ from mindaudio_ds2.training.runlog import RunLog
 from mindaudio_ds2.training.weights import TrainedWeights
 
 SECONDS_BETWEEN_LINES = 60.0
+ABSURD_LOSS = 1e8
+"""In nats an utterance; a network that has learnt nothing at all loses some thousands on a long one."""
+MAX_ABSURD_STEPS = 5
+COMPILING = (
+    "compiling the training step: 5 to 60 s by the size of the network and of the machine, nothing moves meanwhile"
+)
 
 
 class Pace:
@@ -39,16 +45,18 @@ class Pace:
             yield batch
             asked = time.monotonic()
 
-    def count(self, audio_seconds: float) -> None:
+    def count(self, audio_seconds: float, num_utterances: int) -> None:
         """Count the time since the last call for the update that has just been made.
 
         Args:
             audio_seconds: of its utterances, in all processes.
+            num_utterances: in all processes.
         """
         now = time.monotonic()
         self.progress.train_seconds += now - self.counted
         self.progress.epoch_seconds += now - self.counted
         self.progress.audio_seconds += audio_seconds
+        self.progress.num_timed_utterances += num_utterances
         self.counted = now
 
 
@@ -88,17 +96,18 @@ class EpochDisplay:
     def update(self) -> None:
         """Show that an update has been made."""
         progress, now = self.progress, time.monotonic()
-        speed = progress.audio_seconds_per_second or 0.0
+        hours, utterances = progress.audio_seconds_per_second or 0.0, progress.utterances_per_second or 0.0
         left = progress.time_left(self.num_epochs, self.plan.share_after(progress.batch))
         self.bar.set_postfix_str(
-            f"{progress.describe_loss()}, {speed:.0f} h of audio/h, all done in {left}", refresh=False
+            f"{progress.describe_loss()}, {hours:.0f} h of audio/h, {utterances:.1f} utt/s, all done in {left}",
+            refresh=False,
         )
         self.bar.update()
         if self.bar.disable and now - self.shown > SECONDS_BETWEEN_LINES:
             self.shown = now
             self.log.say(
                 f"epoch {progress.epoch + 1} step {progress.batch}/{self.plan.num_updates}: "
-                f"{progress.describe_loss()}, {speed:.0f} hours of audio an hour, {left} left"
+                f"{progress.describe_loss()}, {progress.describe_speed()}, {left} left"
             )
 
 
@@ -142,7 +151,8 @@ def describe_epoch(progress: Progress, num_epochs: int, evaluation: Evaluation, 
     return (
         f"epoch {progress.epoch}/{num_epochs}: {progress.describe_loss()}, "
         f"dev WER {100 * counts.wer:.2f} % CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}, "
-        f"{progress.describe_speed()}, {clock_time(progress.train_seconds)} done, "
+        f"{progress.describe_speed()}, {progress.waiting_share or 0.0:.1%} of the time waiting for data, "
+        f"{clock_time(progress.train_seconds)} done, "
         f"{progress.time_left(num_epochs, 0.0)} left\n"
         f"  said       {example.reference}\n  recognised {example.hypothesis}"
     )
@@ -182,3 +192,27 @@ def report_bad_step(progress: Progress, log: RunLog, utterance_ids: Sequence[str
             f"{progress.num_bad_steps} steps had a loss or gradient that was not finite, more than "
             f"training.max_bad_steps allows; lower schedule.peak_learning_rate, or look at the last batch: {ids}"
         )
+
+
+class Divergence:
+    """Tells a run that learns nothing any more from one that has a bad step now and then."""
+
+    def __init__(self) -> None:
+        self.num_absurd = 0
+
+    def require_none(self, loss: float) -> None:
+        """Look at the loss of a step.
+
+        Args:
+            loss: in nats an utterance; finite.
+
+        Raises:
+            TrainingError: it is absurd, and those of the steps before were, too.
+        """
+        self.num_absurd = self.num_absurd + 1 if loss > ABSURD_LOSS else 0
+        if self.num_absurd == MAX_ABSURD_STEPS:
+            raise TrainingError(
+                f"training has diverged: {MAX_ABSURD_STEPS} steps in a row had a loss above {ABSURD_LOSS:g} nats an "
+                f"utterance, the last {loss:.3g}. Lower schedule.peak_learning_rate or optimizer.max_gradient_norm; a "
+                "new run with --pre_trained_model_path goes on from the weights of best.ckpt, if there is one"
+            )

@@ -34,6 +34,7 @@ class Learner:
         scored: the network that is scored: the same one, or a moving average of it.
         trained: which of its weights are trained.
         state: what must be saved beside the network's weights for an exact resume, by name.
+        is_compiled: whether the step has been taken, so that the next one takes no longer than computing does.
     """
 
     def __init__(self, config: Config, backend: Backend, ranks: Ranks) -> None:
@@ -54,7 +55,7 @@ class Learner:
         self.loss_scale = LossScale(config.precision)
         averaged = self.average.state() if self.average else {}
         self.state: dict[str, Parameter] = {**self.optimizer.state(), **averaged, **self.loss_scale.state()}
-        self.step = self._make_step()
+        self.step, self.is_compiled = self._make_step(), False
 
     def _make_step(self) -> Step:
         """The step of the network as it is; it is compiled when it is first taken."""
@@ -75,7 +76,9 @@ class Learner:
         is_stop_wished: Callable[[], bool],
     ) -> Outcome:
         """Make one update, see `Step.take`."""
-        return self.step.take(batches, shares, learning_rate, is_stop_wished)
+        outcome = self.step.take(batches, shares, learning_rate, is_stop_wished)
+        self.is_compiled = True
+        return outcome
 
     def freeze_norms(self) -> bool:
         """Take another step from now on, in which batch norms use and keep their running statistics.
@@ -88,7 +91,7 @@ class Learner:
             return False
         for norm in norms:
             norm.is_frozen = True
-        self.step = self._make_step()
+        self.step, self.is_compiled = self._make_step(), False
         return True
 
     def begin_average(self) -> None:

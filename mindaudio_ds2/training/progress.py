@@ -1,28 +1,11 @@
-"""How far a run has come, and whether a run may be taken up again."""
+"""How far a run has come."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from mindaudio_ds2.config import Config, flatten, to_mapping
+from mindaudio_ds2.config import TrainingConfig
 from mindaudio_ds2.decoding.metrics import ErrorCounts
-from mindaudio_ds2.errors import CheckpointError
-
-FREE_KEYS = (
-    "run_dir",
-    "device_target",
-    "data.",
-    "batching.prefetch_batches",
-    "batching.accumulation_steps",
-    "processes.timeout_seconds",
-    "training.early_stopping_epochs",
-    "training.max_bad_steps",
-    "training.checkpoint_every_minutes",
-    "training.keep_every_epochs",
-)
-"""What may change between the parts of a run: the numbers do not depend on it. Accumulation may, because the number of
-processes may; what counts is the product of both, and `Progress.change_parts` sees to that."""
+from mindaudio_ds2.training.schedule import count_frozen_epochs
 
 
 @dataclass
@@ -37,6 +20,7 @@ class Progress:
         num_overflows: steps that were skipped because the loss scale was too large; not among the bad ones.
         loss_sum, num_utterances: of the epoch under way, finite steps only.
         audio_seconds: of the updates of the epoch under way, before augmentation.
+        num_timed_utterances: of these updates, those skipped included.
         epoch_seconds: wall time of these updates, compiling and saving included, validation not.
         waiting_seconds: the part of that in which the first process waited for its batches.
         best_wer, best_cer: of best.ckpt; fractions.
@@ -50,6 +34,7 @@ class Progress:
         dev_fingerprint: of the utterances that choose the best epoch; empty in runs that did not note it.
         num_parts: batches of an update: processes times batching.accumulation_steps.
         has_fixed_shapes: whether batches are planned for fixed shapes, which makes others of them.
+        frozen_from: epochs after which batch norms were frozen because the dev WER no longer fell; None so far.
         finished: of the epoch under way, where `num_parts` has changed within it: each former number, and the updates
             made with it.
     """
@@ -62,6 +47,7 @@ class Progress:
     loss_sum: float = 0.0
     num_utterances: int = 0
     audio_seconds: float = 0.0
+    num_timed_utterances: int = 0
     epoch_seconds: float = 0.0
     waiting_seconds: float = 0.0
     best_wer: float = math.inf
@@ -76,6 +62,7 @@ class Progress:
     dev_fingerprint: str = ""
     num_parts: int = 1
     has_fixed_shapes: bool = False
+    frozen_from: int | None = None
     finished: list[tuple[int, int]] = field(default_factory=list)
 
     def change_parts(self, num_parts: int) -> str:
@@ -105,7 +92,7 @@ class Progress:
 
     def begin_epoch(self) -> None:
         """Set to zero what is counted anew in every epoch."""
-        self.loss_sum, self.num_utterances = 0.0, 0
+        self.loss_sum, self.num_utterances, self.num_timed_utterances = 0.0, 0, 0
         self.audio_seconds, self.epoch_seconds, self.waiting_seconds = 0.0, 0.0, 0.0
 
     def finish_epoch(self, counts: ErrorCounts) -> bool:
@@ -132,14 +119,19 @@ class Progress:
         return self.audio_seconds / self.epoch_seconds if self.epoch_seconds else None
 
     @property
+    def utterances_per_second(self) -> float | None:
+        """Speed of the epoch under way in utterances; None before its first update."""
+        return self.num_timed_utterances / self.epoch_seconds if self.epoch_seconds else None
+
+    @property
     def waiting_share(self) -> float | None:
         """Share of the epoch's time in which it waited for batches; None before its first update."""
         return self.waiting_seconds / self.epoch_seconds if self.epoch_seconds else None
 
     def describe_speed(self) -> str:
-        """Speed and waiting as a person reads them."""
-        speed, share = self.audio_seconds_per_second or 0.0, self.waiting_share or 0.0
-        return f"{speed:.0f} hours of audio an hour, {share:.1%} of the time waiting for data"
+        """Speed as a person reads it."""
+        hours, utterances = self.audio_seconds_per_second or 0.0, self.utterances_per_second or 0.0
+        return f"{hours:.0f} hours of audio an hour, {utterances:.1f} utterances a second"
 
     @property
     def mean_loss(self) -> float | None:
@@ -148,9 +140,25 @@ class Progress:
 
     def list_measures(self) -> dict[str, float | None]:
         """What metrics.jsonl tells of the epoch that has just ended, beside its scores."""
-        names = ("step", "epoch", "num_bad_steps", "num_overflows", "audio_seconds_per_second", "waiting_share")
-        measures = {name: getattr(self, name) for name in (*names, "train_seconds")}
+        names = ("step", "epoch", "num_bad_steps", "num_overflows", "audio_seconds_per_second", "utterances_per_second")
+        measures = {name: getattr(self, name) for name in (*names, "waiting_share", "train_seconds")}
         return {**measures, "loss": self.mean_loss}
+
+    def plan_end(self, config: TrainingConfig) -> tuple[int, int]:
+        """After how many epochs batch norms are frozen, and after how many the run ends.
+
+        Both come earlier where the dev WER no longer falls, see `freeze_early`.
+        """
+        num_frozen = count_frozen_epochs(config)
+        frozen_from = config.epochs - num_frozen if self.frozen_from is None else self.frozen_from
+        return frozen_from, frozen_from + num_frozen
+
+    def is_stalled(self, config: TrainingConfig) -> bool:
+        """Whether early stopping may end what the run is at: all of it, or the epochs before norms are frozen."""
+        frozen_from, end = self.plan_end(config)
+        is_last_part = 0 < frozen_from <= self.epoch < end
+        patience = config.early_stopping_epochs
+        return bool(patience) and not is_last_part and self.epoch - self.best_epoch >= patience
 
     def describe_loss(self) -> str:
         """The mean loss as a person reads it."""
@@ -170,55 +178,6 @@ class Progress:
         """Where best.ckpt comes from, as a person reads it."""
         averaged = ", ".join(map(str, self.averaged_epochs))
         return f"of the average of epochs {averaged}" if averaged else f"in epoch {self.best_epoch}"
-
-
-def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
-    """Make sure that weights mean the same in another run: with the same features and network.
-
-    The alphabet is another matter, see `weights.fit_head`. So is the stride in time: no weight's shape depends on it,
-    and a network that has learnt from long frames soon finds its way with shorter ones.
-
-    Args:
-        old: of the checkpoint.
-        new: of the run that wants to start from its weights.
-        path: of the checkpoint, for the error's text.
-
-    Raises:
-        CheckpointError: names the keys that differ, with both values.
-    """
-    free = ("model.rnn_dropout", "model.rnn_initialization", "model.batch_norm_momentum", "model.conv_stride_time")
-    differing = _compare(old, new, lambda key: key.startswith(("features.", "model.")) and key not in free)
-    if differing:
-        raise CheckpointError(
-            f"{path} was trained with another {differing}; its weights mean nothing here. Give these keys the "
-            "checkpoint's values, or start without it"
-        )
-
-
-def check_same_run(old: Config, new: Config, path: Path) -> None:
-    """Make sure that nothing that decides the numbers has changed between the parts of a run.
-
-    Args:
-        old: of the checkpoint.
-        new: of the run that wants to go on.
-        path: of the checkpoint, for the error's text.
-
-    Raises:
-        CheckpointError: names the keys that differ, with both values.
-    """
-    differing = _compare(old, new, lambda key: not key.startswith(FREE_KEYS))
-    if differing:
-        raise CheckpointError(
-            f"{path} was trained with another {differing}; resume with the configuration in its folder "
-            "(config.yaml), or start a new run with --run_dir and --pre_trained_model_path"
-        )
-
-
-def _compare(old: Config, new: Config, counts: Callable[[str], bool]) -> str:
-    """The keys that differ, among those that count, with both values; empty if none does."""
-    before, now = flatten(to_mapping(old)), flatten(to_mapping(new))
-    differing = [key for key in before if before[key] != now[key] and counts(key)]
-    return ", ".join(f"{key} ({before[key]!r}, now {now[key]!r})" for key in differing)
 
 
 def clock_time(seconds: float) -> str:

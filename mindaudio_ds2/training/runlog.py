@@ -175,12 +175,13 @@ class RunLog:
                 f"cannot write {self.metrics_path}: {error}; free space and go on with --resume"
             ) from error
 
-    def forget_after(self, step: int, epoch: int) -> None:
+    def forget_after(self, step: int, epoch: int, is_average_due: bool) -> None:
         """Drop the metrics of what a resumed run will do again, and the half line that a killed run may leave.
 
         Args:
             step: the last step that is done.
             epoch: the last epoch that is done, its validation included; counts from 1.
+            is_average_due: whether the best epochs will be averaged (again).
         """
         self._metrics.close()
         kept = []
@@ -189,7 +190,8 @@ class RunLog:
                 row = parse_json(line)
             except ReadError:
                 continue
-            if row["epoch"] <= epoch if row["kind"] == "epoch" else row["step"] <= step:
+            is_done = row["epoch"] <= epoch if row["kind"] == "epoch" else row["step"] <= step
+            if is_done and not (row["kind"] == "average" and is_average_due):
                 kept.append(line)
         write_text(self.metrics_path, "".join(f"{line}\n" for line in kept))
         self._metrics = open(self.metrics_path, "a", encoding="utf-8")  # noqa: SIM115
@@ -254,7 +256,7 @@ class SilentLog(RunLog):
     def record(self, kind: str, **values: Any) -> None:
         """The first process records it."""
 
-    def forget_after(self, step: int, epoch: int) -> None:
+    def forget_after(self, step: int, epoch: int, is_average_due: bool) -> None:
         """The first process does it."""
 
     def close(self) -> None:

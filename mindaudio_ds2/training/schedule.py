@@ -1,9 +1,9 @@
-"""The learning rate, as a pure function of how far training has come. What it says is what the optimiser uses."""
+"""What changes in the course of a run, as pure functions of how far it has come: learning rate and frozen norms."""
 
 import math
 from collections.abc import Sequence
 
-from mindaudio_ds2.config import ONE_CYCLE_RANGE, ScheduleConfig
+from mindaudio_ds2.config import ONE_CYCLE_RANGE, ScheduleConfig, TrainingConfig
 
 
 def learning_rate(
@@ -36,6 +36,29 @@ def learning_rate(
         return max(final, peak * config.plateau_factor**num_plateaus)
     done = min(1.0, (progress_epochs - warmup) / max(num_epochs - warmup, 1e-9))
     return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def has_looked_ahead(config: ScheduleConfig, progress_epochs: float) -> bool:
+    """Whether a learning rate used so far would have been another one in a longer or shorter run.
+
+    Args:
+        config: which curve.
+        progress_epochs: epochs done.
+    """
+    since = {"cosine": config.warmup_epochs, "one_cycle": 2 * config.warmup_epochs}
+    return progress_epochs > since.get(config.name, math.inf)
+
+
+def count_frozen_epochs(config: TrainingConfig) -> int:
+    """How many of the last epochs keep the running statistics of batch norms.
+
+    A share is that of all epochs, rounded. Any share above 0 is at least one epoch, and any below 1 leaves the first,
+    without which there would be no statistics to keep.
+    """
+    if config.frozen_norm_share in (0, 1):
+        return round(config.epochs * config.frozen_norm_share)
+    rounded = config.epochs - round(config.epochs * (1 - config.frozen_norm_share))
+    return min(max(rounded, 1), config.epochs - 1)
 
 
 def count_plateaus(dev_wers: Sequence[float], patience_epochs: int) -> int:

@@ -25,6 +25,8 @@ from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.training.compiled.joint_step import Inputs
 from mindaudio_ds2.training.compiled.weight_average import average_checkpoints
 from mindaudio_ds2.training.display import (
+    COMPILING,
+    Divergence,
     EpochDisplay,
     Pace,
     describe_epoch,
@@ -36,11 +38,12 @@ from mindaudio_ds2.training.feature_statistics import settle_statistics
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.training.learner import Learner
 from mindaudio_ds2.training.progress import Progress, clock_time
+from mindaudio_ds2.training.resuming import take_up
 from mindaudio_ds2.training.run_checkpoints import RunCheckpoints
 from mindaudio_ds2.training.runlog import RunLog, SilentLog
-from mindaudio_ds2.training.schedule import learning_rate
+from mindaudio_ds2.training.schedule import count_frozen_epochs, learning_rate
 from mindaudio_ds2.training.training_set import TrainingSet, plan_next_epoch, read_training_set, require_audio
-from mindaudio_ds2.training.weights import require_nothing_frozen, start_from, take_up
+from mindaudio_ds2.training.weights import require_nothing_frozen, start_from
 
 
 def train(
@@ -135,6 +138,7 @@ class Trainer:
             num_parts=ranks.world_size * self.num_batches,
             has_fixed_shapes=not is_open,
         )
+        self.divergence = Divergence()
         self.saved_at = time.monotonic()
 
     def resume(self) -> None:
@@ -146,7 +150,8 @@ class Trainer:
         self.progress = take_up(
             self.log.last_checkpoint, self.config, self.learner.network, self.learner.state, self.progress
         )
-        self.log.forget_after(self.progress.step, self.progress.epoch)
+        progress = self.progress
+        self.log.forget_after(progress.step, progress.epoch, len(progress.best_epochs) > 1)
         self.log.say(f"going on after step {self.progress.step}, epoch {self.progress.epoch + 1}")
         if change := self.progress.change_parts(self.ranks.world_size * self.num_batches):
             self.log.say(change)
@@ -175,7 +180,7 @@ class Trainer:
         if self.shapes:
             self.log.say(self.shapes.describe())
         with Interruption() as interruption:
-            while self.progress.epoch < self.config.training.epochs and not self._is_stalled():
+            while self._goes_on():
                 self._freeze_norms_if_due()
                 self._train_epoch(interruption)
                 self._finish_epoch(self._validate(interruption, self.evaluator))
@@ -188,11 +193,26 @@ class Trainer:
         )
         return best
 
+    def _goes_on(self) -> bool:
+        """Whether there is one more epoch; where the dev WER no longer falls, the last part begins, or the run ends."""
+        progress, training = self.progress, self.config.training
+        frozen_from, end = progress.plan_end(training)
+        if progress.epoch < end and progress.is_stalled(training):
+            stalled = f"the dev WER has not fallen for {training.early_stopping_epochs} epochs"
+            if not progress.epoch < frozen_from < end:
+                self.log.say(f"stopping early: {stalled}; --resume --training.early_stopping_epochs 0 goes on")
+                return False
+            progress.frozen_from = progress.epoch
+            self.log.say(
+                f"{stalled}; what is left is the last part, {end - frozen_from} epochs with frozen batch norms"
+            )
+        return progress.epoch < progress.plan_end(training)[1]
+
     def _freeze_norms_if_due(self) -> None:
         """In the last epochs, take another step, in which batch norms use and keep their running statistics."""
         training = self.config.training
-        first = round(training.epochs * (1 - training.frozen_norm_share))
-        if self.progress.epoch >= first and self.learner.freeze_norms():
+        frozen_from, end = self.progress.plan_end(training)
+        if frozen_from <= self.progress.epoch < end and count_frozen_epochs(training) and self.learner.freeze_norms():
             self.log.say("batch norms keep their running statistics from here on")
 
     def _train_epoch(self, interruption: Interruption) -> None:
@@ -201,7 +221,10 @@ class Trainer:
         if progress.batch == 0 and not progress.finished:
             progress.begin_epoch()
         pace = Pace(progress)
-        with EpochDisplay(self.log, progress, plan, self.config.training.epochs, self.ranks.is_first) as display:
+        num_epochs = progress.plan_end(self.config.training)[1]
+        if not self.learner.is_compiled:
+            self.log.say(COMPILING)
+        with EpochDisplay(self.log, progress, plan, num_epochs, self.ranks.is_first) as display:
             loaded = self.loader.iterate(plan.batches, progress.batch * self.num_batches, self._augment)
             batches = pace.await_batches(loaded)
             while group := tuple(itertools.islice(batches, self.num_batches)):
@@ -226,7 +249,7 @@ class Trainer:
         )
         # exact for one process, and what this one's part lets expect for several
         seconds = sum(self.durations[index] for batch in group for index in batch.indices)
-        pace.count(seconds * self.ranks.world_size)
+        pace.count(seconds * self.ranks.world_size, num_utterances)
         progress.batch += 1
         progress.step += 1
         if outcome.is_finite:
@@ -241,6 +264,7 @@ class Trainer:
                 learning_rate=rate,
                 train_seconds=progress.train_seconds,
             )
+            self.divergence.require_none(outcome.loss)
         elif outcome.has_overflowed:
             report_overflow(progress, self.log, self.learner.loss_scale.scale.asnumpy().item())
         else:
@@ -267,6 +291,8 @@ class Trainer:
 
     def _validate(self, interruption: Interruption, evaluator: Evaluator) -> Evaluation:
         started = time.monotonic()
+        if not evaluator.is_compiled:
+            self.log.say(f"scoring {len(evaluator.utterances)} dev utterances; the network is compiled for that first")
         evaluation = evaluator.run(self._watched(evaluator, interruption))
         self.progress.train_seconds += time.monotonic() - started
         return evaluation
@@ -282,7 +308,7 @@ class Trainer:
         progress, counts = self.progress, evaluation.counts
         is_best = progress.finish_epoch(counts)
         self.log.record("epoch", **progress.list_measures(), dev_wer=counts.wer, dev_cer=counts.cer)
-        self.log.say(describe_epoch(progress, self.config.training.epochs, evaluation, is_best))
+        self.log.say(describe_epoch(progress, progress.plan_end(self.config.training)[1], evaluation, is_best))
         self.checkpoints.save_epoch(progress, counts, is_best)
         require_same_weights(self.ranks, self.learner.network.weights())
         self.saved_at = time.monotonic()
@@ -300,18 +326,11 @@ class Trainer:
         is_best = (counts.wer, counts.cer) < (progress.best_wer, progress.best_cer)
         if is_best:
             progress.best_wer, progress.best_cer, progress.averaged_epochs = counts.wer, counts.cer, epochs
-        self.checkpoints.save_average(progress, network, is_best)
-        log.record(
+        log.record(  # before last.ckpt says that it is done: a resumed run drops the line where it is not
             "average", step=progress.step, epoch=progress.epoch, epochs=epochs, dev_wer=counts.wer, dev_cer=counts.cer
         )
+        self.checkpoints.save_average(progress, network, is_best)
         log.say(
             f"average of epochs {', '.join(map(str, epochs))}: dev WER {100 * counts.wer:.2f} % "
             f"CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}"
         )
-
-    def _is_stalled(self) -> bool:
-        patience = self.config.training.early_stopping_epochs
-        stalled = bool(patience) and self.progress.epoch - self.progress.best_epoch >= patience
-        if stalled:
-            self.log.say(f"stopping early: the dev WER has not fallen for {patience} epochs")
-        return stalled

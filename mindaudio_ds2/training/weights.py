@@ -1,8 +1,7 @@
-"""Which weights a run begins with, its own last.ckpt's or another run's, and which of them it trains."""
+"""Which weights a run begins with, and which of them it trains."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from mindspore import Parameter
@@ -10,55 +9,10 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.checkpoint import fill, load_checkpoint
 from mindaudio_ds2.config import Config, TextConfig, TrainingConfig
-from mindaudio_ds2.errors import CheckpointError, ConfigError
+from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, count_parameters
 from mindaudio_ds2.model.masked_norm import MaskedBatchNorm
-from mindaudio_ds2.training.progress import Progress, check_same_meaning, check_same_run
-
-
-def take_up(
-    path: Path, config: Config, network: DeepSpeech2, optimizer_state: Mapping[str, Parameter], beginning: Progress
-) -> Progress:
-    """Take everything from a run's own last.ckpt.
-
-    Args:
-        path: of last.ckpt.
-        config: of the run that goes on.
-        network: gets the weights.
-        optimizer_state: what was saved beside the weights; gets its values.
-        beginning: of a new run with these utterances on this device.
-
-    Returns:
-        How far the run had come.
-
-    Raises:
-        CheckpointError: it is damaged, or belongs to other data or to a configuration that gives other numbers.
-    """
-    checkpoint = load_checkpoint(path)
-    check_same_run(checkpoint.config, config, path)
-    progress = Progress(**checkpoint.state)
-    if progress.fingerprint != beginning.fingerprint:
-        raise CheckpointError(
-            f"{path} was trained on other utterances than {config.data.train_manifest} holds now, or with other noise "
-            "or rooms than augmentation.noise_path and rir_path hold; restore them, or start a new run with --run_dir "
-            "and --pre_trained_model_path"
-        )
-    if progress.dev_fingerprint not in ("", beginning.dev_fingerprint):
-        raise CheckpointError(
-            f"{path} was scored on other utterances than {config.data.dev_manifest} holds now, so that its best epoch "
-            "means something else; restore them, or start a new run with --run_dir and --pre_trained_model_path"
-        )
-    progress.dev_fingerprint = beginning.dev_fingerprint
-    if progress.has_fixed_shapes != beginning.has_fixed_shapes:
-        if progress.batch or progress.finished:
-            raise CheckpointError(
-                f"{path} was saved in the middle of epoch {progress.epoch + 1}, whose batches were put together for "
-                "another kind of device or for other kernels; finish that epoch with what it was begun with"
-            )
-        progress.has_fixed_shapes = beginning.has_fixed_shapes
-    fill(network.weights(), checkpoint.weights, str(path))
-    fill(optimizer_state, checkpoint.optimizer, str(path))
-    return progress
+from mindaudio_ds2.training.resuming import check_same_meaning
 
 
 def start_from(path: str, config: Config, network: DeepSpeech2) -> str:

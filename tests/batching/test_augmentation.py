@@ -274,7 +274,10 @@ def test_the_log_says_what_is_on(all_on: Config, configure: Configure) -> None:
     text = make_augmenter(all_on).describe()
     for part in ("speed 100% (0.9 to 1.1)", "rooms 100% (2 impulse", "noise 100% (4 files", "5 to 25 dB", "masks 100%"):
         assert part in text
-    assert make_augmenter(configure({"augmentation.mask_probability": 0.0})).describe() == "none"
+    no_width = {"augmentation.max_frequency_mask_share": 0.0, "augmentation.max_time_mask_share": 0.0}
+    no_masks = {"augmentation.num_frequency_masks": 0, "augmentation.num_time_masks": 0}
+    for nothing in ({"augmentation.mask_probability": 0.0}, no_width, no_masks):
+        assert make_augmenter(configure(nothing)).describe() == "none"
 
 
 # Real noise -----------------------------------------------------------------------------------------------------------

@@ -88,8 +88,11 @@ def test_norms_of_random_weights_have_no_statistics_to_keep(configure: Configure
         train_here(configure({"training.frozen_norm_share": 1.0}))
 
 
-@pytest.mark.parametrize(("num_epochs", "share", "expected"), [(40, 0.2, 8), (20, 0.1, 2), (3, 0.4, 1), (1, 0.4, 0)])
-def test_the_share_is_one_of_all_epochs(
+@pytest.mark.parametrize(
+    ("num_epochs", "share", "expected"),
+    [(40, 0.2, 8), (20, 0.1, 2), (3, 0.4, 1), (10, 0.04, 1), (3, 0.9, 2), (1, 0.4, 0)],
+)
+def test_the_share_is_one_of_all_epochs_at_least_one_and_never_the_first(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, num_epochs: int, share: float, expected: int
 ) -> None:
     from mindaudio_ds2.training.trainer import Trainer

@@ -247,7 +247,8 @@ def read_lines(config: Config) -> list[str]:
 
 
 def without_times(rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    times = ("train_seconds", "epoch_seconds", "waiting_seconds", "waiting_share", "audio_seconds_per_second")
+    times = {"train_seconds", "epoch_seconds", "waiting_seconds", "waiting_share"}
+    times |= {"audio_seconds_per_second", "utterances_per_second"}
     return [{key: value for key, value in row.items() if key not in times} for row in rows]
 
 

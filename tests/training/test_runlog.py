@@ -154,7 +154,7 @@ def test_metrics_of_what_is_done_again_are_dropped(configure: Configure) -> None
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows) + half_a_line)
     with opened(config, resume=True) as log:
         assert log.is_resumed
-        log.forget_after(step=6, epoch=1)
+        log.forget_after(step=6, epoch=1, is_average_due=False)
         log.record("step", step=7, epoch=2)
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [*rows[:4], {"kind": "step", "step": 7, "epoch": 2}]

@@ -81,16 +81,23 @@ def test_the_speed_of_an_epoch_is_its_audio_over_the_time_of_its_steps(finished_
     state = load_checkpoint(finished_run / "last.ckpt").state
     assert state["audio_seconds"] == pytest.approx(audio_seconds), "of the last epoch alone"
     log = (finished_run / "train.log").read_text(encoding="utf-8")
-    assert len(re.findall(r"epoch \d/3: .* hours of audio an hour, \d+\.\d% of the time waiting for data", log)) == 3
+    assert (
+        len(
+            re.findall(
+                r"epoch \d/3: .* hours of audio an hour, \d+\.\d utterances a second, \d+\.\d% of the time waiting", log
+            )
+        )
+        == 3
+    )
 
 
 def test_time_spent_waiting_for_a_batch_is_told(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that a batch takes 3 s to load, a step 1 s to make, and that stands still in between."""
     from mindaudio_ds2.batching.dataset import BatchLoader
-    from mindaudio_ds2.training import pace, trainer
+    from mindaudio_ds2.training import display, trainer
 
     now = [0.0]
-    iterate, count = BatchLoader.iterate, pace.Pace.count
+    iterate, count = BatchLoader.iterate, display.Pace.count
 
     def load_slowly(*arguments: Any) -> Iterator[Any]:
         for batch in iterate(*arguments):
@@ -102,8 +109,8 @@ def test_time_spent_waiting_for_a_batch_is_told(configure: Configure, monkeypatc
         count(*arguments)
 
     monkeypatch.setattr(BatchLoader, "iterate", load_slowly)
-    monkeypatch.setattr(pace.Pace, "count", count_a_slow_step)
-    for module in (pace, trainer):
+    monkeypatch.setattr(display.Pace, "count", count_a_slow_step)
+    for module in (display, trainer):
         monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     stub_evaluation(monkeypatch, [0.5])
     config = configure({"training.epochs": 1})
@@ -115,12 +122,17 @@ def test_time_spent_waiting_for_a_batch_is_told(configure: Configure, monkeypatc
     assert [step["train_seconds"] for step in steps] == pytest.approx([4.0 * n for n in range(1, num_steps + 1)])
     assert row["waiting_share"] == pytest.approx(0.75)
     assert row["audio_seconds_per_second"] == pytest.approx(audio_seconds / (4 * num_steps))
+    assert row["utterances_per_second"] == pytest.approx(12 / (4 * num_steps))
     assert row["train_seconds"] == pytest.approx(4 * num_steps)
 
 
-@pytest.mark.parametrize("is_within", [True, False], ids=["within an epoch", "between two"])
+@pytest.mark.parametrize(
+    ("finished", "is_within"),
+    [([], True), ([(1, 2)], True), ([], False)],
+    ids=["within an epoch", "within one after a change of processes", "between two"],
+)
 def test_a_run_goes_on_with_other_batches_only_after_a_whole_epoch(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch, is_within: bool
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, finished: list[tuple[int, int]], is_within: bool
 ) -> None:
     from mindaudio_ds2.training.trainer import Trainer
 
@@ -131,6 +143,8 @@ def test_a_run_goes_on_with_other_batches_only_after_a_whole_epoch(
 
     def save_and_fail(self: Trainer, *arguments: Any) -> None:
         if is_within:
+            if finished:  # the first processes made two updates, and those that went on none so far
+                self.progress.batch, self.progress.finished = 0, finished
             self.checkpoints.save_last(self.progress)
         else:
             finish(self, *arguments)
@@ -210,7 +224,7 @@ def test_the_plateau_schedule_knows_the_dev_wer_before_an_interruption(
     changes = {"schedule.name": "plateau", "schedule.warmup_epochs": 0.0, "training.epochs": 5}
     config = configure(changes)  # patience 1, factor 0.5
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_is_stalled", lambda self: self.progress.epoch == 3 and stop())
+        patch.setattr(Trainer, "_goes_on", lambda self: stop() if self.progress.epoch == 3 else True)
         with pytest.raises(Stop):
             train_here(config)
     train_here(config, resume=True)
@@ -262,6 +276,75 @@ def test_training_stops_early_when_the_dev_wer_does_not_fall(
     assert len(evaluated) == 4, "a run that stopped early has nothing more to do"
 
 
+def test_early_stopping_still_leads_to_the_epochs_with_frozen_norms(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub_step(monkeypatch)
+    evaluated = stub_evaluation(monkeypatch, [0.5, 0.3, 0.4, 0.35, 0.34, 0.33, 0.2])
+    changes = {"training.epochs": 20, "training.early_stopping_epochs": 2, "training.frozen_norm_share": 0.1}
+    config = configure(changes)
+    progress = train_here(config)
+    assert (progress.epoch, progress.frozen_from, len(evaluated)) == (6, 4, 6)
+    shown = capsys.readouterr().err
+    assert "has not fallen for 2 epochs; what is left is the last part, 2 epochs with frozen batch norms" in shown
+    assert shown.index("what is left") < shown.index("batch norms keep their running") < shown.index("epoch 5: ")
+    train_here(config, resume=True)
+    assert len(evaluated) == 6, "there is nothing more to do"
+
+
+# Going on to more epochs ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["constant", "exponential"])
+def test_a_finished_run_goes_on_like_one_that_was_longer_from_the_start(configure: Configure, name: str) -> None:
+    changes = {"schedule.name": name, "schedule.decay_per_epoch": 0.7}
+    whole, parts = configure({**changes, "training.epochs": 3}, "whole"), configure({**changes, "training.epochs": 2})
+    train_here(whole)
+    train_here(parts)
+    longer = configure({**changes, "training.epochs": 3})
+    assert train_here(longer, resume=True).epoch == 3
+    losses = [[row["loss"] for row in read_metrics(Path(each.run_dir), "step")] for each in (whole, longer)]
+    assert len(losses[0]) == 17
+    assert losses[0] == losses[1]
+    with pytest.raises(
+        CheckpointError, match="of a run of 3 epochs and cannot go on to 2: it has come to epoch 3 already"
+    ):
+        train_here(parts, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"schedule.name": "cosine"},
+            "schedule.name is cosine, .* end of epoch 2; runs with constant, exponential or ",
+        ),
+        (
+            {"training.frozen_norm_share": 0.5},
+            "training.frozen_norm_share is 0.5, and batch norms are .* from epoch 2 on",
+        ),
+        (
+            {"training.average_best": 2},
+            "training.average_best is 2, and the checkpoints of the best epochs are averaged",
+        ),
+    ],
+)
+def test_a_run_that_depends_on_its_length_keeps_it_and_says_why(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], reason: str
+) -> None:
+    stub_step(monkeypatch)
+    stub_evaluation(monkeypatch, [0.5, 0.4, 0.45])
+    changes = {"schedule.name": "constant", **changes}
+    train_here(configure({**changes, "training.epochs": 2}))
+    before = read_bytes(Path(configure({}).run_dir))
+    with pytest.raises(CheckpointError, match=f"cannot go on to 40: {reason}.*--training.epochs 2, or start a new run"):
+        train_here(configure({**changes, "training.epochs": 40}), resume=True)
+    after = read_bytes(Path(configure({}).run_dir))
+    assert {name: after[name] for name in ("last.ckpt", "metrics.jsonl")} == {
+        name: before[name] for name in ("last.ckpt", "metrics.jsonl")
+    }
+
+
 def test_every_nth_epoch_is_kept(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     from mindaudio_ds2.checkpoint import load_checkpoint
 
@@ -308,6 +391,34 @@ def test_a_batch_that_gives_no_finite_loss_is_skipped_counted_and_stops_the_run_
     assert all(math.isfinite(row["loss"]) for row in steps), "what was skipped left nothing behind"
     shown = capsys.readouterr().err
     assert f"step {bad_steps[0]['step']} skipped: loss or gradient not finite; utterances " in shown
+
+
+@pytest.mark.parametrize(("loss", "num_steps"), [(1e22, 5), (1e7, 11)])
+def test_a_loss_that_stays_absurd_ends_the_run(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, loss: float, num_steps: int
+) -> None:
+    stub_step(monkeypatch, loss=loss)
+    stub_evaluation(monkeypatch, [1.0, 1.0])
+    config = configure({"training.epochs": 2})
+    if loss > 1e8:
+        with pytest.raises(TrainingError, match=r"diverged: 5 steps .* the last 1e\+22.*schedule\.peak_learning_rate"):
+            train_here(config)
+    else:
+        train_here(config)
+    assert len(read_metrics(Path(config.run_dir), "step")) == num_steps
+
+
+def test_the_wait_for_the_compiler_is_announced(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once for each step that is compiled: the first, and that with frozen norms."""
+    stub_step(monkeypatch)
+    stub_evaluation(monkeypatch, [0.5, 0.4, 0.3])
+    train_here(configure({"training.epochs": 3, "training.frozen_norm_share": 0.3}))
+    shown = capsys.readouterr().err
+    assert shown.count("compiling the training step, which takes ") == 2
+    assert shown.index("compiling the training step") < shown.index("epoch 1/3")
+    assert shown.count("the network is compiled for that first") == 3, "the stub of validation compiles nothing"
 
 
 def test_an_epoch_without_one_finite_step_has_no_loss(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -594,7 +705,9 @@ def test_missing_audio_is_named_before_training_begins(
 # Stand-ins ------------------------------------------------------------------------------------------------------------
 
 
-def stub_step(monkeypatch: pytest.MonkeyPatch, is_finite: bool = True, has_overflowed: bool = False) -> None:
+def stub_step(
+    monkeypatch: pytest.MonkeyPatch, is_finite: bool = True, has_overflowed: bool = False, loss: float = 1.5
+) -> None:
     """Nothing is compiled or learned; each step adds 1 to one weight that begins at 0."""
     import mindspore as ms
     from mindspore import Tensor
@@ -609,7 +722,7 @@ def stub_step(monkeypatch: pytest.MonkeyPatch, is_finite: bool = True, has_overf
         array = weight.asnumpy().copy()
         array[0, 0] = counts[id(self)]
         weight.set_data(Tensor(array))
-        return Tensor(1.5, ms.float32), Tensor(1.0, ms.float32), Tensor(is_finite), Tensor(has_overflowed)
+        return Tensor(loss, ms.float32), Tensor(1.0, ms.float32), Tensor(is_finite), Tensor(has_overflowed)
 
     monkeypatch.setattr(TrainStep, "__call__", step)
 

@@ -220,6 +220,36 @@ def test_a_run_stopped_while_its_average_is_scored_averages_again(
         train_here(configure({"training.epochs": 3, "training.average_best": 2}, "copy"), resume=True)
 
 
+@pytest.mark.parametrize("is_written", [False, True], ids=["before its line", "after its line"])
+def test_a_run_killed_while_its_average_is_recorded_has_its_line_once(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, is_written: bool
+) -> None:
+    from mindaudio_ds2.training.runlog import RunLog
+
+    class Kill(BaseException):
+        pass
+
+    record = RunLog.record
+
+    def record_or_die(self: RunLog, kind: str, **values: Any) -> None:
+        if kind != "average" or is_written:
+            record(self, kind, **values)
+        if kind == "average":
+            raise Kill
+
+    stub_step(monkeypatch)
+    stub_evaluation(monkeypatch, [0.5, 0.4, 0.3])
+    config = configure({"training.epochs": 2, "training.average_best": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLog, "record", record_or_die)
+        with pytest.raises(Kill):
+            train_here(config)
+    stub_evaluation(monkeypatch, [0.3])
+    train_here(config, resume=True)
+    (row,) = read_metrics(Path(config.run_dir), "average")
+    assert (row["epochs"], row["dev_wer"]) == ([1, 2], 0.3)
+
+
 def test_one_epoch_has_no_average(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     stub_step(monkeypatch)
     evaluated = stub_evaluation(monkeypatch, [0.5])

@@ -1,0 +1,164 @@
+"""Whether a run may be taken up again, or begin with another run's weights, and taking it up."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mindspore import Parameter
+
+from mindaudio_ds2.checkpoint import fill, load_checkpoint
+from mindaudio_ds2.config import Config, flatten, to_mapping
+from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
+from mindaudio_ds2.training.progress import Progress
+from mindaudio_ds2.training.schedule import has_looked_ahead
+
+FREE_KEYS = (
+    "run_dir",
+    "device_target",
+    "data.",
+    "batching.prefetch_batches",
+    "batching.accumulation_steps",
+    "processes.timeout_seconds",
+    "training.early_stopping_epochs",
+    "training.max_bad_steps",
+    "training.checkpoint_every_minutes",
+    "training.keep_every_epochs",
+)
+"""What may change between the parts of a run: the numbers do not depend on it. Accumulation may, because the number of
+processes may; what counts is the product of both, and `Progress.change_parts` sees to that."""
+
+
+def take_up(
+    path: Path, config: Config, network: DeepSpeech2, optimizer_state: Mapping[str, Parameter], beginning: Progress
+) -> Progress:
+    """Take everything from a run's own last.ckpt.
+
+    Args:
+        path: of last.ckpt.
+        config: of the run that goes on.
+        network: gets the weights.
+        optimizer_state: what was saved beside the weights; gets its values.
+        beginning: of a new run with these utterances on this device.
+
+    Returns:
+        How far the run had come.
+
+    Raises:
+        CheckpointError: it is damaged, or belongs to other data or to a configuration that gives other numbers.
+    """
+    checkpoint = load_checkpoint(path)
+    progress = Progress(**checkpoint.state)
+    check_same_run(checkpoint.config, config, progress, path)
+    if progress.fingerprint != beginning.fingerprint:
+        raise CheckpointError(
+            f"{path} was trained on other utterances than {config.data.train_manifest} holds now, or with other noise "
+            "or rooms than augmentation.noise_path and rir_path hold; restore them, or start a new run with --run_dir "
+            "and --pre_trained_model_path"
+        )
+    if progress.dev_fingerprint not in ("", beginning.dev_fingerprint):
+        raise CheckpointError(
+            f"{path} was scored on other utterances than {config.data.dev_manifest} holds now, so that its best epoch "
+            "means something else; restore them, or start a new run with --run_dir and --pre_trained_model_path"
+        )
+    progress.dev_fingerprint = beginning.dev_fingerprint
+    if progress.has_fixed_shapes != beginning.has_fixed_shapes:
+        if progress.batch or progress.finished:
+            raise CheckpointError(
+                f"{path} was saved in the middle of epoch {progress.epoch + 1}, whose batches were put together for "
+                "another kind of device or for other kernels; finish that epoch with what it was begun with"
+            )
+        progress.has_fixed_shapes = beginning.has_fixed_shapes
+    fill(network.weights(), checkpoint.weights, str(path))
+    fill(optimizer_state, checkpoint.optimizer, str(path))
+    return progress
+
+
+def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
+    """Make sure that weights mean the same in another run: with the same features and network.
+
+    The alphabet is another matter, see `weights.fit_head`. So is the stride in time: no weight's shape depends on it,
+    and a network that has learnt from long frames soon finds its way with shorter ones.
+
+    Args:
+        old: of the checkpoint.
+        new: of the run that wants to start from its weights.
+        path: of the checkpoint, for the error's text.
+
+    Raises:
+        CheckpointError: names the keys that differ, with both values.
+    """
+    free = ("model.rnn_dropout", "model.rnn_initialization", "model.batch_norm_momentum", "model.conv_stride_time")
+    differing = _compare(old, new, lambda key: key.startswith(("features.", "model.")) and key not in free)
+    if differing:
+        raise CheckpointError(
+            f"{path} was trained with another {differing}; its weights mean nothing here. Give these keys the "
+            "checkpoint's values, or start without it"
+        )
+
+
+def check_same_run(old: Config, new: Config, progress: Progress, path: Path) -> None:
+    """Make sure that nothing that decides the numbers has changed between the parts of a run.
+
+    Args:
+        old: of the checkpoint.
+        new: of the run that wants to go on.
+        progress: of the checkpoint.
+        path: of the checkpoint, for the error's text.
+
+    Raises:
+        CheckpointError: names the keys that differ, with both values; or says why the run cannot have another length.
+    """
+    num_epochs, before = new.training.epochs, old.training.epochs
+    obstacle = find_obstacle(old, num_epochs, progress) if num_epochs != before else ""
+    if obstacle:
+        raise CheckpointError(
+            f"{path} is of a run of {before} epochs and cannot go on to {num_epochs}: {obstacle}. Resume with "
+            f"--training.epochs {before}, or start a new run from its weights with --run_dir and "
+            f"--pre_trained_model_path {path.parent / 'best.ckpt'}"
+        )
+    differing = _compare(old, new, lambda key: not key.startswith((*FREE_KEYS, "training.epochs")))
+    if differing:
+        raise CheckpointError(
+            f"{path} was trained with another {differing}; resume with the configuration in its folder "
+            "(config.yaml), or start a new run with --run_dir and --pre_trained_model_path"
+        )
+
+
+def find_obstacle(old: Config, num_epochs: int, progress: Progress) -> str:
+    """Why a run cannot go on to another number of epochs, with the numbers of one that was so long from the start.
+
+    Args:
+        old: of the run so far.
+        num_epochs: wished for.
+        progress: of the run.
+
+    Returns:
+        The reason; empty where there is none.
+    """
+    training, name = old.training, old.schedule.name
+    done = progress.epoch + bool(progress.batch or progress.finished)
+    if num_epochs < done:
+        return f"it has come to epoch {done} already"
+    if has_looked_ahead(old.schedule, done):
+        return (
+            f"schedule.name is {name}, whose learning rate has been falling towards the end of epoch "
+            f"{training.epochs}; runs with constant, exponential or plateau can become longer"
+        )
+    longer = replace(training, epochs=num_epochs)
+    frozen_from = min(progress.plan_end(training)[0], progress.plan_end(longer)[0])
+    if 0 < training.frozen_norm_share < 1 and done > frozen_from:
+        return (
+            f"training.frozen_norm_share is {training.frozen_norm_share:g}, and batch norms are or would be frozen "
+            f"from epoch {frozen_from + 1} on"
+        )
+    if training.average_best and progress.epoch > 1 and len(progress.best_epochs) <= 1:
+        return f"training.average_best is {training.average_best}, and the checkpoints of the best epochs are averaged"
+    return ""
+
+
+def _compare(old: Config, new: Config, counts: Callable[[str], bool]) -> str:
+    """The keys that differ, among those that count, with both values; empty if none does."""
+    before, now = flatten(to_mapping(old)), flatten(to_mapping(new))
+    differing = [key for key in before if before[key] != now[key] and counts(key)]
+    return ", ".join(f"{key} ({before[key]!r}, now {now[key]!r})" for key in differing)
