@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from mindaudio_ds2.batching.plan import EpochPlan, Exclusion, plan_epoch, select_trainable, share_of_padding
 from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
+from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.errors import AudioError, TrainingError
 from mindaudio_ds2.machine.ranks import Place
 from mindaudio_ds2.text.alphabet import Alphabet
@@ -44,7 +45,7 @@ def read_training_set(config: Config) -> TrainingSet:
         TrainingError: nothing is left.
         AudioError: audio files are missing.
     """
-    utterances = read_manifest(config.data.train_manifest)
+    utterances = open_manifest(config.data.train_manifest, config.data.root)
     alphabet = Alphabet(config.text)
     encoded = [alphabet.encode_transcript(utterance.id, utterance.transcript) for utterance in utterances]
     labels = [transcript.labels for transcript in encoded]
