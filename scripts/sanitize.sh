@@ -31,8 +31,11 @@ from mindaudio_ds2.ops.library import compile_library
 compile_library(Path(sys.argv[2]), sys.argv[1], sys.argv[3:])' "$1" "$2" -O1 -g -fno-omit-frame-pointer "${@:3}"
 }
 
-check() { # LIBRARY RUNTIME TESTS...: the runtime must be in the process before the library
-    DS2_TEST_KERNELS="$1" LD_PRELOAD="$2" OMP_NUM_THREADS=2 "$python" -m pytest -q -x -p no:cacheprovider "${@:3}"
+check() { # COMPILER LIBRARY RUNTIME TESTS...: what checks must be in the process before what is checked
+    local preload
+    preload="$3 $("$1" -print-file-name=libstdc++.so.6)"
+    DS2_TEST_KERNELS="$2" LD_PRELOAD="$preload" OMP_NUM_THREADS=2 \
+        "$python" -m pytest -q -x -p no:cacheprovider "${@:4}"
 }
 
 find_runtime() { # COMPILER NAME...: the first of these libraries that the compiler has
@@ -66,7 +69,7 @@ for compiler in "${compilers[@]}"; do
     build "$compiler" "$folder/$compiler.so" "${flags[@]}"
     runtime="$(find_runtime "$compiler" libasan.so libclang_rt.asan-x86_64.so libclang_rt.asan-aarch64.so)"
     # Python keeps memory until its end, which is no leak of ours.
-    ASAN_OPTIONS=detect_leaks=0 check "$folder/$compiler.so" "$runtime" "${tests[@]}"
+    ASAN_OPTIONS=detect_leaks=0 check "$compiler" "$folder/$compiler.so" "$runtime" "${tests[@]}"
 done
 
 archer="$(clang++ -print-file-name=libarcher.so 2>/dev/null || true)"
@@ -78,4 +81,4 @@ echo "ThreadSanitizer, clang++"
 build clang++ "$folder/threads.so" -fsanitize=thread -shared-libsan
 runtime="$(find_runtime clang++ libclang_rt.tsan-x86_64.so libclang_rt.tsan-aarch64.so)"
 OMP_TOOL_LIBRARIES="$archer" TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 exitcode=66" \
-    check "$folder/threads.so" "$runtime" "${kernel_tests[@]}" ${quick:+-k "gradient or slope or thread"}
+    check clang++ "$folder/threads.so" "$runtime" "${kernel_tests[@]}" ${quick:+-k "gradient or slope or thread"}

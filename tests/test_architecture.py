@@ -68,6 +68,13 @@ FIRST_MINDSPORE_RANK = RANKS["machine.devices"]
 SHARED_READERS = {"recipes.librispeech.tree"}  # LibriSpeech's tree is read by every recipe that has parts of it
 RECIPE_IMPORTS = ("errors", "files", "reading", "yaml_reader", "corpus", "text", "audio.io")
 
+OWN_READERS = {
+    f"{PACKAGE}/reading.py": {"json.loads"},
+    f"{PACKAGE}/yaml_reader.py": {"yaml.load"},
+    f"{PACKAGE}/machine/collectives.py": {"pickle.loads"},  # of this run's other processes
+    "recipes/synthetic/speak.py": {"json.load"},  # of the process that started it
+}
+
 FORBIDDEN_NAMES = ("utils", "util", "common", "base", "manager", "helper", "helpers", "misc")
 MAX_MODULE_LINES = 350
 MAX_VERB_LINES = 50
@@ -200,6 +207,18 @@ def test_environment_variables_are_read_in_runtime_only(path: Path) -> None:
     used |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names} & words
     # files: where the cache lies; models: where the user's lie
     assert not used or path in (MODULES["machine.runtime"], MODULES["files"], MODULES["models"])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_source)
+def test_json_and_yaml_have_one_reader_each(path: Path) -> None:
+    """Others would let nesting, endless numbers and keys given twice through; see `reading`."""
+    calls = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    readers = {"json.load", "json.loads", "yaml.load", "yaml.safe_load", "yaml.load_all", "pickle.load", "pickle.loads"}
+    assert not calls & readers - OWN_READERS.get(name_source(path), set())
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_source)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.errors import LanguageModelError
 from mindaudio_ds2.files import write_atomically
+from mindaudio_ds2.reading import parse_json
 
 MAX_ORDER = 6
 SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
@@ -195,8 +196,8 @@ class LanguageModel:
             LanguageModelError: it is damaged.
         """
         try:
-            found = json.loads(self._text.tobytes())
-        except ValueError:
+            found = parse_json(self._text.tobytes().decode())
+        except ValueError:  # no UTF-8, or no JSON
             found = None
         if not isinstance(found, dict):
             raise LanguageModelError(f"{self.path} is damaged: its metadata is no JSON object; build it again")

@@ -183,7 +183,25 @@ def test_the_interval_is_that_of_drawing_utterances_again() -> None:
     assert low == pytest.approx(errors.mean() - 1.96 * deviation, abs=0.2 * deviation)
     assert high == pytest.approx(errors.mean() + 1.96 * deviation, abs=0.2 * deviation)
     assert estimate_interval(lines) == (low, high), "the same every time"
-    assert estimate_interval([ScoredLine("a", "", "", 1, 4, 0, 1)]) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("num_errors", "num_words", "expected"),
+    [  # of R's binom.wilson (package binom) for 20 words
+        (20, 20, (0.8389, 1.0)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 20, (0.0089, 0.2361)),
+        (10, 20, (0.2993, 0.7007)),
+    ],
+)
+def test_an_interval_is_at_least_wilsons(num_errors: int, num_words: int, expected: tuple[float, float]) -> None:
+    alike = [ScoredLine("a", "", "", num_errors, num_words, 0, 1)]
+    assert estimate_interval(alike) == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_interval_knows_of_more_errors_than_words() -> None:
+    low, high = estimate_interval([ScoredLine("a", "", "", 6, 4, 0, 1)])
+    assert low < 1.5 <= high
 
 
 # The page -------------------------------------------------------------------------------------------------------------
