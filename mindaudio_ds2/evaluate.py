@@ -24,7 +24,7 @@ from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.decoding.choice import Decoder, DecoderChoice, find_choice
 from mindaudio_ds2.decoding.confidence import measure_calibration
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
-from mindaudio_ds2.decoding.metrics import AlignedWord, ErrorCounts, align_words, count_errors
+from mindaudio_ds2.decoding.metrics import ErrorCounts, Normalizer, align_words, count_errors, set_below
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine.agreement import require_same_start, require_same_weights
 from mindaudio_ds2.machine.backend import STOCK, Backend
@@ -34,6 +34,9 @@ from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, featur
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.characters import describe_unwritable
+
+UNCHANGED = Normalizer()
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Evaluation:
         compile_seconds: of that, for compiling: a first pass of the first batch, which is then recognised once more.
         unwritable: characters of the references that the network has no label for, with how often they come. Each is
             an error whatever is recognised.
+        normalize: what references and hypotheses were freed of before they were compared, of `NORMALIZATIONS`.
     """
 
     utterances: tuple[ScoredUtterance, ...]
@@ -65,6 +69,7 @@ class Evaluation:
     wall_seconds: float
     compile_seconds: float
     unwritable: dict[str, int]
+    normalize: tuple[str, ...] = ()
 
     @property
     def counts(self) -> ErrorCounts:
@@ -91,6 +96,10 @@ class Evaluator:
         config: features, alphabet and network as the recognizer was trained with; batching as wished.
         ranks: the processes that share the work, and all get the whole result; None for this one alone.
         decoder: None decodes greedily.
+        normalizer: what is done to references and hypotheses before they are compared.
+
+    Attributes:
+        unwritable: as in `Evaluation`.
     """
 
     def __init__(
@@ -100,13 +109,16 @@ class Evaluator:
         config: Config,
         ranks: Ranks | None = None,
         decoder: Decoder | None = None,
+        normalizer: Normalizer = UNCHANGED,
     ) -> None:
         self.recognizer = recognizer
         self.ranks = ranks or Ranks()
         self.compile_seconds, self.is_compiled = 0.0, False
         self.utterances = utterances
         self.alphabet = Alphabet(config.text)
-        self.references = [self.alphabet.normalize(utterance.transcript) for utterance in utterances]
+        self.normalizer = normalizer
+        self.references = [normalizer(self.alphabet.normalize(utterance.transcript)) for utterance in utterances]
+        self.unwritable = self.alphabet.count_unknown([utterance.transcript for utterance in utterances], normalizer)
         seconds_per_frame = config.seconds_per_output_frame
         self.decoder = decoder or DecoderChoice().open(self.alphabet, seconds_per_frame, None)
         durations = [utterance.duration_seconds for utterance in utterances]
@@ -146,8 +158,8 @@ class Evaluator:
         assert len(texts) == len(self.utterances), "every utterance is scored"
         ordered = tuple(self.score(index, texts[index]) for index in range(len(texts)))
         audio_seconds = sum(utterance.duration_seconds for utterance in self.utterances)
-        unwritable = self.alphabet.count_unknown(self.references)
-        return Evaluation(ordered, audio_seconds, time.monotonic() - started, self.compile_seconds, unwritable)
+        wall_seconds, kinds = time.monotonic() - started, self.normalizer.kinds
+        return Evaluation(ordered, audio_seconds, wall_seconds, self.compile_seconds, self.unwritable, kinds)
 
     def find_log_probs(self, batches: Iterable[TensorBatch]) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """The index of each utterance of some batches, with its log probabilities `(S, V)`."""
@@ -166,7 +178,7 @@ class Evaluator:
 
     def score(self, index: int, hypotheses: tuple[Hypothesis, ...]) -> ScoredUtterance:
         """Compare what was recognised, best first, with the reference of an utterance."""
-        reference, best = self.references[index], hypotheses[0].text
+        reference, best = self.references[index], self.normalizer(hypotheses[0].text)
         return ScoredUtterance(self.utterances[index], reference, best, count_errors(reference, best), hypotheses)
 
 
@@ -178,6 +190,7 @@ def evaluate_checkpoint(
     backend: Backend = STOCK,
     ranks: Ranks | None = None,
     choice: DecoderChoice | None = None,
+    normalizer: Normalizer = UNCHANGED,
 ) -> tuple[Evaluation, Path]:
     """Score a manifest with a checkpoint and write `eval_<manifest>.json` and `eval_<manifest>_utterances.jsonl`.
 
@@ -191,6 +204,7 @@ def evaluate_checkpoint(
         backend: how this process computes, from `runtime.start`.
         ranks: the processes that share the work, of which the first writes; None for this one alone.
         choice: the decoder; None takes the decoder.json beside the checkpoint, or decodes greedily.
+        normalizer: as in `Evaluator`.
 
     Returns:
         The scores, and the path of the summary.
@@ -218,7 +232,7 @@ def evaluate_checkpoint(
     choice = choice or find_choice(checkpoint_path)
     library = find_kernels("auto", "CPU") if choice.kind == "beam" else None
     decoder = choice.open(Alphabet(config.text), config.seconds_per_output_frame, library)
-    evaluation = Evaluator(Recognizer(network), utterances, config, ranks, decoder).run()
+    evaluation = Evaluator(Recognizer(network), utterances, config, ranks, decoder, normalizer).run()
     if not ranks.is_first:
         return evaluation, path
     rows = [json.dumps(_to_row(scored), ensure_ascii=False) for scored in evaluation.utterances]
@@ -279,6 +293,7 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         "real_time_factor_with_compiling": evaluation.wall_seconds / evaluation.audio_seconds,
         "utterances_per_second": counts.num_utterances / (evaluation.wall_seconds - evaluation.compile_seconds),
         "unwritable": evaluation.unwritable,
+        "normalize": list(evaluation.normalize),
     }
 
 
@@ -292,33 +307,30 @@ def show(evaluation: Evaluation, num_worst: int) -> str:
         f"({counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted)",
         f"CER {100 * counts.cer:6.2f} %   {counts.character_errors} errors in {counts.num_characters} characters",
     ]
+    if evaluation.normalize:
+        lines.append(f"compared without differences of {', '.join(evaluation.normalize)}")
     if evaluation.unwritable:
-        listed = ", ".join(f"{character!r} {count} x" for character, count in evaluation.unwritable.items())
-        lines.append(f"the references hold characters that this network cannot write, each an error: {listed}")
+        lines.append(describe_unwritable(evaluation.unwritable, "the references"))
     worst = [scored for scored in evaluation.worst(num_worst) if scored.counts.character_errors]
     if worst:
         lines.append("worst utterances:")
     for scored in worst:
         lines.append(f"  {scored.utterance.id}: {scored.counts.word_errors} of {scored.counts.num_words} words wrong")
-        lines += [f"    {line}" for line in _set_below(align_words(scored.reference, scored.hypothesis))]
+        lines += [f"    {line}" for line in set_below(align_words(scored.reference, scored.hypothesis))]
     return "\n".join(lines)
 
 
-def _set_below(alignment: list[AlignedWord]) -> tuple[str, str]:
-    pairs = [(word.reference or "*", word.hypothesis or "*") for word in alignment]
-    widths = [max(len(reference), len(hypothesis)) for reference, hypothesis in pairs]
-    reference = " ".join(left.ljust(width) for (left, _), width in zip(pairs, widths, strict=True))
-    hypothesis = " ".join(right.ljust(width) for (_, right), width in zip(pairs, widths, strict=True))
-    return f"ref {reference.rstrip()}", f"hyp {hypothesis.rstrip()}"
-
-
 def measure_confidence(scored: Iterable[ScoredUtterance]) -> tuple[list[float], list[bool]]:
-    """The confidence of every word recognised, and whether it is right: aligned with an equal word."""
+    """The confidence of every word recognised, and whether it is right: aligned with an equal word.
+
+    Utterances whose words normalising has made fewer are left out.
+    """
     confidences: list[float] = []
     is_right: list[bool] = []
     for one in scored:
         places = [p for p in align_words(one.reference, one.hypothesis) if p.hypothesis is not None]
-        for word, place in zip(one.decoded[0].words, places, strict=True):
+        words = one.decoded[0].words if len(one.decoded[0].words) == len(places) else ()
+        for word, place in zip(words, places, strict=False):
             confidences.append(word.confidence)
             is_right.append(place.reference == place.hypothesis)
     return confidences, is_right

@@ -16,6 +16,7 @@ from typing import Any
 
 from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
+from mindaudio_ds2.decoding.metrics import NORMALIZATIONS, Normalizer
 from mindaudio_ds2.errors import exit_on_error
 from mindaudio_ds2.machine import collectives, runtime
 
@@ -26,6 +27,13 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--manifest", help="score this one (path; default: data.test_manifest)")
     parser.add_argument("--output_dir", help="where results go (path; default: the checkpoint's folder)")
     parser.add_argument("--num_worst", type=int, default=5, help="how many of the worst utterances are shown (count)")
+    parser.add_argument(
+        "--normalize",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help=f"differences that are no errors: {', '.join(NORMALIZATIONS)}, or all (by jiwer; default: none)",
+    )
     add_decoding_options(parser)
 
 
@@ -33,7 +41,7 @@ def add_options(parser: Any) -> None:
 def main() -> None:
     """Parse the command line, prepare the device, score, show."""
     config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, None)
-    choice = read_choice(options)
+    choice, normalizer = read_choice(options), Normalizer.of(options.normalize)
     device_target, native, timeout_seconds = "CPU", "auto", 600.0
     if config:
         device_target, native = config.device_target, config.ops.native
@@ -43,7 +51,14 @@ def main() -> None:
         from mindaudio_ds2.evaluate import evaluate_checkpoint, show
 
         evaluation, path = evaluate_checkpoint(
-            options.pre_trained_model_path, config, options.manifest, options.output_dir, backend, ranks, choice
+            options.pre_trained_model_path,
+            config,
+            options.manifest,
+            options.output_dir,
+            backend,
+            ranks,
+            choice,
+            normalizer,
         )
         if ranks.is_first:
             print(show(evaluation, options.num_worst))

@@ -24,6 +24,7 @@ from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.model.precision import compute_in
 from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.characters import describe_unwritable
 from mindaudio_ds2.training.device_step import DeviceStep
 from mindaudio_ds2.training.display import EpochDisplay, describe_epoch, describe_run
 from mindaudio_ds2.training.dropout import draw_dropout
@@ -69,8 +70,7 @@ def train(
 
     Raises:
         Interrupted: SIGTERM or Ctrl-C; last.ckpt was saved first.
-        TrainingError: too many steps were not finite.
-        ConfigError, ManifestError, AudioError, CheckpointError, DeviceError, OutputError: see their places.
+        TrainingError, ConfigError, ManifestError, AudioError, CheckpointError, DeviceError, OutputError: as it says.
     """
     ranks = ranks or Ranks()
     training_set = read_training_set(config)
@@ -199,9 +199,9 @@ class Trainer:
     def run(self) -> Progress:
         """Train until the last epoch, or until the dev WER stops falling."""
         self.log.say(describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.trained))
-        self.log.say(f"augmentation: {self.augmenter.describe()}")
-        if self.shapes:
-            self.log.say(self.shapes.describe())
+        notes = (f"augmentation: {self.augmenter.describe()}", self.shapes.describe() if self.shapes else "")
+        for note in filter(None, (*notes, describe_unwritable(self.evaluator.unwritable, "dev's references"))):
+            self.log.say(note)
         with Interruption() as interruption:
             while self.progress.epoch < self.config.training.epochs and not self._is_stalled():
                 self._freeze_norms_if_due()

@@ -58,7 +58,7 @@ WHOLE = '{"kind": "beam", "language_model": null, "calibration": null, "settings
     [
         *("", "{}", "[]", '{"kind": "beam", "settings": {"width": 3}}', "[" * 100_000, WHOLE % "[]"),
         *(WHOLE % f'{{"beam_width": {width}}}' for width in ("1e999", "1000000000000", '"x"', "true", "9" * 5000, "0")),
-        *(WHOLE % f'{{"weight": {weight}}}' for weight in ("1e999", "NaN", "-1", "1, \"weight\": 2")),
+        *(WHOLE % f'{{"weight": {weight}}}' for weight in ("1e999", "NaN", "-1", '1, "weight": 2')),
         (WHOLE % "{}").replace("beam", "best"),
         (WHOLE % "{}").replace('"calibration": null', '"calibration": {"offset": "x", "slope": 1}'),
     ],
