@@ -176,8 +176,8 @@ def keep_sha256(path: Path) -> str:
     before = kept.read_text(encoding="utf-8", errors="replace").split()[:1] if kept.exists() else []
     if before and before != [digest.hexdigest()]:
         raise DownloadError(
-            f"{path} has the SHA-256 {digest.hexdigest()}, and {kept} says {before[0]:.64}: it has changed since it was "
-            "downloaded; delete both and download it again"
+            f"{path} has the SHA-256 {digest.hexdigest()}, and {kept} says {before[0]:.64}: it has changed since "
+            "it was downloaded; delete both and download it again"
         )
     if not before:
         write_text(kept, f"{digest.hexdigest()}  {path.name}\n")

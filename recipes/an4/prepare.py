@@ -22,8 +22,8 @@ from mindaudio_ds2.errors import AudioError, ManifestError, exit_on_error
 from mindaudio_ds2.files import write_atomically
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
-# CMU publishes no checksum and has no https. This one was published by others for NVIDIA's copy of the archive and could
-# not be compared with CMU's here, so another one is told, not refused; the counts below prove that the corpus is whole.
+# CMU publishes no checksum and has no https. This one was published by others for NVIDIA's copy of it, and could
+# not be compared with CMU's here. So another one is told, not refused; the counts below prove that the corpus is whole.
 SHA256 = "a0525579493735d32b60fb6fa5975dd0eaacde087b0a4eeb7f13b7ef33077b12"
 NUM_UTTERANCES = {"train": 948, "test": 130}
 EVERY_DEV_SPEAKER = 9
