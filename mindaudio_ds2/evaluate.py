@@ -24,7 +24,7 @@ from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.decoding.choice import Decoder, DecoderChoice, find_choice
 from mindaudio_ds2.decoding.confidence import measure_calibration
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
-from mindaudio_ds2.decoding.metrics import ErrorCounts, Normalizer, align_words, count_errors, set_below
+from mindaudio_ds2.decoding.metrics import UNCHANGED, ErrorCounts, Normalizer, align_words, count_errors, set_below
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine.agreement import require_same_start, require_same_weights
 from mindaudio_ds2.machine.backend import STOCK, Backend
@@ -35,8 +35,6 @@ from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.text.characters import describe_unwritable
-
-UNCHANGED = Normalizer()
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,8 @@ class LanguageModel:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
+            if self.path.exists() and not self.path.is_file():
+                raise OSError("it is no file")  # a pipe would be waited for
             with self.path.open("rb") as file:
                 self.bytes = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
         except (OSError, ValueError) as error:

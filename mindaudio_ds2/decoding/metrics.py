@@ -95,6 +95,10 @@ class Normalizer:
         return str(self._transform(text)) if self.kinds else text
 
 
+UNCHANGED = Normalizer()
+"""Texts are compared as they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class AlignedWord:
     """One place of an alignment: equal words, a substitution, or a word on one side only.
