@@ -250,10 +250,18 @@ def build_network(config: Config, backend: Backend = STOCK) -> DeepSpeech2:
     return DeepSpeech2(config.model, config.features.num_bins, Alphabet(config.text).size, backend)
 
 
-def _check_size(checkpoint: Checkpoint, source: str) -> None:
-    """Before memory is taken for a network: a small file may claim a huge one."""
-    num_claimed = sum(layer.num_parameters + layer.num_statistics for layer in list_layers(checkpoint.config))
-    num_held = sum(array.size for array in checkpoint.weights.values())
+def check_size(config: Config, num_held: int, source: str) -> None:
+    """Before memory is taken for a network: a small file may claim a huge one.
+
+    Args:
+        config: what the file claims.
+        num_held: how many numbers it holds.
+        source: the file, for the error's text.
+
+    Raises:
+        CheckpointError: the network would be much larger.
+    """
+    num_claimed = sum(layer.num_parameters + layer.num_statistics for layer in list_layers(config))
     if num_claimed > 2 * num_held + MAX_SMALL_WEIGHTS:
         raise CheckpointError(
             f"{source} does not fit this network: it holds {num_held:,} numbers, and its configuration is that of a "
@@ -272,7 +280,7 @@ def restore_network(checkpoint: Checkpoint, source: str, backend: Backend = STOC
     Raises:
         CheckpointError: weights and configuration disagree.
     """
-    _check_size(checkpoint, source)
+    check_size(checkpoint.config, sum(array.size for array in checkpoint.weights.values()), source)
     network = build_network(checkpoint.config, backend)
     fill(network.weights(), checkpoint.weights, source)
     network.set_train(False)

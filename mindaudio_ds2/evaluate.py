@@ -15,7 +15,7 @@ from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.decoding.choice import Decoder, DecoderChoice
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
-from mindaudio_ds2.decoding.metrics import ErrorCounts, align_words, count_errors
+from mindaudio_ds2.decoding.metrics import UNCHANGED, ErrorCounts, Normalizer, align_words, count_errors
 from mindaudio_ds2.machine.collectives import Ranks
 from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.text.alphabet import Alphabet
@@ -43,6 +43,7 @@ class Evaluation:
         compile_seconds: of that, for compiling: a first pass of the first batch, which is then recognised once more.
         unwritable: characters of the references that the network has no label for, with how often they come. Each is
             an error whatever is recognised.
+        normalize: what references and hypotheses were freed of before they were compared, of `NORMALIZATIONS`.
     """
 
     utterances: tuple[ScoredUtterance, ...]
@@ -50,6 +51,7 @@ class Evaluation:
     wall_seconds: float
     compile_seconds: float
     unwritable: dict[str, int]
+    normalize: tuple[str, ...] = ()
 
     @property
     def counts(self) -> ErrorCounts:
@@ -76,6 +78,10 @@ class Evaluator:
         config: features, alphabet and network as the recognizer was trained with; batching as wished.
         ranks: the processes that share the work, and all get the whole result; None for this one alone.
         decoder: None decodes greedily.
+        normalizer: what is done to references and hypotheses before they are compared.
+
+    Attributes:
+        unwritable: as in `Evaluation`.
     """
 
     def __init__(
@@ -85,13 +91,16 @@ class Evaluator:
         config: Config,
         ranks: Ranks | None = None,
         decoder: Decoder | None = None,
+        normalizer: Normalizer = UNCHANGED,
     ) -> None:
         self.recognizer = recognizer.prepare(config.features.num_bins)
         self.ranks = ranks or Ranks()
         self.compile_seconds, self.is_compiled = 0.0, False
         self.utterances = utterances
         self.alphabet = Alphabet(config.text)
-        self.references = [self.alphabet.normalize(utterance.transcript) for utterance in utterances]
+        self.normalizer = normalizer
+        self.references = [normalizer(self.alphabet.normalize(utterance.transcript)) for utterance in utterances]
+        self.unwritable = self.alphabet.count_unknown([utterance.transcript for utterance in utterances], normalizer)
         seconds_per_frame = config.seconds_per_output_frame
         self.decoder = decoder or DecoderChoice().open(self.alphabet, seconds_per_frame, None)
         durations = [utterance.duration_seconds for utterance in utterances]
@@ -129,8 +138,8 @@ class Evaluator:
         assert len(texts) == len(self.utterances), "every utterance is scored"
         ordered = tuple(self.score(index, texts[index]) for index in range(len(texts)))
         audio_seconds = sum(utterance.duration_seconds for utterance in self.utterances)
-        unwritable = self.alphabet.count_unknown(self.references)
-        return Evaluation(ordered, audio_seconds, time.monotonic() - started, self.compile_seconds, unwritable)
+        wall_seconds, kinds = time.monotonic() - started, self.normalizer.kinds
+        return Evaluation(ordered, audio_seconds, wall_seconds, self.compile_seconds, self.unwritable, kinds)
 
     def find_log_probs(self, batches: Iterable[TensorBatch]) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """The index of each utterance of some batches, with its log probabilities `(S, V)`."""
@@ -148,17 +157,21 @@ class Evaluator:
 
     def score(self, index: int, hypotheses: tuple[Hypothesis, ...]) -> ScoredUtterance:
         """Compare what was recognised, best first, with the reference of an utterance."""
-        reference, best = self.references[index], hypotheses[0].text
+        reference, best = self.references[index], self.normalizer(hypotheses[0].text)
         return ScoredUtterance(self.utterances[index], reference, best, count_errors(reference, best), hypotheses)
 
 
 def measure_confidence(scored: Iterable[ScoredUtterance]) -> tuple[list[float], list[bool]]:
-    """The confidence of every word recognised, and whether it is right: aligned with an equal word."""
+    """The confidence of every word recognised, and whether it is right: aligned with an equal word.
+
+    Utterances whose words normalising has made fewer are left out.
+    """
     confidences: list[float] = []
     is_right: list[bool] = []
     for one in scored:
         places = [p for p in align_words(one.reference, one.hypothesis) if p.hypothesis is not None]
-        for word, place in zip(one.decoded[0].words, places, strict=True):
+        words = one.decoded[0].words if len(one.decoded[0].words) == len(places) else ()
+        for word, place in zip(words, places, strict=False):
             confidences.append(word.confidence)
             is_right.append(place.reference == place.hypothesis)
     return confidences, is_right

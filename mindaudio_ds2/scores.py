@@ -18,7 +18,7 @@ from mindaudio_ds2.config_reader import override
 from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
 from mindaudio_ds2.decoding.confidence import measure_calibration
-from mindaudio_ds2.decoding.metrics import AlignedWord, align_words
+from mindaudio_ds2.decoding.metrics import UNCHANGED, Normalizer, align_words, set_below
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.evaluate import Evaluation, Evaluator, ScoredUtterance, measure_confidence
 from mindaudio_ds2.files import require_writable, write_text
@@ -30,6 +30,7 @@ from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.characters import describe_unwritable
 
 OF_THE_CHECKPOINT = ("features", "text", "model")
 """Sections of the configuration that only make sense as the weights were trained with them."""
@@ -43,6 +44,7 @@ def evaluate_checkpoint(
     backend: Backend = STOCK,
     ranks: Ranks | None = None,
     choice: DecoderChoice | None = None,
+    normalizer: Normalizer = UNCHANGED,
 ) -> list[tuple[Evaluation, Path]]:
     """Score manifests with a checkpoint; write `eval_<manifest>.json` and `eval_<manifest>_utterances.jsonl` for each.
 
@@ -56,6 +58,7 @@ def evaluate_checkpoint(
         backend: how this process computes, from `runtime.start`.
         ranks: the processes that share the work, of which the first writes; None for this one alone.
         choice: the decoder; None takes the decoder.json beside the checkpoint, or decodes greedily.
+        normalizer: as in `Evaluator`.
 
     Returns:
         For each manifest its scores, and the path of their summary.
@@ -93,7 +96,7 @@ def evaluate_checkpoint(
     }
     scored = []
     for (manifest, utterances), split in zip(read.items(), splits, strict=True):
-        evaluator = Evaluator(recognizer, utterances, config, ranks, decoder)
+        evaluator = Evaluator(recognizer, utterances, config, ranks, decoder, normalizer)
         shown = None if ranks.is_first else True  # a bar where somebody watches the first process
         evaluation = evaluator.run(
             tqdm(evaluator.batches(), f"scoring {split}", len(evaluator.plan), unit="batch", disable=shown, delay=2)
@@ -183,6 +186,7 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         "real_time_factor_with_compiling": evaluation.wall_seconds / evaluation.audio_seconds,
         "utterances_per_second": counts.num_utterances / (evaluation.wall_seconds - evaluation.compile_seconds),
         "unwritable": evaluation.unwritable,
+        "normalize": list(evaluation.normalize),
     }
 
 
@@ -212,24 +216,17 @@ def show(evaluation: Evaluation, num_worst: int) -> str:
         f"({counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted)",
         f"CER {100 * counts.cer:6.2f} %   {counts.character_errors} errors in {counts.num_characters} characters",
     ]
+    if evaluation.normalize:
+        lines.append(f"compared without differences of {', '.join(evaluation.normalize)}")
     if evaluation.unwritable:
-        listed = ", ".join(f"{character!r} {count} x" for character, count in evaluation.unwritable.items())
-        lines.append(f"the references hold characters that this network cannot write, each an error: {listed}")
+        lines.append(describe_unwritable(evaluation.unwritable, "the references"))
     worst = [scored for scored in evaluation.worst(num_worst) if scored.counts.character_errors]
     if worst:
         lines.append("worst utterances:")
     for scored in worst:
         lines.append(f"  {scored.utterance.id}: {scored.counts.word_errors} of {scored.counts.num_words} words wrong")
-        lines += [f"    {line}" for line in _set_below(align_words(scored.reference, scored.hypothesis))]
+        lines += [f"    {line}" for line in set_below(align_words(scored.reference, scored.hypothesis))]
     return "\n".join(lines)
-
-
-def _set_below(alignment: list[AlignedWord]) -> tuple[str, str]:
-    pairs = [(word.reference or "*", word.hypothesis or "*") for word in alignment]
-    widths = [max(len(reference), len(hypothesis)) for reference, hypothesis in pairs]
-    reference = " ".join(left.ljust(width) for (left, _), width in zip(pairs, widths, strict=True))
-    hypothesis = " ".join(right.ljust(width) for (_, right), width in zip(pairs, widths, strict=True))
-    return f"ref {reference.rstrip()}", f"hyp {hypothesis.rstrip()}"
 
 
 def _to_row(scored: ScoredUtterance) -> dict[str, Any]:

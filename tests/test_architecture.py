@@ -71,6 +71,13 @@ FIRST_MINDSPORE_RANK = RANKS["machine.devices"]
 SHARED_READERS = {"recipes.librispeech.tree"}  # LibriSpeech's tree is read by every recipe that has parts of it
 RECIPE_IMPORTS = ("errors", "files", "reading", "yaml_reader", "corpus", "text", "audio.io")
 
+OWN_READERS = {
+    f"{PACKAGE}/reading.py": {"json.loads"},
+    f"{PACKAGE}/yaml_reader.py": {"yaml.load"},
+    f"{PACKAGE}/machine/collectives.py": {"pickle.loads"},  # of this run's other processes
+    "recipes/synthetic/speak.py": {"json.load"},  # of the process that started it
+}
+
 FORBIDDEN_NAMES = ("utils", "util", "common", "base", "manager", "helper", "helpers", "misc")
 MAX_MODULE_LINES = 350
 MAX_VERB_LINES = 50
@@ -209,6 +216,18 @@ def test_every_verb_hears_through_one_method() -> None:
     """Who sets a recogniser up by himself has a second way from features to text. MINDIR and training need none."""
     users = {module for module, path in MODULES.items() if "feature_signature" in path.read_text(encoding="utf-8")}
     assert users == {"model.deepspeech2", "export.mindir", "training.step"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_source)
+def test_json_and_yaml_have_one_reader_each(path: Path) -> None:
+    """Others would let nesting, endless numbers and keys given twice through; see `reading`."""
+    calls = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    readers = {"json.load", "json.loads", "yaml.load", "yaml.safe_load", "yaml.load_all", "pickle.load", "pickle.loads"}
+    assert not calls & readers - OWN_READERS.get(name_source(path), set())
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_source)

@@ -294,6 +294,28 @@ def test_characters_that_the_network_cannot_write_are_counted_and_named(
     assert "'7' 2 x, '\\u200b' 1 x, '.' 1 x" in show(evaluation, 0)
 
 
+def test_differences_that_are_named_are_no_errors_and_the_result_says_so(
+    learned_run: Path, corpus: Path, tmp_path: Path
+) -> None:
+    from mindaudio_ds2.decoding.metrics import Normalizer
+    from mindaudio_ds2.evaluate import evaluate_checkpoint, show
+
+    def spoil(utterance: Utterance) -> Utterance:
+        return dataclasses.replace(utterance, transcript=f"{utterance.transcript.replace(' ', ', ').lower()}\u200b.")
+
+    write_manifest(tmp_path / "odd.jsonl", map(spoil, read_manifest(corpus / "dev.jsonl")))
+    scores = {}
+    for kinds in ([], ["all"]):
+        evaluation, path = evaluate_checkpoint(
+            learned_run / "last.ckpt", None, str(tmp_path / "odd.jsonl"), str(tmp_path), normalizer=Normalizer.of(kinds)
+        )
+        scores[len(kinds)] = evaluation.counts.word_errors
+        assert read_summary(path)["normalize"] == list(evaluation.normalize)
+        assert bool(evaluation.unwritable) != bool(kinds)
+    assert scores[0] > scores[1] == 0
+    assert "compared without differences of quotes, zero_width, case, punctuation" in show(evaluation, 0)
+
+
 def test_a_checkpoint_alone_does_not_choose_a_folder_for_features(
     learned_run: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,11 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,8 +106,9 @@ def _make_key(audio_path: str, config: FeatureConfig) -> str | None:
 def _read_entry(path: Path, num_bins: int) -> NDArray[np.float32] | None:
     """Read an entry; None where there is none, or it is damaged."""
     try:
-        with open(path, "rb") as file, np.load(file) as entry:  # .npz rather than .npy, because it carries a checksum
-            features: NDArray[np.float32] = entry["features"]
+        with zipfile.ZipFile(path) as archive:  # .npz rather than .npy, because it carries a checksum, which
+            content = archive.read("features.npy")  # is compared only where a member is read to its end
+        features: NDArray[np.float32] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
         if features.dtype != np.float32 or features.ndim != 2 or features.shape[1] != num_bins:
             raise ValueError(f"{features.dtype} of shape {features.shape} is not what was written")
     except FileNotFoundError:

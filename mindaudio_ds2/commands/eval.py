@@ -15,6 +15,7 @@ from typing import Any
 from mindaudio_ds2.commands._command import Command
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
+from mindaudio_ds2.decoding.metrics import NORMALIZATIONS, Normalizer
 from mindaudio_ds2.machine import collectives, runtime
 
 
@@ -28,12 +29,19 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--num_worst", type=int, default=5, metavar="N", help="how many of the worst utterances are shown (count)"
     )
+    parser.add_argument(
+        "--normalize",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help=f"differences that are no errors: {', '.join(NORMALIZATIONS)}, or all (by jiwer; default: none)",
+    )
     add_decoding_options(parser)
 
 
 def run(config: Config | None, options: Any) -> None:
     """Prepare the device, score, show."""
-    choice = read_choice(options)
+    choice, normalizer = read_choice(options), Normalizer.of(options.normalize)
     settings = config or options.changes
     device_target, native, timeout_seconds = _choose_machine(config, options)
     with collectives.join(runtime.find_own_place(), timeout_seconds) as ranks:
@@ -42,7 +50,14 @@ def run(config: Config | None, options: Any) -> None:
 
         manifests = options.manifest or []
         scored = evaluate_checkpoint(
-            options.pre_trained_model_path, settings, manifests, options.output_dir, backend, ranks, choice
+            options.pre_trained_model_path,
+            settings,
+            manifests,
+            options.output_dir,
+            backend,
+            ranks,
+            choice,
+            normalizer,
         )
         if ranks.is_first:
             print(show_all(scored, options.num_worst))

@@ -68,6 +68,8 @@ def run(options: argparse.Namespace) -> None:
         f"at {imported.config.features.sample_rate_hz} Hz; alphabet {imported.config.text.characters!r}, "
         f"blank {imported.config.text.blank}"
     )
+    if not imported.has_checksums:
+        print(f"{options.source} has no checksums, so damage within it cannot be found; compare error rates")
     for line in imported.assumed:
         print(f"assumed, since the file does not tell: {line}")
     if imported.left_out:

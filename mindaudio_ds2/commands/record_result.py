@@ -50,6 +50,7 @@ def make_line(run: Path, recipe: Path, split: str, note: str) -> dict[str, Any]:
         "train_utterances_per_second": last_epoch.get("utterances_per_second"),  # runs before it was measured have none
         **{key: evaluation[key] for key in FROM_EVALUATION},
         "utterances_per_second": evaluation.get("utterances_per_second"),
+        "normalize": evaluation.get("normalize", []),
         "note": note,
     }
 
@@ -66,9 +67,15 @@ def make_table(lines: list[dict[str, Any]]) -> str:
         rows.append(
             f"| {line['date']} | {commit} | `{command}` | {line['num_parameters'] / 1e6:.2f} M | {line['epochs']} "
             f"| {line['wall_seconds'] / 60:.0f} min | {line['split']} | {line['num_words']} "
-            f"| {100 * line['wer']:.2f} % | {100 * line['cer']:.2f} % | {line['note']} |"
+            f"| {100 * line['wer']:.2f} % | {100 * line['cer']:.2f} % | {describe_note(line)} |"
         )
     return "\n".join(rows)
+
+
+def describe_note(line: dict[str, Any]) -> str:
+    """A result's note, and what it was compared without."""
+    kinds = line.get("normalize", [])
+    return "; ".join(filter(None, [line["note"], f"without differences of {', '.join(kinds)}" if kinds else ""]))
 
 
 def put_table(readme: str, table: str) -> str:

@@ -31,13 +31,19 @@ def add_options(parser: Parser) -> None:
         metavar="ID",
         help="draw what the network hears in this one; may be repeated (default: the worst of each evaluation)",
     )
+    parser.add_argument(
+        "--data_root",
+        type=Path,
+        default=Path(),
+        help="manifests, audio and checkpoints that the run names are opened below this folder only (path; default: .)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Read, write the page."""
     if options.num_worst < 0:
         raise ConfigError(f"--num_worst is {options.num_worst}; choose 0 or more")
-    run = read_run_folder(options.run)
+    run = read_run_folder(options.run, options.data_root)
     output = options.output or options.run / "report.html"
     require_writable(output)
     write_text(output, make_report(run, options.num_worst, options.utterance))

@@ -5,6 +5,7 @@ import shutil
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from tqdm import tqdm
 
@@ -47,22 +48,45 @@ def _extract_members(archive: Path, folder: Path) -> None:
     bar = tqdm(desc=f"unpacking {archive.name}", total=archive.stat().st_size, unit="B", unit_scale=True, disable=None)
     with open(archive, "rb") as file, bar:
         try:
-            with gzip.open(file) as unzipped, tarfile.open(fileobj=unzipped, mode="r:") as tar:
+            with gzip.open(file) as unzipped, tarfile.open(fileobj=_Bounded(unzipped), mode="r:") as tar:
                 for member in tar:
                     _extract_member(tar, member, folder, archive)
                     bar.update(file.tell() - bar.n)
                 while unzipped.read(CHUNK_BYTES):  # the gzip checksum stands at the very end
                     pass
-        except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
+        except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, ValueError, OverflowError) as error:
             raise DownloadError(
                 f"{archive} is damaged or no .tar.gz file ({error}); delete it and download it again"
             ) from error
+
+
+class _Bounded:
+    """A file that gives a megabyte at a time: tarfile asks for a header's size in one piece, whatever it claims.
+
+    Args:
+        file: what is read.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, num_bytes: int) -> bytes:
+        """The next bytes; an error where they are too many at once."""
+        if not 0 <= num_bytes <= CHUNK_BYTES:
+            raise tarfile.ReadError(f"a header claims {num_bytes} bytes")
+        return self.file.read(num_bytes)
 
 
 def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, archive: Path) -> None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
         raise DownloadError(f"{archive} holds {member.name!r}, which leads out of the folder; it was not unpacked")
+    if member.size < 0 or member.issparse():
+        raise DownloadError(
+            f"{archive} holds {member.name!r} with holes or an impossible size ({member.size}), which no corpus needs; "
+            "it was not unpacked"
+        )
     if member.isdir():
         (folder / path).mkdir(parents=True, exist_ok=True)
         return

@@ -19,6 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mindaudio_ds2.errors import DeepSpeechError, OutputError
+from mindaudio_ds2.files import write_text
 
 # The waits after tries that brought nothing new; the try after the last of them is the last.
 RETRY_PAUSES_SECONDS = (1.0, 3.0, 10.0, 30.0)
@@ -153,6 +154,34 @@ def find_problem(path: Path, md5: str | None, num_bytes: int | None) -> str | No
     if digest.hexdigest() != md5.lower():
         return f"its md5 is {digest.hexdigest()} instead of {md5.lower()}"
     return None
+
+
+def keep_sha256(path: Path) -> str:
+    """The SHA-256 of a file that nobody publishes one of: written beside it at first, compared ever after.
+
+    Args:
+        path: the file; `<path>.sha256` gets the line that `sha256sum` would print.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        DownloadError: the file has changed since.
+        OutputError: the digest cannot be written.
+    """
+    digest, kept = hashlib.sha256(), path.with_name(f"{path.name}.sha256")
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    before = kept.read_text(encoding="utf-8", errors="replace").split()[:1] if kept.exists() else []
+    if before and before != [digest.hexdigest()]:
+        raise DownloadError(
+            f"{path} has the SHA-256 {digest.hexdigest()}, and {kept} says {before[0]:.64}: it has changed since "
+            "it was downloaded; delete both and download it again"
+        )
+    if not before:
+        write_text(kept, f"{digest.hexdigest()}  {path.name}\n")
+    return digest.hexdigest()
 
 
 def _measure_bytes(path: Path) -> int:

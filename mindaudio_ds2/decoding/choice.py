@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,11 @@ from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.files import write_text
+from mindaudio_ds2.reading import parse_json
 from mindaudio_ds2.text.alphabet import Alphabet
+
+LARGEST_NUMBER = 1e6
+"""Of a decoder.json: wider beams and heavier weights than this are asked for to fill memory, or by mistake."""
 
 HOTWORD_WEIGHT = 6.0
 """Of a hotword whose line names none (nats): it wins over what is up to e^6 times as likely."""
@@ -182,16 +187,28 @@ def load_choice(path: Path) -> DecoderChoice:
         LanguageModelError: it is missing or not one of ours.
     """
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
+        row = parse_json(path.read_text(encoding="utf-8"))
+        if row["kind"] not in ("greedy", "beam"):
+            raise ValueError(f"{row['kind']!r:.40} is no decoder")
         model = path.parent / row["language_model"] if row["language_model"] else None
-        calibration = Calibration(**row["calibration"]) if row["calibration"] else None
-        return DecoderChoice(row["kind"], BeamSettings(**row["settings"]), model, None, calibration)
+        calibration = _read_numbers(Calibration, row["calibration"]) if row["calibration"] else None
+        return DecoderChoice(row["kind"], _read_numbers(BeamSettings, row["settings"]), model, None, calibration)
     except FileNotFoundError:
         raise LanguageModelError(
             f"decoder {str(path)!r} is neither greedy nor beam, and no such file exists; name a decoder.json of tune"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise LanguageModelError(f"{path} is no decoder.json of ours ({error}); make it with tune") from None
+
+
+def _read_numbers(cls: Any, values: Any) -> Any:
+    """A dataclass of numbers, each of its field's kind, and none larger than anybody would choose."""
+    kinds = typing.get_type_hints(cls)
+    for name, value in values.items():
+        is_number = type(value) is int or (type(value) is float and kinds.get(name) is float)
+        if not is_number or not abs(value) <= LARGEST_NUMBER:
+            raise ValueError(f"{name!r:.40} is {value!r:.40}")
+    return cls(**values)
 
 
 def read_hotwords(path: Path) -> Sequence[tuple[str, float]]:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.errors import LanguageModelError
 from mindaudio_ds2.files import write_atomically
+from mindaudio_ds2.reading import parse_json
 
 MAX_ORDER = 6
 SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
@@ -140,6 +141,8 @@ class LanguageModel:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
+            if self.path.exists() and not self.path.is_file():
+                raise OSError("it is no file")  # a pipe would be waited for
             with self.path.open("rb") as file:
                 self.bytes = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
         except (OSError, ValueError) as error:
@@ -195,8 +198,8 @@ class LanguageModel:
             LanguageModelError: it is damaged.
         """
         try:
-            found = json.loads(self._text.tobytes())
-        except ValueError:
+            found = parse_json(self._text.tobytes().decode())
+        except ValueError:  # no UTF-8, or no JSON
             found = None
         if not isinstance(found, dict):
             raise LanguageModelError(f"{self.path} is damaged: its metadata is no JSON object; build it again")

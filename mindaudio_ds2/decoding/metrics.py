@@ -2,9 +2,13 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import jiwer
+
+from mindaudio_ds2.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,51 @@ class ErrorCounts:
     def cer(self) -> float:
         """Character error rate, a fraction that can exceed 1; NaN where the references have no characters."""
         return self.character_errors / self.num_characters if self.num_characters else math.nan
+
+
+NORMALIZATIONS: dict[str, Callable[[], jiwer.AbstractTransform]] = {
+    "quotes": lambda: jiwer.SubstituteRegexes({"[\u2018\u2019\u201b\u02bc\u00b4`]": "'", "[\u201c-\u201f]": '"'}),
+    "zero_width": lambda: jiwer.SubstituteRegexes({"[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]": ""}),
+    "case": jiwer.ToLowerCase,
+    "punctuation": jiwer.RemovePunctuation,
+}
+"""What may be made alike before words are compared, in this order, by jiwer. `quotes`: curly ones straight.
+`punctuation` leaves out all that Unicode calls so, apostrophes and hyphens too: don't is dont."""
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """What is done to references and hypotheses before they are compared.
+
+    Attributes:
+        kinds: keys of `NORMALIZATIONS`, in its order.
+
+    Raises:
+        ConfigError: an unknown one.
+    """
+
+    kinds: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, kinds: Iterable[str]) -> "Normalizer":
+        """From keys in any order; `all` stands for all of them."""
+        wanted = set(kinds)
+        if unknown := sorted(wanted - NORMALIZATIONS.keys() - {"all"}):
+            raise ConfigError(f"--normalize {' '.join(unknown)} is unknown; choose of {', '.join(NORMALIZATIONS)}, all")
+        return cls(tuple(kind for kind in NORMALIZATIONS if kind in wanted or "all" in wanted))
+
+    @cached_property
+    def _transform(self) -> jiwer.Compose:
+        steps = [NORMALIZATIONS[kind]() for kind in self.kinds]
+        return jiwer.Compose([*steps, jiwer.RemoveMultipleSpaces(), jiwer.Strip()])
+
+    def __call__(self, text: str) -> str:
+        """The text as it is compared."""
+        return str(self._transform(text)) if self.kinds else text
+
+
+UNCHANGED = Normalizer()
+"""Texts are compared as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +159,12 @@ def align_words(reference: str, hypothesis: str) -> list[AlignedWord]:
         right += [None] * (length - len(right))
         aligned += [AlignedWord(*pair) for pair in zip(left, right, strict=True)]
     return aligned
+
+
+def set_below(alignment: Sequence[AlignedWord]) -> tuple[str, str]:
+    """Reference and hypothesis as lines of equal columns, with * where a word is missing."""
+    pairs = [(word.reference or "*", word.hypothesis or "*") for word in alignment]
+    widths = [max(len(reference), len(hypothesis)) for reference, hypothesis in pairs]
+    reference = " ".join(left.ljust(width) for (left, _), width in zip(pairs, widths, strict=True))
+    hypothesis = " ".join(right.ljust(width) for (_, right), width in zip(pairs, widths, strict=True))
+    return f"ref {reference.rstrip()}", f"hyp {hypothesis.rstrip()}"

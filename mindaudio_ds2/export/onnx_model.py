@@ -1,6 +1,5 @@
 """A checkpoint as an ONNX model in memory: graph, metadata, and the vocabulary that stands beside it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mindaudio_ds2.export.layers import NetworkWriter, Weights
 from mindaudio_ds2.export.streaming import add_stream
 from mindaudio_ds2.portable.description import ENTRY, Description, Input, WeightKind
 from mindaudio_ds2.portable.network import INPUT_NAMES, OUTPUT_NAMES
+from mindaudio_ds2.reading import parse_json
 from mindaudio_ds2.text.alphabet import Alphabet
 
 SCORE_KEYS = ("wer", "cer", "num_utterances", "num_words", "decoder", "date")
@@ -121,7 +121,7 @@ def find_scores(checkpoint_path: Path) -> dict[str, Any]:
     scores = {}
     for path in sorted(checkpoint_path.parent.glob("eval_*.json")):
         try:
-            summary = json.loads(path.read_text(encoding="utf-8"))
+            summary = parse_json(path.read_text(encoding="utf-8"))
             if Path(summary["checkpoint"]).name == checkpoint_path.name:
                 scores[summary["split"]] = {key: summary[key] for key in SCORE_KEYS}
         except (OSError, ValueError, KeyError, TypeError):

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from mindaudio_ds2.checkpoint import build_network, fill, save_checkpoint
+from mindaudio_ds2.checkpoint import build_network, check_size, fill, save_checkpoint
 from mindaudio_ds2.config import Config, FeatureConfig, ModelConfig, to_mapping
 from mindaudio_ds2.errors import CheckpointError, OutputError
 from mindaudio_ds2.files import write_text
@@ -55,6 +55,7 @@ class Imported:
         assumed: what neither the file nor a choice told, and what was taken; sentences.
         left_out: entries of the file that are no part of the network.
         config_path: the YAML to go on training with.
+        has_checksums: whether damage within the file would have been found.
     """
 
     config: Config
@@ -63,6 +64,7 @@ class Imported:
     assumed: list[str]
     left_out: list[str]
     config_path: Path
+    has_checksums: bool
 
 
 def import_checkpoint(source_path: str | Path, output: str | Path, template: Config, choices: Choices) -> Imported:
@@ -93,6 +95,7 @@ def import_checkpoint(source_path: str | Path, output: str | Path, template: Con
     features = _settle_features(source, layout, choices, template.features, assumed)
     text, rows = to_text_config(labels)
     config = dataclasses.replace(template, run_dir=f"runs/{output.stem}", text=text, features=features, model=model)
+    check_size(config, sum(array.size for array in source.arrays.values()), str(source.path))
     network = build_network(config)
     weights = _convert(source, layout, network, features)
     weights["head.weight"] = weights["head.weight"][rows]
@@ -101,7 +104,7 @@ def import_checkpoint(source_path: str | Path, output: str | Path, template: Con
     config_path = output.with_suffix(".yaml")
     write_text(config_path, yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True))
     num_weights = sum(array.size for array in weights.values())
-    return Imported(config, layout.project, num_weights, assumed, source.left_out, config_path)
+    return Imported(config, layout.project, num_weights, assumed, source.left_out, config_path, source.has_checksums)
 
 
 def _choose_format(source: Source, chosen: str | None) -> str:

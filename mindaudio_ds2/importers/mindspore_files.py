@@ -35,11 +35,8 @@ def read_mindspore_file(path: Path) -> dict[str, NDArray[Any]]:
     """
     if path.suffix != ".ckpt":
         raise CheckpointError(f"{path}: MindSpore reads only files whose name ends with .ckpt; rename it")
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - CHECKSUM_BYTES))
-        has_checksum = file.read().startswith(CHECKSUM_MARK)
     try:
-        entries: dict[str, Any] = ms.load_checkpoint(str(path.resolve()), crc_check=has_checksum)
+        entries: dict[str, Any] = ms.load_checkpoint(str(path.resolve()), crc_check=has_checksum(path))
     except Exception as error:  # MindSpore raises many kinds for damaged files
         raise CheckpointError(
             f"{path} is damaged, or a file of neither MindSpore nor PyTorch ({str(error).strip().split(chr(10))[0]})"
@@ -47,6 +44,13 @@ def read_mindspore_file(path: Path) -> dict[str, NDArray[Any]]:
     if ENTRY in entries:
         raise CheckpointError(f"{path} is a checkpoint of this package already; use it as it is")
     return {name: entry.asnumpy() for name, entry in entries.items() if hasattr(entry, "asnumpy")}
+
+
+def has_checksum(path: Path) -> bool:
+    """Whether damage can be found: MindSpore writes a checksum only where it is asked for."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - CHECKSUM_BYTES))
+        return file.read().startswith(CHECKSUM_MARK)
 
 
 def write_mindspore_file(path: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.errors import CheckpointError
-from mindaudio_ds2.importers.mindspore_files import read_mindspore_file, split_flat_layers
-from mindaudio_ds2.importers.torch_files import read_torch_file
+from mindaudio_ds2.importers import mindspore_files, torch_files
 
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80")  # an archive; before PyTorch 1.6 a bare pickle
 _FORMATS_BY_NAME: dict[str, tuple[str, ...]] = {
@@ -37,6 +36,7 @@ class Source:
         arrays: float32 by the project's names, without what wrappers put before them.
         settings: `labels`, `sample_rate`, `window`, `window_size` and `window_stride`, as far as the file tells.
         left_out: names of what is no part of the network: the state of an optimiser, counters, the trainer's notes.
+        has_checksums: whether damage would have been found.
     """
 
     path: Path
@@ -44,6 +44,7 @@ class Source:
     arrays: dict[str, NDArray[np.float32]]
     settings: dict[str, Any]
     left_out: list[str]
+    has_checksums: bool
 
 
 def read_source(path: str | Path) -> Source:
@@ -59,14 +60,15 @@ def read_source(path: str | Path) -> Source:
     others: set[str] = set()
     with path.open("rb") as file:
         is_torch = file.read(4).startswith(_TORCH_STARTS)
+    is_sealed = torch_files.has_checksums(path) if is_torch else mindspore_files.has_checksum(path)
     if is_torch:
-        content = read_torch_file(path)
+        content = torch_files.read_torch_file(path)
         settings = _find_settings(content)
         state = content.get("state_dict", content)
         others = set() if state is content else content.keys() - {"state_dict", *_SETTINGS}
         raw = {name: _to_array(value) for name, value in state.items() if hasattr(value, "numpy")}
     else:
-        raw = read_mindspore_file(path)
+        raw = mindspore_files.read_mindspore_file(path)
     no_weights = {name for name, array in raw.items() if _is_no_weight(name, array)}
     arrays = _strip_prefix({name: array for name, array in raw.items() if name not in no_weights})
     formats = _recognise(arrays)
@@ -76,10 +78,9 @@ def read_source(path: str | Path) -> Source:
             f"{path} is no DeepSpeech2 of MindAudio, the model zoo or deepspeech.pytorch, whose names it would have to "
             f"hold ({', '.join(_FORMATS_BY_NAME)}); it has {shown}"
         )
-    arrays = split_flat_layers(arrays, str(path))
-    return Source(
-        path, formats, {n: a.astype(np.float32) for n, a in arrays.items()}, settings, sorted(no_weights | others)
-    )
+    arrays = mindspore_files.split_flat_layers(arrays, str(path))
+    floats = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return Source(path, formats, floats, settings, sorted(no_weights | others), is_sealed)
 
 
 def _recognise(arrays: Mapping[str, Any]) -> tuple[str, ...]:

@@ -3,9 +3,13 @@
 A file of `torch.save` is a pickle, which may name any function and have it called. deepspeech.pytorch's name classes of
 OmegaConf and of its own, for the settings of the training. Here every such name gets an inert stand-in that only keeps
 what it was given; and a file with a name that no training of deepspeech.pytorch leaves is refused.
+
+PyTorch does not compare the checksums of its archives, and a tensor may claim more than its storage holds (strides of
+0). Both are checked here. Files of PyTorch before 1.6 have no checksums.
 """
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +41,9 @@ _KNOWN_BUILTINS = {
         "object",
     )
 } | {"builtins.Ellipsis", "builtins.getattr", "_operator.getitem"}  # the last two: how enums and Tuple[...] are named
+
+
+MOST_BYTES_UNASKED = 1_000_000  # that tensors may claim without anybody asking
 
 
 class _Inert:
@@ -72,6 +79,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
             deepspeech.pytorch's.
     """
     torch = _import_torch(path)
+    _check_archive(path)
     stand_ins = _make_stand_ins(path, torch)
     try:
         with torch.serialization.safe_globals(stand_ins):
@@ -85,7 +93,59 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged, or not a file of PyTorch ({_first_line(error)})") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary with a state_dict")
-    return {str(key): _to_plain(value) for key, value in content.items()}
+    _check_tensors(path, content, torch)
+    try:
+        return {str(key): _to_plain(value) for key, value in content.items()}
+    except RecursionError:
+        raise CheckpointError(f"{path} was not loaded: it is nested too deeply; use another file") from None
+
+
+def has_checksums(path: Path) -> bool:
+    """Whether damage can be found: an archive has a checksum for each of its parts, a bare pickle has none."""
+    return zipfile.is_zipfile(path)
+
+
+def _check_archive(path: Path) -> None:
+    """Compare all checksums of an archive. Nothing in one of PyTorch is compressed: what is could fill the memory."""
+    if not has_checksums(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [member.filename for member in archive.infolist() if member.compress_type != zipfile.ZIP_STORED]
+            damaged = None if packed else archive.testzip()
+    except Exception as error:  # a damaged directory raises whatever its first wrong byte leads to
+        raise CheckpointError(f"{path} is damaged ({_first_line(error)}); copy or download it again") from None
+    if packed:
+        raise CheckpointError(f"{path} was not loaded: PyTorch compresses nothing, and {packed[0]!r:.80} is compressed")
+    if damaged:
+        raise CheckpointError(
+            f"{path} is damaged: {damaged!r:.80} does not match its checksum; copy or download it again"
+        )
+
+
+def _check_tensors(path: Path, content: Any, torch: Any) -> None:
+    """All tensors together are no larger than the storages that they look into: else strides of 0 fill the memory."""
+    num_claimed = 0
+    storages: dict[int, int] = {}
+    seen: set[int] = set()  # a list may hold itself
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            if value.layout != torch.strided:
+                raise CheckpointError(f"{path} was not loaded: it holds a sparse tensor, which no network here has")
+            num_claimed += value.numel() * value.element_size()
+            storage = value.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, dict) else value
+    num_held = sum(storages.values())
+    if num_claimed > 2 * num_held + MOST_BYTES_UNASKED:
+        raise CheckpointError(
+            f"{path} was not loaded: its tensors claim {num_claimed:,} bytes, and the file holds {num_held:,} of them. "
+            "It is damaged, or was made to fill memory; use another one"
+        )
 
 
 def write_torch_file(path: Path, weights: Mapping[str, NDArray[np.float32]], entries: Mapping[str, Any]) -> None:

@@ -184,10 +184,10 @@ class MaskedBatchNorm(nn.Cell):
             x = ops.depend(x, ops.assign(self.next_mean, self._blend(self.moving_mean, mean)))
             return ops.depend(x, ops.assign(self.next_variance, self._blend(self.moving_variance, variance)))
         scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
-        shift = self.beta - self.moving_mean * scale
         if self.native_scale is not None:
-            return self.native_scale(x, lengths, scale, shift)
-        return self._clip((x * scale.reshape(self.shape) + shift.reshape(self.shape)) * mask)
+            return self.native_scale(x, lengths, scale, self.beta, self.moving_mean)
+        centred = x - self.moving_mean.reshape(self.shape)
+        return self._clip((centred * scale.reshape(self.shape) + self.beta.reshape(self.shape)) * mask)
 
     def _clip(self, x: Tensor) -> Tensor:
         return ops.hardtanh(x, 0.0, CLIP) if self.is_clipped else x

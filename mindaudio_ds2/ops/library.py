@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -127,19 +128,22 @@ def hash_sources() -> str:
     return digest.hexdigest()[:16]
 
 
-def compile_library(output: Path) -> None:
+def compile_library(output: Path, compiler: str | None = None, more_flags: Sequence[str] = ()) -> None:
     """Compile and link all of `csrc/`; takes some ten seconds.
 
     Args:
         output: the shared library to write.
+        compiler: a C++ compiler; None takes the first that is found.
+        more_flags: for compiling and linking, behind the others.
 
     Raises:
         CompileError: no compiler, or it fails.
     """
-    compiler = _find_compiler()
+    compiler = compiler or _find_compiler()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
-        objects = list(pool.map(functools.partial(_compile, compiler, Path(folder)), _list_units()))
-        _run([compiler, "-shared", "-fopenmp", *map(str, objects), "-o", str(output)])
+        compile_unit = functools.partial(_compile, compiler, tuple(more_flags), Path(folder))
+        objects = list(pool.map(compile_unit, _list_units()))
+        _run([compiler, "-shared", "-fopenmp", *more_flags, *map(str, objects), "-o", str(output)])
 
 
 def _list_units() -> list[Path]:
@@ -147,10 +151,10 @@ def _list_units() -> list[Path]:
     return [path for path in sorted(SOURCE_FOLDER.glob("*.cpp")) if is_x86 or path.stem not in X86_ONLY]
 
 
-def _compile(compiler: str, folder: Path, source: Path) -> Path:
+def _compile(compiler: str, more_flags: tuple[str, ...], folder: Path, source: Path) -> Path:
     output = folder / f"{source.stem}.o"
-    define = f'-DDS2_SOURCE_HASH="{hash_sources()}"'
-    _run([compiler, *FLAGS, *ISA_FLAGS.get(source.stem, ()), define, "-c", str(source), "-o", str(output)])
+    flags = [*FLAGS, *ISA_FLAGS.get(source.stem, ()), *more_flags, f'-DDS2_SOURCE_HASH="{hash_sources()}"']
+    _run([compiler, *flags, "-c", str(source), "-o", str(output)])
     return output
 
 

@@ -266,7 +266,7 @@ class NativeNorm(nn.Cell):
 
 
 class NativeScale(nn.Cell):
-    """Batch norm with fixed statistics: `clip(x * scale + shift)`, zero at padded positions.
+    """Batch norm with fixed statistics: `clip((x - mean) * scale + shift)`, zero at padded positions.
 
     For evaluation, and for the training of other layers than this one. Its gradient is of MindSpore's operators.
 
@@ -277,26 +277,26 @@ class NativeScale(nn.Cell):
 
     def __init__(self, kernels: Path, low: float, high: float) -> None:
         super().__init__()
-        self.run = load_op(kernels, "NormScale", "fifff", 1)
+        self.run = load_op(kernels, "NormScale", "fiffff", 1)
         self.settings = Tensor([0.0, low, high], ms.float32)
         self.low, self.high = low, high
 
-    def construct(self, x: Tensor, lengths: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """(B, F, S, C) or (S, B, H), (B,) int32, (C,) or (H,) twice -> like `x`."""
-        return self.run(x, lengths, scale, shift, self.settings)
+    def construct(self, x: Tensor, lengths: Tensor, scale: Tensor, shift: Tensor, mean: Tensor) -> Tensor:
+        """(B, F, S, C) or (S, B, H), (B,) int32, (C,) or (H,) three times -> like `x`."""
+        return self.run(x, lengths, scale, shift, self.settings, mean)
 
     def bprop(
-        self, x: Tensor, lengths: Tensor, scale: Tensor, shift: Tensor, out: Tensor, dout: Tensor
+        self, x: Tensor, lengths: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, out: Tensor, dout: Tensor
     ) -> tuple[Tensor, ...]:
-        """Gradients of all inputs."""
+        """Gradients of all inputs but the mean, which is not learnt."""
         axis = 0 if x.ndim == 3 else 2  # of the frames
         is_real = ops.arange(x.shape[axis]).expand_dims(0) < lengths.expand_dims(1)  # (B, S)
         is_real = is_real.swapaxes(0, 1).expand_dims(2) if x.ndim == 3 else is_real.expand_dims(1).expand_dims(3)
         passes = ops.logical_and(is_real, ops.logical_and(out > self.low, out < self.high))
         gradient = dout * passes.astype(ms.float32)
-        d_scale = ops.reduce_sum((gradient * x).reshape((-1, scale.shape[0])), 0)
+        d_scale = ops.reduce_sum((gradient * (x - mean)).reshape((-1, scale.shape[0])), 0)
         d_shift = ops.reduce_sum(gradient.reshape((-1, scale.shape[0])), 0)
-        return gradient * scale, ops.zeros_like(lengths), d_scale, d_shift
+        return gradient * scale, ops.zeros_like(lengths), d_scale, d_shift, ops.zeros_like(mean)
 
 
 class NativeCTC(nn.Cell):

@@ -9,6 +9,7 @@ from typing import Any
 
 from mindaudio_ds2.config import FeatureConfig, TextConfig, to_mapping
 from mindaudio_ds2.errors import CheckpointError, ConfigError
+from mindaudio_ds2.reading import parse_json
 
 ENTRY = "mindaudio_ds2"
 FORMAT_VERSION = 2
@@ -63,7 +64,7 @@ def read_description(text: str, source: str) -> Description:
         CheckpointError: it is not one, or another version's.
     """
     try:
-        mapping = json.loads(text)
+        mapping = parse_json(text)
         version = mapping.pop("format_version")
         if version == 1:  # before there were several
             mapping["features"] |= {"normalization": "utterance", "corpus_mean": [], "corpus_deviation": []}
@@ -73,7 +74,7 @@ def read_description(text: str, source: str) -> Description:
         stride = description.time_stride
         if not 0 < stride <= 64 or not 0 < description.seconds_per_output_frame < math.inf:
             raise ValueError(f"a time stride of {stride} is impossible")
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, ConfigError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, ConfigError) as error:
         raise CheckpointError(
             f"{source} is not a network of this package, or damaged: its metadata entry {ENTRY!r} cannot be used "
             f"({error}); export it again from its checkpoint"

@@ -79,6 +79,7 @@ def _show_heard(scores: Scores, wanted: Sequence[str], open_listener: Callable[[
             parts.append(element("p", f"Not drawn: the manifest does not tell its audio ({line.id})", class_="missing"))
             continue
         try:
+            scores.reach.require(scores.utterances[line.id].audio_path)
             listener = open_listener()
             heard = listener.hear(scores.utterances[line.id])
             figure = draw(heard, listener.config)

@@ -61,9 +61,12 @@ def parse_lines(text: str, path: Path) -> list[Row]:
     rows: list[Row] = []
     for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
         try:
-            rows.append(parse_json(line))
+            row = parse_json(line)
         except ReadError as error:
             raise OutputError(f"{path} line {number} is damaged ({error}); remove it") from error
+        if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
+            raise OutputError(f"{path} line {number} is damaged (it does not tell its kind); remove it")
+        rows.append(row)
     return rows
 
 

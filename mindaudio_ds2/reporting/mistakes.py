@@ -1,5 +1,6 @@
 """Which words and characters go wrong, for whom, and how sure the error rates are."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from mindaudio_ds2.decoding.metrics import AlignedWord, align_words
 from mindaudio_ds2.reporting.run_folder import ScoredLine
 
 NUM_RESAMPLES = 2000
+NORMAL_95 = 1.959964  # standard deviations that 95 % of a normal distribution lie within
 SPACE = "␣"
 
 
@@ -67,8 +69,10 @@ def align_characters(reference: str, hypothesis: str) -> list[AlignedWord]:
 def estimate_interval(lines: Sequence[ScoredLine], seed: int = 0) -> tuple[float, float]:
     """Where the word error rate of another sample of as many such utterances would lie 95 times of 100.
 
-    Percentiles of `NUM_RESAMPLES` samples with replacement (Bisani and Ney 2004). Utterances of one speaker are more
-    alike than those of many, so that for a corpus of few speakers the truth is wider.
+    Percentiles of `NUM_RESAMPLES` samples of utterances with replacement (Bisani and Ney 2004), which know that words
+    of an utterance go wrong together, but nothing of what no utterance shows: where all are right, or all are wrong,
+    every sample is the same. So the interval is at least Wilson's (1927) for as many independent words. Utterances of
+    one speaker are more alike than those of many, so that for a corpus of few speakers the truth is wider.
 
     Args:
         lines: at least one with a word.
@@ -83,7 +87,18 @@ def estimate_interval(lines: Sequence[ScoredLine], seed: int = 0) -> tuple[float
     weights = generator.multinomial(len(lines), np.full(len(lines), 1 / len(lines)), size=NUM_RESAMPLES)
     rates: NDArray[np.float64] = (weights @ errors) / np.maximum(weights @ words, 1)
     low, high = np.percentile(rates, [2.5, 97.5])
-    return float(low), float(high)
+    least, most = _find_wilson_interval(int(errors.sum()), int(words.sum()))
+    return min(float(low), least), max(float(high), most)
+
+
+def _find_wilson_interval(num_errors: int, num_words: int) -> tuple[float, float]:
+    """Wilson's score interval of a share; where insertions make errors more than words, of as many places as errors."""
+    num_places = max(num_words, num_errors)
+    share, square = num_errors / num_places, NORMAL_95**2
+    middle = (share + square / (2 * num_places)) / (1 + square / num_places)
+    half = math.sqrt(share * (1 - share) / num_places + square / (4 * num_places**2)) * NORMAL_95
+    half /= 1 + square / num_places
+    return max(0.0, middle - half) * num_places / num_words, (middle + half) * num_places / num_words
 
 
 @dataclass

@@ -26,7 +26,11 @@ def make_report(run: RunFolder, num_worst: int, wanted: list[str]) -> str:
     unknown = find_unknown(wanted, run.scores)
     if unknown:
         raise ConfigError(f"no eval_*_utterances.jsonl in {run.path} has {', '.join(unknown)}; take an id from there")
-    open_listener = functools.cache(Listener)
+    open_cached = functools.cache(Listener)
+
+    def open_listener(scores: Scores) -> Listener:
+        return open_cached(find_checkpoint(run.path, scores))
+
     title = run.path.resolve().name
     return page(
         title,
@@ -34,17 +38,18 @@ def make_report(run: RunFolder, num_worst: int, wanted: list[str]) -> str:
         summarize(run),
         show_scores(run),
         show_curves(run),
-        *(
-            show_errors(scores, num_worst, wanted, functools.partial(open_listener, find_checkpoint(run.path, scores)))
-            for scores in run.scores
-        ),
+        *(show_errors(scores, num_worst, wanted, functools.partial(open_listener, scores)) for scores in run.scores),
         show_excluded(run),
         show_settings(run),
     )
 
 
 def find_checkpoint(run: Path, scores: Scores) -> Path:
-    """The checkpoint that was scored: in the run's folder, which may have been moved since, else where it was."""
+    """The checkpoint that was scored: in the run's folder, which may have been moved since, else where it was.
+
+    Raises:
+        OutputError: it lies where nothing is to be opened.
+    """
     scored = Path(scores.summary["checkpoint"])
     beside = run / scored.name
-    return beside if beside.exists() else scored
+    return scores.reach.require(beside if beside.exists() else scored)

@@ -1,6 +1,8 @@
 """All that a run folder holds for a report. What is not there is said, not an error."""
 
-import dataclasses
+import os
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,47 @@ class ScoredLine:
     num_characters: int
 
 
+_TEXTS = ("split", "checkpoint", "manifest", "decoder", "date")
+_COUNTS = ("num_utterances", "num_words", "word_errors", "substitutions", "deletions", "insertions")
+SUMMARY_KINDS: dict[str, type] = {
+    **dict.fromkeys(_TEXTS, str),
+    **dict.fromkeys(_COUNTS, int),
+    **dict.fromkeys(("wer", "cer", "real_time_factor"), float),
+}
+"""What a report shows of eval_<split>.json."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which files may be opened because a run folder names them: it may come from anybody.
+
+    Attributes:
+        run: the run folder.
+        data_root: the folder whose files the person who asks for a report has in mind.
+    """
+
+    run: Path
+    data_root: Path = Path()
+
+    def require(self, path: str | Path) -> Path:
+        """The path, if it lies in one of both folders. Links out of the run folder lead nowhere.
+
+        Raises:
+            OutputError: it does not.
+        """
+        real, run, named = Path(os.path.realpath(path)), Path(os.path.realpath(self.run)), Path(os.path.abspath(path))
+        is_in_run = real.is_relative_to(run)
+        is_in_data = named.is_relative_to(os.path.abspath(self.data_root)) and not named.is_relative_to(
+            os.path.abspath(self.run)
+        )
+        if not is_in_run and not is_in_data:
+            raise OutputError(
+                f"{path} was not opened: it is named by the run folder and lies neither there nor in "
+                f"{os.path.abspath(self.data_root)}; allow its folder with --data_root"
+            )
+        return Path(path)
+
+
 @dataclass(frozen=True)
 class Scores:
     """What eval.py left of one manifest.
@@ -36,12 +79,14 @@ class Scores:
         lines: one an utterance; empty where there are none that belong to the summary.
         utterances: of the manifest by id, where it can still be read; empty otherwise.
         missing: what could not be read, with reasons.
+        reach: which other files may be opened.
     """
 
     summary: dict[str, Any]
     lines: tuple[ScoredLine, ...]
     utterances: dict[str, Utterance]
     missing: tuple[str, ...]
+    reach: Reach
 
     @property
     def split(self) -> str:
@@ -74,8 +119,13 @@ class RunFolder:
     missing: list[str] = field(default_factory=list)
 
 
-def read_run_folder(path: Path) -> RunFolder:
+def read_run_folder(path: Path, data_root: Path = Path()) -> RunFolder:
     """Read a run folder.
+
+    Args:
+        path: the folder.
+        data_root: manifests, audio and checkpoints that the run names are opened only there and in the run folder; by
+            default where the program was started.
 
     Raises:
         OutputError: there is no such folder, nothing of a run in it, or a damaged file.
@@ -93,7 +143,7 @@ def read_run_folder(path: Path) -> RunFolder:
         run.environment = _parse(environment, environment.read_text(encoding="utf-8"))
     else:
         run.missing.append(f"{environment} does not exist; train.py writes it")
-    run.scores = [_read_scores(summary) for summary in sorted(path.glob("eval_*.json"))]
+    run.scores = [_read_scores(summary, Reach(path, data_root)) for summary in sorted(path.glob("eval_*.json"))]
     if not run.scores:
         command = f"python eval.py --pre_trained_model_path {path / 'best.ckpt'}"
         run.missing.append(f"{path} holds no eval_<manifest>.json; {command} writes it")
@@ -117,15 +167,18 @@ def _read_config(run: RunFolder) -> None:
         run.missing.append(f"{path} is of another version, so the sizes of the network are not told here")
 
 
-def _read_scores(path: Path) -> Scores:
+def _read_scores(path: Path, reach: Reach) -> Scores:
     summary = _parse(path, path.read_text(encoding="utf-8"))
+    _require_kinds(path, summary, SUMMARY_KINDS)
     missing = []
     lines = path.with_name(f"{path.stem}_utterances.jsonl")
     scored: tuple[ScoredLine, ...] = ()
     if lines.exists():
         rows = [_parse(lines, line) for line in lines.read_text(encoding="utf-8").splitlines()]
-        names = [column.name for column in dataclasses.fields(ScoredLine)]
-        scored = tuple(ScoredLine(**{name: row[name] for name in names}) for row in rows)
+        kinds = typing.get_type_hints(ScoredLine)
+        for row in rows:
+            _require_kinds(lines, row, kinds)
+        scored = tuple(ScoredLine(**{name: row[name] for name in kinds}) for row in rows)
         if sum(line.word_errors for line in scored) != summary["word_errors"]:
             missing.append(f"{lines} has other errors than {path}; run eval.py again")
             scored = ()
@@ -133,16 +186,34 @@ def _read_scores(path: Path) -> Scores:
         missing.append(f"{lines} does not exist; eval.py writes it")
     utterances: dict[str, Utterance] = {}
     try:
-        read = open_manifest(summary["manifest"], summary.get("data_root"))
+        manifest = reach.require(summary["manifest"])
+        if not manifest.is_file():
+            raise ManifestError("")  # a pipe would be waited for
+        read = open_manifest(manifest, summary.get("data_root"))
         utterances = {utterance.id: utterance for utterance in read}
     except ManifestError:  # its text would quote lines of whatever file the summary names
         missing.append(f"speakers and audio are not known: {summary['manifest']} is no manifest that can be read")
-    return Scores(summary, scored, utterances, tuple(missing))
+    except OutputError as error:
+        missing.append(f"speakers and audio are not known: {error}")
+    return Scores(summary, scored, utterances, tuple(missing), reach)
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
-        parsed: dict[str, Any] = parse_json(text)
+        parsed = parse_json(text)
     except ReadError as error:
         raise OutputError(f"{path} is damaged ({error}); run again what wrote it, or remove it") from error
+    if not isinstance(parsed, dict):
+        raise OutputError(f"{path} is damaged (no JSON object); run again what wrote it, or remove it")
     return parsed
+
+
+def _require_kinds(path: Path, row: dict[str, Any], kinds: Mapping[str, type]) -> None:
+    """What is shown has its kind, a float also where it is whole; anybody may have written the file."""
+    wrong = [
+        name
+        for name, kind in kinds.items()
+        if type(row.get(name)) is not kind and not (kind is float and type(row.get(name)) is int)
+    ]
+    if wrong:
+        raise OutputError(f"{path} is not as eval.py writes it ({', '.join(wrong)}); run it again, or remove the file")

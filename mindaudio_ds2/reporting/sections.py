@@ -96,7 +96,7 @@ def show_scores(run: RunFolder) -> Markup:
     note = "The interval is where the WER of another sample of as many such utterances would lie 95 times of 100."
     sources = [
         f"{scores.split}: {scores.summary['checkpoint']} on {scores.summary['manifest']}, "
-        f"{scores.summary['decoder']} decoding, {scores.summary['date']}"
+        f"{scores.summary['decoder']} decoding, {scores.summary['date']}{_say_normalized(scores.summary)}"
         for scores in run.scores
     ]
     return Markup(
@@ -105,6 +105,11 @@ def show_scores(run: RunFolder) -> Markup:
         + element("p", note, class_="note")
         + "".join(element("p", source, class_="note") for source in sources)
     )
+
+
+def _say_normalized(summary: dict[str, Any]) -> str:
+    kinds = summary.get("normalize", [])
+    return f", compared without differences of {', '.join(map(str, kinds))}" if kinds else ""
 
 
 def show_curves(run: RunFolder) -> Markup:

@@ -1,7 +1,7 @@
 """Characters, label ids and the blank: the one place that knows which is which."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -120,9 +120,18 @@ class Alphabet:
             raise ManifestError(f"utterance {utterance_id!r}: {error}") from None
         return EncodedTranscript(labels, num_dropped=len(self._find_unknown(transcript)))
 
-    def count_unknown(self, transcripts: Iterable[str]) -> dict[str, int]:
-        """Characters of transcripts that no output can hold, with how often they come, the most frequent first."""
-        return dict(Counter(c for transcript in transcripts for c in self._find_unknown(transcript)).most_common())
+    def count_unknown(
+        self, transcripts: Iterable[str], change: Callable[[str], str] = lambda text: text
+    ) -> dict[str, int]:
+        """Characters of transcripts that no output can hold, with how often they come, the most frequent first.
+
+        Args:
+            transcripts: references that outputs are compared with.
+            change: what is done to references and outputs before they are compared.
+        """
+        known = {" ", *self.characters, *(change(character) for character in self.characters)}
+        changed = (change(self.normalize(transcript)) for transcript in transcripts)
+        return dict(Counter(c for text in changed for c in text if c not in known).most_common())
 
     def _find_unknown(self, transcript: str) -> list[str]:
         return [c for c in self.normalize(transcript) if c not in self._ids]

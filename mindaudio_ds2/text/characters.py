@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from mindaudio_ds2.config import TextConfig
@@ -50,6 +50,20 @@ def name_character(character: str) -> str:
     is_visible = unicodedata.category(character)[0] in "LNPS"
     shown = f"{character} " if is_visible else ""
     return f"{shown}U+{ord(character):04X} {unicodedata.name(character, 'without a name')}"
+
+
+def describe_unwritable(counts: Mapping[str, int], what: str) -> str:
+    """Characters of references that a network has no label for, as a sentence; empty where there are none.
+
+    Args:
+        counts: how often each comes, of `Alphabet.count_unknown`.
+        what: whose references, as the beginning of the sentence.
+    """
+    if not counts:
+        return ""
+    listed = ", ".join(f"{character!r} {count} x" for character, count in list(counts.items())[:MAX_LISTED])
+    more = f" and {len(counts) - MAX_LISTED} others" if len(counts) > MAX_LISTED else ""
+    return f"{what} hold characters that this network cannot write, each an error: {listed}{more}"
 
 
 def find_doubts(train: Sequence[str], held_out: Sequence[str], letter_case: LetterCase) -> list[str]:

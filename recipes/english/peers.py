@@ -27,6 +27,7 @@ from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.errors import ManifestError, exit_on_error
 from mindaudio_ds2.files import write_text
+from mindaudio_ds2.reading import parse_json
 from recipes.english.listener import normalize
 from recipes.english.recognisers import PEERS, Recogniser, open_peer
 
@@ -102,7 +103,7 @@ def _read_record(record: Path) -> dict[str, tuple[str, float]]:
         return {}
     whole = record.read_text(encoding="utf-8").rpartition("\n")[0]
     write_text(record, whole + "\n" if whole else "")
-    rows = [json.loads(line) for line in whole.splitlines()]
+    rows = [parse_json(line) for line in whole.splitlines()]
     return {row["id"]: (row["text"], row["seconds"]) for row in rows}
 
 
@@ -113,11 +114,11 @@ def score_own(summary: Path, utterances: Sequence[Utterance]) -> Score:
         ManifestError: they are of another manifest.
     """
     rows = summary.with_name(f"{summary.stem}_utterances.jsonl").read_text(encoding="utf-8").splitlines()
-    texts = {row["id"]: row["hypothesis"] for row in map(json.loads, rows)}
+    texts = {row["id"]: row["hypothesis"] for row in map(parse_json, rows)}
     missing = [utterance.id for utterance in utterances if utterance.id not in texts]
     if missing:
         raise ManifestError(f"{summary} lacks {len(missing)} utterances, such as {missing[0]}; score this manifest")
-    found = json.loads(summary.read_text(encoding="utf-8"))
+    found = parse_json(summary.read_text(encoding="utf-8"))
     checkpoint = Path(found["checkpoint"])
     num_bytes = checkpoint.stat().st_size if checkpoint.exists() else None
     return score("mindaudio_ds2", utterances, [texts[u.id] for u in utterances], None, num_bytes)

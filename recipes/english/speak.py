@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`,
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.files import write_atomically, write_text
+from mindaudio_ds2.reading import parse_json
 from recipes.english.downloads import find_kokoro, find_whisper
 from recipes.english.listener import Listener, measure_disagreement
 from recipes.english.sentences import describe, draw_passage, punctuate, read_sentences
@@ -65,7 +66,7 @@ class Cache:
         path = folder / "settings.json"
         if not path.exists():
             write_text(path, json.dumps(vars(settings), indent=2) + "\n")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         if found != vars(settings):
             raise ConfigError(
                 f"{folder} was begun with {found}, now asked for {vars(settings)}; "
@@ -77,7 +78,7 @@ class Cache:
         path = self._name_record(block)
         if not path.exists():
             return None
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
     def write_block(self, block: int, rows: list[dict[str, Any]]) -> None:
         """Note that a block is finished."""

@@ -133,6 +133,16 @@ def test_features_damaged_at_any_place_are_replaced(
     assert list_entries(cache_dir) == [entry]
 
 
+def test_every_bit_of_cached_features_is_under_the_checksum(utterance: Utterance, cache_dir: Path) -> None:
+    expected = load_features(utterance, CONFIG, cache_dir)
+    (entry,) = list_entries(cache_dir)
+    whole = entry.read_bytes()
+    for place in range(300, len(whole) - 300, len(whole) // 40):
+        for bit in (0, 7):  # the last of a fraction changes nothing that one would see
+            entry.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
+            assert np.array_equal(load_features(utterance, CONFIG, cache_dir), expected), f"byte {place}, bit {bit}"
+
+
 def test_an_entry_that_holds_something_else_is_replaced(utterance: Utterance, cache_dir: Path) -> None:
     expected = load_features(utterance, CONFIG, cache_dir)
     (entry,) = list_entries(cache_dir)

@@ -184,7 +184,25 @@ def test_the_interval_is_that_of_drawing_utterances_again() -> None:
     assert low == pytest.approx(errors.mean() - 1.96 * deviation, abs=0.2 * deviation)
     assert high == pytest.approx(errors.mean() + 1.96 * deviation, abs=0.2 * deviation)
     assert estimate_interval(lines) == (low, high), "the same every time"
-    assert estimate_interval([ScoredLine("a", "", "", 1, 4, 0, 1)]) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("num_errors", "num_words", "expected"),
+    [  # of R's binom.wilson (package binom) for 20 words
+        (20, 20, (0.8389, 1.0)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 20, (0.0089, 0.2361)),
+        (10, 20, (0.2993, 0.7007)),
+    ],
+)
+def test_an_interval_is_at_least_wilsons(num_errors: int, num_words: int, expected: tuple[float, float]) -> None:
+    alike = [ScoredLine("a", "", "", num_errors, num_words, 0, 1)]
+    assert estimate_interval(alike) == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_interval_knows_of_more_errors_than_words() -> None:
+    low, high = estimate_interval([ScoredLine("a", "", "", 6, 4, 0, 1)])
+    assert low < 1.5 <= high
 
 
 # The page -------------------------------------------------------------------------------------------------------------
@@ -208,7 +226,7 @@ def test_a_report_tells_the_counts(tmp_path: Path) -> None:
     (tmp_path / "mine" / "environment.json").write_text(json.dumps(arguments))
     excluded = [{"utterance_id": f"long-{i}", "reason": "too long", "detail": f"{i} s"} for i in range(3)]
     (tmp_path / "mine" / "excluded.jsonl").write_text("".join(json.dumps(row) + "\n" for row in excluded))
-    parsed = Page(make_report(read_run_folder(tmp_path / "mine"), 20, []))
+    parsed = Page(make_report(read_run_folder(tmp_path / "mine", tmp_path), 20, []))
     assert ["test", "4", "10", "40.00 %"] in [row[:4] for row in parsed.rows]
     assert ["LEFT", "1", "1", "100.00 %", "LIFT 1"] in parsed.rows
     assert ["RIGHT", "1", "1", "100.00 %", "(nothing) 1"] in parsed.rows
@@ -252,7 +270,7 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
     (run / "config.yaml").write_text(f"x: </pre>{HOSTILE}")
     (run / "environment.json").write_text(json.dumps({"arguments": [HOSTILE], HOSTILE: HOSTILE}))
     (run / "excluded.jsonl").write_text(json.dumps({"utterance_id": name, "reason": HOSTILE, "detail": HOSTILE}))
-    parsed = Page(make_report(read_run_folder(run), 20, []))
+    parsed = Page(make_report(read_run_folder(run, tmp_path), 20, []))
     assert not parsed.tags.keys() & {"script", "b", "u", "i"}
     assert parsed.events == []
     assert parsed.tags["img"] == 1, "the curves"
@@ -290,7 +308,7 @@ def test_a_report_without_metrics_audio_and_checkpoint_has_the_rest(tmp_path: Pa
     write_manifest(manifest, [Utterance(name, "gone.wav", 1.0, PAIRS[name][0]) for name in PAIRS])
     write_evaluation(tmp_path / "run", LINES, split="dev", manifest=str(manifest))
     write_evaluation(tmp_path / "run", LINES, split="test", manifest="gone.jsonl")
-    parsed = Page(make_report(read_run_folder(tmp_path / "run"), 20, []))
+    parsed = Page(make_report(read_run_folder(tmp_path / "run", tmp_path), 20, []))
     assert "metrics.jsonl cannot be read" in parsed.text
     assert "speakers and audio are not known" in parsed.text
     assert "Not drawn: the manifest does not tell its audio (bob-1)" in parsed.text
@@ -309,6 +327,57 @@ def test_lines_of_another_evaluation_are_not_mixed_with_a_summary(tmp_path: Path
     assert "Worst utterances" not in parsed.text
     (tmp_path / "eval_test_utterances.jsonl").unlink()
     assert "does not exist; eval.py writes it" in Page(make_report(read_run_folder(tmp_path), 20, [])).text
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_what_a_run_folder_names_elsewhere_is_not_opened_unasked(tmp_path: Path, is_link: bool) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_manifest(elsewhere / "dev.jsonl", [Utterance(name, "secret.wav", 1.0, "A", "SECRET") for name in PAIRS])
+    named = run / "dev.jsonl" if is_link else elsewhere / "dev.jsonl"
+    write_evaluation(run, LINES, manifest=str(named))
+    if is_link:
+        named.symlink_to(elsewhere / "dev.jsonl")
+    for data_root in (Path(), run):
+        text = Page(make_report(read_run_folder(run, data_root), 20, [])).text
+        assert "SECRET" not in text
+        assert "allow its folder with --data_root" in text
+    allowed = Page(make_report(read_run_folder(run, elsewhere), 20, [])).text
+    assert ("SECRET" in allowed) != is_link
+    assert is_link or "best.ckpt does not exist" in allowed
+
+
+def test_audio_and_checkpoints_that_are_named_elsewhere_are_not_opened_unasked(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_evaluation(run, LINES, manifest=str(run / "dev.jsonl"))
+    write_manifest(run / "dev.jsonl", [Utterance(name, str(tmp_path / "secret.wav"), 1.0, "A") for name in PAIRS])
+    assert f"Not drawn: {tmp_path / 'secret.wav'} was not opened" in Page(make_report(read_run_folder(run), 1, [])).text
+    write_manifest(run / "dev.jsonl", [Utterance(name, str(run / "own.wav"), 1.0, "A") for name in PAIRS])
+    summary = json.loads((run / "eval_test.json").read_text())
+    (run / "eval_test.json").write_text(json.dumps({**summary, "checkpoint": str(tmp_path / "secret.ckpt")}))
+    assert (
+        f"Not drawn: {tmp_path / 'secret.ckpt'} was not opened" in Page(make_report(read_run_folder(run), 1, [])).text
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("eval_test.json", "[1]"),
+        ("eval_test.json", '{"split": "test"}'),
+        ("eval_test_utterances.jsonl", '{"id": 1}'),
+        ("metrics.jsonl", "3\n"),
+        ("metrics.jsonl", '{"step": 1}\n'),
+    ],
+)
+def test_what_eval_and_train_did_not_write_is_an_error(name: str, content: str, tmp_path: Path) -> None:
+    write_evaluation(tmp_path, LINES)
+    (tmp_path / name).write_text(content)
+    if name == "metrics.jsonl":
+        assert "is damaged" in Page(make_report(read_run_folder(tmp_path), 20, [])).text
+        return
+    with pytest.raises(OutputError, match=f"{name} is (damaged|not as eval.py writes it)"):
+        read_run_folder(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["eval_test.json", "environment.json", "eval_test_utterances.jsonl"])
@@ -369,7 +438,7 @@ def test_the_network_hears_what_eval_wrote_down(
     assert len(heard.features) == config.features.num_frames(first.duration_seconds)
     assert len(heard.probabilities) == config.model.num_output_frames(len(heard.features))
     np.testing.assert_allclose(heard.probabilities.sum(axis=1), 1, atol=1e-5)
-    parsed = Page(make_report(read_run_folder(run), 3, [first.id]))
+    parsed = Page(make_report(read_run_folder(run, corpus), 3, [first.id]))
     assert parsed.tags["img"] == 2, "curves and one utterance"
     assert f"What the network hears in {first.id}" in parsed.text
     assert "Not drawn" not in parsed.text

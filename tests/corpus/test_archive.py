@@ -64,6 +64,45 @@ def test_a_hostile_member_is_refused_by_name(tmp_path: Path, member: tarfile.Tar
     assert list_files(tmp_path) == ["a.tar.gz", "deep"]
 
 
+def make_header(name: str, kind: bytes, size: int, pax: dict[str, str] | None = None) -> bytes:
+    """A block that claims what it likes; with records of PAX before it."""
+    member = make_member(name, kind)
+    member.size = size
+    block = member.tobuf(tarfile.GNU_FORMAT)
+    if not pax:
+        return block
+    records = b"".join(make_record(key, value) for key, value in pax.items())
+    before = make_header("pax", tarfile.XHDTYPE, len(records))
+    return before + records + b"\0" * (-len(records) % 512) + block
+
+
+def make_record(key: str, value: str) -> bytes:
+    line = f" {key}={value}\n".encode()
+    length = next(n for n in range(len(line), len(line) + 9) if n == len(str(n)) + len(line))
+    return str(length).encode() + line
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        make_header("x", tarfile.REGTYPE, 0, {"size": "-512"}),
+        make_header("x", tarfile.REGTYPE, 0, {"size": "99999999999999999999"}),
+        make_header("x", tarfile.REGTYPE, 512, {"GNU.sparse.size": "9" * 20, "GNU.sparse.map": "0,x"}),
+        make_header("x", tarfile.REGTYPE, 512, {"GNU.sparse.size": "4000000000", "GNU.sparse.map": "0,512"}),
+        make_header("x", tarfile.REGTYPE, 512, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}),
+        make_header("x", tarfile.GNUTYPE_SPARSE, 0),
+        make_header("x", tarfile.XHDTYPE, 8_000_000_000),
+        make_header("x", tarfile.GNUTYPE_LONGNAME, 8_000_000_000),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(tmp_path: Path, content: bytes) -> None:
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(gzip.compress(content + b"\0" * 3_000_000))
+    with pytest.raises(DownloadError, match=r"a\.tar\.gz"):
+        extract(archive, tmp_path / "folder")
+    assert list_files(tmp_path) == ["a.tar.gz"]
+
+
 def test_what_an_interrupted_extraction_left_is_redone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = make_archive(tmp_path / "a.tar.gz", [make_member("x"), make_member("y")])
     with monkeypatch.context() as patch:  # as kill -9: nothing is tidied up

@@ -50,7 +50,19 @@ def test_options_win_over_decoder_json(tmp_path: Path) -> None:
     assert chosen.model_path == model.path
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"kind": "beam", "settings": {"width": 3}}'])
+WHOLE = '{"kind": "beam", "language_model": null, "calibration": null, "settings": %s}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{}", "[]", '{"kind": "beam", "settings": {"width": 3}}', "[" * 100_000, WHOLE % "[]"),
+        *(WHOLE % f'{{"beam_width": {width}}}' for width in ("1e999", "1000000000000", '"x"', "true", "9" * 5000, "0")),
+        *(WHOLE % f'{{"weight": {weight}}}' for weight in ("1e999", "NaN", "-1", '1, "weight": 2')),
+        (WHOLE % "{}").replace("beam", "best"),
+        (WHOLE % "{}").replace('"calibration": null', '"calibration": {"offset": "x", "slope": 1}'),
+    ],
+)
 def test_foreign_decoder_json_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "decoder.json").write_text(content)
     with pytest.raises(LanguageModelError, match="tune"):

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import os
 import random
 import subprocess
 import zlib
@@ -204,3 +205,9 @@ def test_mapped_files_broken_at_random_are_never_read_out_of_bounds(tmp_path: Pa
     done = subprocess.run([str(program), *paths], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("read") > 100
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.lm")
+    with pytest.raises(LanguageModelError, match="it is no file"):
+        LanguageModel(tmp_path / "pipe.lm")

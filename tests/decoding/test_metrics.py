@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mindaudio_ds2.decoding.metrics import AlignedWord, ErrorCounts, align_words, count_errors
+from mindaudio_ds2.decoding.metrics import (
+    NORMALIZATIONS,
+    AlignedWord,
+    ErrorCounts,
+    Normalizer,
+    align_words,
+    count_errors,
+)
+from mindaudio_ds2.errors import ConfigError
 
 TEXTS = st.text("AB' ", max_size=14)
 
@@ -142,3 +150,25 @@ def test_an_alignment_holds_both_texts_and_the_counted_errors(reference: str, hy
     assert [place.hypothesis for place in aligned if place.hypothesis is not None] == hypothesis.split()
     num_edits = sum(place.reference != place.hypothesis for place in aligned)
     assert num_edits == count_errors(reference, hypothesis).word_errors
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ([], "\u201cDon\u2019t!\u201d  he\u200b said: 7.5"),
+        (["case"], "\u201cdon\u2019t!\u201d he\u200b said: 7.5"),
+        (["quotes"], '"Don\'t!" he\u200b said: 7.5'),
+        (["zero_width"], "\u201cDon\u2019t!\u201d he said: 7.5"),
+        (["punctuation"], "Dont he\u200b said 75"),
+        (["all"], "dont he said 75"),
+    ],
+)
+def test_what_is_no_error_is_taken_away_by_name(kinds: list[str], expected: str) -> None:
+    assert Normalizer.of(kinds)("\u201cDon\u2019t!\u201d  he\u200b said: 7.5") == expected
+
+
+def test_unknown_normalizations_are_refused_and_the_order_does_not_matter() -> None:
+    assert Normalizer.of(["case", "quotes"]) == Normalizer.of(["quotes", "case", "case"])
+    assert Normalizer.of(["all"]).kinds == tuple(NORMALIZATIONS)
+    with pytest.raises(ConfigError, match="numbers is unknown; choose of quotes, zero_width, case, punctuation, all"):
+        Normalizer.of(["case", "numbers"])

@@ -315,3 +315,29 @@ def test_the_source_is_never_overwritten(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="another file than the source"):
             import_checkpoint(source, output, ours.read_template(), Choices())
     assert source.read_bytes() == content
+
+
+def test_a_file_that_claims_a_network_much_larger_than_itself_is_refused_before_it_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from mindaudio_ds2.importers import importing
+
+    monkeypatch.setattr(importing, "build_network", lambda *_: pytest.fail("it was built"))
+    state = {f"rnns.{layer}.rnn.weight_ih_l0": torch.zeros(2) for layer in range(300)}
+    state |= {"rnns.0.rnn.weight_hh_l0": torch.zeros(4 * 400, 400), "conv.seq_module.0.weight": torch.zeros(2)}
+    torch.save({"state_dict": state}, tmp_path / "claims.ckpt")
+    expect_error(tmp_path / "claims.ckpt", "made to fill memory")
+
+
+def test_a_file_without_checksums_is_called_that(tmp_path: Path) -> None:
+    import torch
+
+    from tests.importers import ours
+
+    path = ours.write(tmp_path, LSTM)
+    assert ours.run_import(path).has_checksums
+    content = torch.load(path, weights_only=False)
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    assert not ours.run_import(path).has_checksums

@@ -5,6 +5,7 @@ import os
 import pickle
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,50 @@ def test_a_truncated_file_is_called_damaged_wherever_it_ends(tmp_path: Path) -> 
             with pytest.raises(CheckpointError, match="damaged") as raised:
                 read(path)
             assert str(path) in str(raised.value)
+
+
+def test_every_bit_of_an_archive_is_under_a_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"state_dict": {"a": torch.arange(1000.0)}}, path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        member = next(member for member in archive.infolist() if member.file_size == 4000)
+    start = whole.index(torch.arange(1000.0).numpy().tobytes())
+    for place in range(start, start + member.file_size, 211):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CheckpointError, match="does not match its checksum"):
+            read(path)
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    path, packed = tmp_path / "x.pth", tmp_path / "packed.pth"
+    torch.save({"state_dict": {"a": torch.zeros(100_000)}}, path)
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(CheckpointError, match="is compressed"):
+        read(packed)
+
+
+@pytest.mark.parametrize("is_archive", [True, False], ids=["archive", "before 1.6"])
+def test_tensors_that_claim_more_than_the_file_holds_are_refused(is_archive: bool, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    huge = torch.zeros(1).as_strided((80_000, 20_000), (0, 0))
+    often = [torch.zeros(1000).as_strided((1000, 1000), (1, 0)) for _ in range(3)]
+    for content in ({"a": huge}, {"a": often}):
+        torch.save({"state_dict": content}, path, _use_new_zipfile_serialization=is_archive)
+        assert path.stat().st_size < 100_000
+        with pytest.raises(CheckpointError, match="made to fill memory"):
+            read(path)
+
+
+def test_a_list_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    endless: list[Any] = []
+    endless.append(endless)
+    torch.save({"state_dict": {}, "x": endless}, path)
+    with pytest.raises(CheckpointError, match="nested too deeply"):
+        read(path)
 
 
 def test_something_else_than_a_dictionary_is_refused(tmp_path: Path) -> None:

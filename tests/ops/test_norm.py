@@ -22,13 +22,13 @@ def settings(request: pytest.FixtureRequest, library: NativeLibrary) -> Iterator
 class Case:
     """A batch with padding full of NaN, and its norm in float64."""
 
-    def __init__(self, shape: tuple[int, ...], lengths: tuple[int, ...] = (11, 4, 1)) -> None:
+    def __init__(self, shape: tuple[int, ...], lengths: tuple[int, ...] = (11, 4, 1), mean: float = 100) -> None:
         generator = np.random.default_rng(1)
         self.shape = shape
         self.lengths = np.array(lengths, np.int32)
         inside = np.arange(11)[None, :] < self.lengths[:, None]  # (B, T)
         self.is_real = np.broadcast_to(inside[:, None, :] if len(shape) == 4 else inside.T, shape[:-1])
-        self.x = (100 + 3 * generator.standard_normal(shape)).astype(np.float32)
+        self.x = (mean + 3 * generator.standard_normal(shape)).astype(np.float32)
         self.dy = generator.standard_normal(shape).astype(np.float32)
         self.x[~self.is_real] = self.dy[~self.is_real] = np.nan
         self.gamma, self.beta = generator.uniform(0.5, 1.5, (2, shape[-1])).astype(np.float32)
@@ -85,11 +85,45 @@ def test_gradients_are_slopes(shape: tuple[int, ...], library: NativeLibrary) ->
             assert gradient[place] == pytest.approx((values[0] - values[1]) / 2e-6, abs=2e-4), place
 
 
-def test_fixed_statistics_scale_and_shift(library: NativeLibrary) -> None:
-    case = Case(SEQUENCE)
-    inputs = [case.x, case.lengths, case.gamma, case.beta, np.array([0, -np.inf, np.inf], np.float32)]
+@pytest.mark.parametrize("shape", [CONVOLUTION, SEQUENCE], ids=str)
+@pytest.mark.usefixtures("settings")
+def test_no_digit_is_lost_where_the_mean_is_large(shape: tuple[int, ...], library: NativeLibrary) -> None:
+    case = Case(shape, mean=1e6)
+    y, mean, variance = case.run(library)
+    for actual, expected in zip((y, mean, variance), case.expect(), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=2e-6)
+    inputs = [case.dy, case.x, y, case.lengths, case.gamma, mean, variance, case.settings]
+    dx, dgamma, dbeta = library.call("NormBackward", inputs, [shape, shape[-1:], shape[-1:]])
+    passed = np.where((y > LOW) & (y < HIGH), case.dy, 0)[case.is_real].astype(np.float64)
+    rows = case.x[case.is_real].astype(np.float64)
+    normed = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + EPSILON)
+    np.testing.assert_allclose(dgamma, (passed * normed).sum(0), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(dbeta, passed.sum(0), rtol=2e-5, atol=2e-5)
+    expected = passed - passed.mean(0) - normed * (passed * normed).mean(0)
+    scaled = case.gamma / np.sqrt(rows.var(0) + EPSILON) * expected
+    np.testing.assert_allclose(dx[case.is_real], scaled, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [CONVOLUTION, SEQUENCE], ids=str)
+@pytest.mark.usefixtures("settings")
+def test_a_constant_channel_becomes_its_shift_exactly(shape: tuple[int, ...], library: NativeLibrary) -> None:
+    case = Case(shape)
+    constants = (10.0 ** np.linspace(-6, 7, shape[-1]) / 3).astype(np.float32)
+    case.x = np.where(case.is_real[..., None], constants, np.float32(np.nan))
+    y, mean, variance = case.run(library)
+    np.testing.assert_array_equal(y[case.is_real], np.broadcast_to(np.clip(case.beta, LOW, HIGH), shape)[case.is_real])
+    np.testing.assert_array_equal(mean, constants)
+    assert not variance.any()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_fixed_statistics_scale_and_shift(offset: float, library: NativeLibrary) -> None:
+    case = Case(SEQUENCE, mean=offset)
+    mean = np.full(SEQUENCE[-1], offset + 1, np.float32)
+    inputs = [case.x, case.lengths, case.gamma, case.beta, np.array([0, -np.inf, np.inf], np.float32), mean]
     y = library.call("NormScale", inputs, [case.shape])[0]
-    np.testing.assert_allclose(y[case.is_real], (case.x * case.gamma + case.beta)[case.is_real], rtol=1e-6)
+    expected = (case.x.astype(np.float64) - mean) * case.gamma + case.beta
+    np.testing.assert_allclose(y[case.is_real], expected[case.is_real], rtol=1e-6, atol=1e-6)
     assert not y[~case.is_real].any()
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import shutil
 import subprocess
@@ -223,16 +224,35 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         thread.join()
 
 
-def test_the_archive_is_downloaded_unpacked_and_read(small: None, tmp_path: Path, mirror: Path) -> None:
+def test_the_archive_is_downloaded_unpacked_and_read(
+    small: None, tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_corpus(tmp_path / "built/an4", ".sph")
     with tarfile.open(mirror / "an4_sphere.tar.gz", "w:gz", compresslevel=1) as tar:
         tar.add(tmp_path / "built/an4", "an4")
     output = tmp_path / "out"
+    monkeypatch.setattr(recipe, "SHA256", hashlib.sha256((mirror / "an4_sphere.tar.gz").read_bytes()).hexdigest())
     assert run_main("--download", "--output", f"{output}") == 0
+    assert "SHA-256" not in capsys.readouterr().out
     assert [len(members) for members in read_splits(output).values()] == [117, 13, 26]
     assert '"audio_path": "original/an4/wav/an4test/' in (output / "test.jsonl").read_text()
     (mirror / "an4_sphere.tar.gz").unlink()
     assert run_main("--download", "--output", f"{output}") == 0
+    with open(output / "an4_sphere.tar.gz", "ab") as archive:
+        archive.write(b"\0")
+    assert run_main("--download", "--output", f"{output}") == 2
+    assert "it has changed since it was downloaded" in capsys.readouterr().err
+
+
+def test_an_archive_with_another_checksum_is_told(
+    small: None, tmp_path: Path, mirror: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_corpus(tmp_path / "built/an4", ".sph")
+    with tarfile.open(mirror / "an4_sphere.tar.gz", "w:gz", compresslevel=1) as tar:
+        tar.add(tmp_path / "built/an4", "an4")
+    digest = hashlib.sha256((mirror / "an4_sphere.tar.gz").read_bytes()).hexdigest()
+    assert run_main("--download", "--output", f"{tmp_path / 'out'}") == 0
+    assert f"has the SHA-256 {digest}, not {recipe.SHA256}" in capsys.readouterr().out
 
 
 def test_an_archive_of_something_else_is_refused(

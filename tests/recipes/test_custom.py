@@ -325,13 +325,14 @@ def test_silence_with_a_text_is_left_out_and_told(tmp_path: Path) -> None:
     assert sum(map(len, read_splits(tmp_path / "out").values())) == 39
 
 
-def test_letters_of_dev_are_in_the_alphabet(tmp_path: Path) -> None:
+def test_letters_of_all_parts_are_in_the_alphabet(tmp_path: Path) -> None:
     source = make_source(tmp_path / "mine", ["go"])
     prepare(Choices(source, tmp_path / "out"))
-    dev = Path(read_splits(tmp_path / "out")["dev"][0].audio_path).with_suffix(".txt")
-    dev.write_text("go x")
+    for part, text in (("dev", "go x"), ("test", "go y")):
+        path = Path(read_splits(tmp_path / "out")[part][0].audio_path)
+        path.with_suffix(".txt").write_text(text)
     prepare(Choices(source, tmp_path / "out"))
-    assert read_config(tmp_path / "out" / "hparams.yaml").text.characters == " GOX"
+    assert read_config(tmp_path / "out" / "hparams.yaml").text.characters == " GOXY"
 
 
 def test_an_alphabet_can_be_given_and_other_texts_are_left_out(tmp_path: Path) -> None:

@@ -678,6 +678,23 @@ def test_what_is_left_out_is_counted_shown_and_listed(
     assert "11 utterances" in shown
 
 
+def test_what_dev_asks_for_and_the_network_cannot_write_is_told(
+    configure: Configure,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stub_step(monkeypatch)
+    stub_evaluation(monkeypatch, [0.5])
+    first, *others = read_manifest(corpus / "dev.jsonl")
+    odd = dataclasses.replace(first, transcript="A 7\u2019 7")
+    write_manifest(tmp_path / "odd.jsonl", [odd, *others[:1]])
+    train_here(configure({"data.dev_manifest": str(tmp_path / "odd.jsonl"), "training.epochs": 1}))
+    told = "dev's references hold characters that this network cannot write, each an error: '7' 2 x, '\u2019' 1 x"
+    assert told in capsys.readouterr().err
+
+
 def test_too_much_left_out_is_an_error(configure: Configure) -> None:
     config = configure({"data.min_duration_seconds": 0.35, "data.max_excluded_share": 0.05})
     with pytest.raises(ManifestError, match=r"data\.max_excluded_share = 0\.05(.|\n)*train_10"):

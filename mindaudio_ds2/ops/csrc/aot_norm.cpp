@@ -2,7 +2,7 @@
 // (3,): epsilon, low, high; everything is zero at positions beyond the lengths.
 //   NormForward: x, lengths (B,) int32, gamma (C,), beta (C,), settings -> y like x, mean (C,), variance (C,)
 //   NormBackward: dy, x, y, lengths, gamma, mean, variance, settings -> dx, dgamma, dbeta
-//   NormScale: x, lengths, scale (C,), shift (C,), settings -> clip(x * scale + shift)
+//   NormScale: x, lengths, scale (C,), shift (C,), settings, mean (C,) -> clip((x - mean) * scale + shift)
 #include <new>
 #include <vector>
 
@@ -33,9 +33,9 @@ bool are_channels(const Call& call, std::initializer_list<int> arrays, int64_t n
 int run_norm(const Call& call, NormArguments a, RunNorm run) noexcept {
     try {
         const int64_t C = a.rows.channels;
-        std::vector<double> sums(kNormChunks * 2 * C);
+        std::vector<double> sums(kNormChunks * 3 * C);
         std::vector<int64_t> counts(kNormChunks);
-        std::vector<float> floats((kNormChunks + 3) * 2 * C);
+        std::vector<float> floats((kNormChunks + 1) * 3 * C);
         a.sums = sums.data();
         a.counts = counts.data();
         a.floats = floats.data();
@@ -57,10 +57,19 @@ int forward(const Call& call, RunNorm run) {
     a.gamma = call.input(2);
     a.beta = call.input(3);
     a.y = call.output(5);
-    if (call.num_arrays == 8) {
-        a.mean = call.output(6);
-        a.variance = call.output(7);
-    }
+    a.mean = call.output(6);
+    a.variance = call.output(7);
+    return run_norm(call, a, run);
+}
+
+int scale(const Call& call, RunNorm run) {
+    NormArguments a{};
+    if (!describe_rows(call, 0, 1, a.rows) || !are_channels(call, {2, 3, 5}, a.rows.channels)) return 1;
+    a.x = call.input(0);
+    a.gamma = call.input(2);
+    a.beta = call.input(3);
+    a.mean = static_cast<float*>(call.arrays[5]);
+    a.y = call.output(6);
     return run_norm(call, a, run);
 }
 
@@ -99,7 +108,7 @@ DS2_EXPORT int NormBackward(DS2_ARGUMENTS) {
 }
 
 DS2_EXPORT int NormScale(DS2_ARGUMENTS) {
-    return ds2::forward({nparam, params, ndims, shapes}, ds2::kernels().norm.scale);
+    return ds2::scale({nparam, params, ndims, shapes}, ds2::kernels().norm.scale);
 }
 
 DS2_EXPORT std::vector<ds2::Shape> NormForwardInferShape(int* ranks, int64_t** shapes, void*) {
