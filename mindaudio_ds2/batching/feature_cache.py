@@ -108,7 +108,7 @@ def _read_entry(path: Path, num_bins: int) -> NDArray[np.float32] | None:
     try:
         with zipfile.ZipFile(path) as archive:  # .npz rather than .npy, because it carries a checksum, which
             content = archive.read("features.npy")  # is compared only where a member is read to its end
-        features: NDArray[np.float32] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+        features: NDArray[np.float32] = np.load(io.BytesIO(content), allow_pickle=False)
         if features.dtype != np.float32 or features.ndim != 2 or features.shape[1] != num_bins:
             raise ValueError(f"{features.dtype} of shape {features.shape} is not what was written")
     except FileNotFoundError:

@@ -5,7 +5,7 @@ import shutil
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -48,7 +48,7 @@ def _extract_members(archive: Path, folder: Path) -> None:
     bar = tqdm(desc=f"unpacking {archive.name}", total=archive.stat().st_size, unit="B", unit_scale=True, disable=None)
     with open(archive, "rb") as file, bar:
         try:
-            with gzip.open(file) as unzipped, tarfile.open(fileobj=_Bounded(unzipped), mode="r:") as tar:
+            with gzip.open(file) as unzipped, _open_tar(unzipped) as tar:
                 for member in tar:
                     _extract_member(tar, member, folder, archive)
                     bar.update(file.tell() - bar.n)
@@ -60,6 +60,11 @@ def _extract_members(archive: Path, folder: Path) -> None:
             ) from error
 
 
+def _open_tar(unzipped: gzip.GzipFile) -> tarfile.TarFile:
+    bounded: Any = _Bounded(unzipped)
+    return tarfile.open(fileobj=bounded, mode="r:")
+
+
 class _Bounded:
     """A file that gives a megabyte at a time: tarfile asks for a header's size in one piece, whatever it claims.
 
@@ -67,7 +72,7 @@ class _Bounded:
         file: what is read.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: gzip.GzipFile) -> None:
         self.file = file
         self.seek, self.tell = file.seek, file.tell
 
