@@ -4,10 +4,12 @@ Covers the containers whose sound lies in one stretch of bytes. `find_pieces` fi
 end (`cat a.wav b.wav`), of which libsndfile reads the first only.
 """
 
+import io
 import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 UNKNOWN_LENGTH_BYTES = 0x7FFF0000
 """Programs that write WAV into a pipe announce at least so many bytes, because they cannot know the number."""
@@ -95,13 +97,43 @@ def find_pieces(content: Content) -> list[tuple[int, int]]:
     return pieces
 
 
-def complete(content: Content, extent: Extent) -> bytes:
-    """The same WAV with the length that it has, where its header was never finished."""
-    mended = bytearray(content)
+def complete(content: memoryview, extent: Extent) -> None:
+    """Give a WAV whose header was never finished the length that it has; `content` is changed."""
     assert extent.size_offset is not None, "only sizes that may be left open are mended"
-    mended[extent.size_offset : extent.size_offset + 4] = struct.pack("<I", len(content) - extent.start)
-    mended[4:8] = struct.pack("<I", len(content) - 8)
-    return bytes(mended)
+    struct.pack_into("<I", content, extent.size_offset, len(content) - extent.start)
+    struct.pack_into("<I", content, 4, len(content) - 8)
+
+
+class ContentFile(io.RawIOBase):
+    """Bytes in memory as a file; unlike `io.BytesIO` without a copy of them."""
+
+    def __init__(self, content: Content) -> None:
+        self._content, self._place = content, 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the present place on; returns how many bytes there were."""
+        chunk = self._content[self._place : self._place + len(buffer)]
+        buffer[: len(chunk)] = chunk
+        self._place += len(chunk)
+        return len(chunk)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: len(self._content)}[whence]
+        self._place = max(0, start + offset)
+        return self._place
+
+    def tell(self) -> int:
+        """The present place."""
+        return self._place
 
 
 # Kinds of containers ------------------------------------------------------------------------------------------------
