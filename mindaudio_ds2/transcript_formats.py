@@ -12,7 +12,7 @@ from mindaudio_ds2.audio.sound_files import show_path
 from mindaudio_ds2.corpus.naming import name_uniquely
 from mindaudio_ds2.decoding.segments import make_cues
 from mindaudio_ds2.errors import ConfigError
-from mindaudio_ds2.transcribe import Transcription
+from mindaudio_ds2.transcription import Transcription
 
 WORD_JOINER = "\u2060"
 """Invisible. Behind a bracket it keeps players from taking text for a tag; SRT knows no escape."""

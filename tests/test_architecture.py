@@ -56,8 +56,9 @@ RANKS = {
     "recognition": 11,
     "importers": 11,
     "training": 12,
+    "transcription": 5,
     "transcribe": 12,  # MindSpore only inside a function, for checkpoints
-    "transcript_formats": 13,
+    "transcript_formats": 6,
     "export": 12,
     "reporting": 13,
     "commands": 14,

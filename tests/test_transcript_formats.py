@@ -7,8 +7,8 @@ import pytest
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.segments import make_cues
 from mindaudio_ds2.errors import ConfigError
-from mindaudio_ds2.transcribe import Transcription
 from mindaudio_ds2.transcript_formats import FORMATS, as_ctm, as_srt, as_tsv, as_vtt, name_recordings
+from mindaudio_ds2.transcription import Transcription
 
 
 def say(path: str, *words: tuple[str, float, float]) -> Transcription:

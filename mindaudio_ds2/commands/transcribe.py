@@ -12,12 +12,15 @@ import argparse
 from pathlib import Path
 
 from mindaudio_ds2 import console
+from mindaudio_ds2.audio.io import parse_channels
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
 from mindaudio_ds2.errors import AudioError, ConfigError, OutputError, exit_on_error
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine import runtime
-from mindaudio_ds2.transcribe import Recognizer, TranscriptionRun, find_recordings
+from mindaudio_ds2.segmentation.sources import VADS, Hearing
+from mindaudio_ds2.transcribe import Recognizer, find_recordings
 from mindaudio_ds2.transcript_formats import ENDINGS, FORMATS, SUBTITLES, name_recordings
+from mindaudio_ds2.transcription import TranscriptionRun
 
 
 def _parse() -> argparse.Namespace:
@@ -30,6 +33,18 @@ def _parse() -> argparse.Namespace:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--output", metavar="FILE", help="write there instead of printing (path)")
     where.add_argument("--output_dir", metavar="DIR", type=Path, help="write there a file for each recording (path)")
+    parser.add_argument(
+        "--vad",
+        default="energy",
+        choices=VADS,
+        help="what finds the pauses where long recordings are cut; default: energy",
+    )
+    parser.add_argument(
+        "--channels",
+        default="mix",
+        metavar="mix|split|N",
+        help="the mean of all channels, each as a speaker of its own, or the one of this number (default: mix)",
+    )
     add_decoding_options(parser)
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="sound files, or folders of them (paths)")
     return parser.parse_args()
@@ -40,19 +55,19 @@ def main() -> None:
     """Parse the command line, transcribe, print or write."""
     options = _parse()
     runtime.require_one_process("transcribe.py")
-    choice = read_choice(options)
+    choice, hearing = read_choice(options), Hearing(options.vad, parse_channels(options.channels))
     paths = find_recordings(options.audio)
     if options.format in SUBTITLES and len(paths) > 1 and not options.output_dir:
         raise ConfigError(f"{options.format} is a file for each of {len(paths)} recordings; name --output_dir DIR")
     if options.output or options.output_dir:
         require_writable(Path(options.output or options.output_dir / "transcript"))
-    run = Recognizer.load(options.pre_trained_model_path, options.device_target, choice).run(paths)
+    run = Recognizer.load(options.pre_trained_model_path, options.device_target, choice, hearing).run(paths)
     _hand_over(run, options)
     for note in run.notes:
         console.write_line(note)
     if run.problems:
         listed = "\n  ".join(run.problems)
-        raise AudioError(f"{len(run.problems)} of {len(run.transcriptions)} recordings were not read:\n  {listed}")
+        raise AudioError(f"{len(run.problems)} of {len(paths)} recordings were not read:\n  {listed}")
     console.write_line(f"{run.audio_seconds:.1f} s of audio in {run.wall_seconds:.1f} s")
 
 

@@ -147,6 +147,7 @@ class Trainer:
             fingerprint=fingerprint_of(utterances, self.augmenter.rirs, self.augmenter.noises),
             dev_fingerprint=fingerprint_of(dev_utterances),
             train_hours=sum(self.durations) / 3600,
+            longest_seconds=float(max(self.durations)),
             num_parts=ranks.world_size * self.num_batches,
             has_fixed_shapes=not is_open,
         )
