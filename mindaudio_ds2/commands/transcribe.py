@@ -19,7 +19,7 @@ from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.segmentation.sources import VADS, Hearing
 from mindaudio_ds2.transcribe import Recognizer, find_recordings
-from mindaudio_ds2.transcript_formats import ENDINGS, FORMATS, SUBTITLES, name_recordings
+from mindaudio_ds2.transcript_formats import ENDINGS, FORMATS, SUBTITLES, group_recordings, name_recordings
 from mindaudio_ds2.transcription import TranscriptionRun
 
 
@@ -75,11 +75,12 @@ def _hand_over(run: TranscriptionRun, options: argparse.Namespace) -> None:
     """Print the transcriptions, or write them where it was asked for."""
     write = FORMATS[options.format]
     if options.output_dir:
-        names = name_recordings([t.path for t in run.transcriptions])
+        recordings = group_recordings(run.transcriptions)
+        names = name_recordings([recording[0].path for recording in recordings])
         ending = ENDINGS.get(options.format, f".{options.format}")
-        for name, transcription in zip(names, run.transcriptions, strict=True):
-            if not transcription.problem:
-                write_text(options.output_dir / f"{name}{ending}", write([transcription]) + "\n")
+        for name, recording in zip(names, recordings, strict=True):
+            if not recording[0].problem:
+                write_text(options.output_dir / f"{name}{ending}", write(recording) + "\n")
         return
     text = write(run.transcriptions)
     if options.output:
