@@ -52,12 +52,12 @@ RANKS = {
     "machine.agreement": 10,
     "checkpoint": 10,
     "evaluate": 11,
-    "robustness": 12,
     "recognition": 11,
     "importers": 11,
     "training": 12,
     "transcription": 5,
     "transcribe": 12,  # MindSpore only inside a function, for checkpoints
+    "robustness": 13,
     "transcript_formats": 6,
     "export": 12,
     "reporting": 13,
