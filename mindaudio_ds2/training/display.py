@@ -1,6 +1,7 @@
 """What a run tells a person: at its beginning, while an epoch goes on, and after it."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -8,6 +9,7 @@ from tqdm import tqdm
 
 from mindaudio_ds2.batching.plan import EpochPlan
 from mindaudio_ds2.config import Config
+from mindaudio_ds2.decoding.metrics import ErrorCounts
 from mindaudio_ds2.evaluate import Evaluation
 from mindaudio_ds2.model.arithmetic import describe_sizes
 from mindaudio_ds2.training.layer_choice import TrainedWeights
@@ -110,4 +112,18 @@ def describe_epoch(progress: Progress, num_epochs: int, evaluation: Evaluation, 
         f"{progress.describe_speed()}, {clock_time(progress.train_seconds)} done, "
         f"{progress.time_left(num_epochs, 0.0)} left\n"
         f"  said       {example.reference}\n  recognised {example.hypothesis}"
+    )
+
+
+def describe_average(epochs: Sequence[int], counts: ErrorCounts, is_best: bool) -> str:
+    """How the average of some epochs' weights went.
+
+    Args:
+        epochs: that it is of, counted from 1.
+        counts: of the dev set.
+        is_best: whether it is the best so far.
+    """
+    return (
+        f"average of epochs {', '.join(map(str, epochs))}: dev WER {100 * counts.wer:.2f} % "
+        f"CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}"
     )

@@ -25,7 +25,7 @@ from mindaudio_ds2.model.precision import compute_in
 from mindaudio_ds2.ops.joint import DeviceSum, JointSum
 from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.training.device_step import DeviceStep
-from mindaudio_ds2.training.display import EpochDisplay, describe_epoch, describe_run
+from mindaudio_ds2.training.display import EpochDisplay, describe_average, describe_epoch, describe_run
 from mindaudio_ds2.training.dropout import draw_dropout
 from mindaudio_ds2.training.epoch_plan import plan_next_epoch
 from mindaudio_ds2.training.flat_step import Inputs
@@ -338,10 +338,7 @@ class Trainer:
         log.record(
             "average", step=progress.step, epoch=progress.epoch, epochs=epochs, dev_wer=counts.wer, dev_cer=counts.cer
         )
-        log.say(
-            f"average of epochs {', '.join(map(str, epochs))}: dev WER {100 * counts.wer:.2f} % "
-            f"CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}"
-        )
+        log.say(describe_average(epochs, counts, is_best))
 
     def _is_stalled(self) -> bool:
         patience = self.config.training.early_stopping_epochs
