@@ -5,9 +5,10 @@ end (`cat a.wav b.wav`), of which libsndfile reads the first only.
 """
 
 import io
+import mmap
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ UNKNOWN_LENGTH_BYTES = 0x7FFF0000
 
 MOST_PADDING_BYTES = 4096
 """So much behind the sound may be anything; more could be sound."""
+
+SCANNED_BYTES, LONGEST_PATTERN_BYTES = 1 << 24, 64
 
 TAGS = (b"TAG", b"ID3", b"APETAGEX", b"3DI", b"LYRICSBEGIN")
 MAGICS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff\x2e\x91", b"caff", b".snd", b"NIST_1A", b"2BIT", b"Creative Voice")
@@ -102,6 +105,19 @@ def complete(content: memoryview, extent: Extent) -> None:
     assert extent.size_offset is not None, "only sizes that may be left open are mended"
     struct.pack_into("<I", content, extent.size_offset, len(content) - extent.start)
     struct.pack_into("<I", content, 4, len(content) - 8)
+
+
+def scan(pattern: re.Pattern[bytes], content: Content) -> Iterator[tuple[int, re.Match[bytes]]]:
+    """Where a pattern of at most `LONGEST_PATTERN_BYTES` is found, and its match; of a mapped file, pages that were
+    looked through do not stay in memory."""
+    mapped = getattr(content, "obj", None)
+    for start in range(0, len(content), SCANNED_BYTES):
+        window = content[start : start + SCANNED_BYTES + LONGEST_PATTERN_BYTES]
+        for found in pattern.finditer(window):
+            if found.start() < SCANNED_BYTES:
+                yield start + found.start(), found
+        if isinstance(mapped, mmap.mmap) and len(content) > SCANNED_BYTES:
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class ContentFile(io.RawIOBase):

@@ -188,16 +188,16 @@ def _find_pieces(content: containers.Content) -> list[tuple[int, int]]:
         return containers.find_pieces(content)
     starts = [0]
     if head == b"fLaC":
-        starts += [found.start() for found in FLAC_START.finditer(content) if found.start() > 0]
+        starts += [place for place, _ in containers.scan(FLAC_START, content) if place > 0]
     elif head == b"OggS":
         was_first = True
-        for found in OGG_PAGE.finditer(content):
+        for place, found in containers.scan(OGG_PAGE, content):
             is_first = bool(found[1][0] & 2)
             if is_first and not was_first:
-                starts.append(found.start())
+                starts.append(place)
             was_first = is_first
     elif head.startswith((b"ID3", b"\xff")):
-        frames = [_find_mp3_frame(content, found.start()) for found in MP3_TAG.finditer(content)]
+        frames = [_find_mp3_frame(content, place) for place, _ in containers.scan(MP3_TAG, content)]
         starts += [place for place in frames if place is not None][1:]
     return list(zip(starts, [*starts[1:], len(content)], strict=True))
 
