@@ -157,8 +157,9 @@ def find_longest_seconds(checkpoint: Checkpoint) -> float:
     """The longest recording that a network was trained on (seconds); where its checkpoint is older than that entry, or
     was imported, the most that `data.max_duration_seconds` allowed."""
     seconds = checkpoint.state.get("longest_seconds")
-    is_told = isinstance(seconds, float) and 0 < seconds < float("inf")
-    return seconds if is_told else checkpoint.config.data.max_duration_seconds
+    if isinstance(seconds, float) and 0 < seconds < float("inf"):
+        return seconds
+    return checkpoint.config.data.max_duration_seconds
 
 
 def _upgrade(config: dict[str, Any], version: int) -> None:
