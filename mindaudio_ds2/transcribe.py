@@ -1,7 +1,6 @@
 """Recordings to text: any format and rate, files and folders, with the time of every word."""
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.segmentation.pool import Pool, Row
 from mindaudio_ds2.segmentation.sources import Ear, Hearing, Samples, Source, measure, show_source
 from mindaudio_ds2.segmentation.stitching import stitch
+from mindaudio_ds2.segmentation.word_times import WordPlacer
 from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.transcription import Span, Transcription, TranscriptionRun
 
@@ -76,6 +76,7 @@ class Recognizer:
         self.ear = Ear(hearing, network.features.sample_rate_hz, network.longest_seconds)
         library = find_kernels("auto", "CPU") if choice.kind == "beam" else None
         self.network = network
+        self.placer = WordPlacer(network.alphabet, network.seconds_per_output_frame, self.ear.rate_hz)
         self.decoder = choice.open(network.alphabet, network.seconds_per_output_frame, library)
 
     @classmethod
@@ -200,8 +201,8 @@ class Recognizer:
             chosen = [waveforms[index] for index in batch.indices]
             log_probs, lengths = self.network.recognize(chosen, batch.shape)
             for index, rows, length in zip(batch.indices, log_probs, lengths, strict=True):
-                seconds = len(waveforms[index]) / rate_hz
-                found[index] = [_end_with(each, seconds) for each in self.decoder.decode(rows[:length])]
+                own = rows[:length]
+                found[index] = [self.placer.place(h, own, waveforms[index]) for h in self.decoder.decode(own)]
         return [found[index] for index in range(len(waveforms))]
 
     def _assemble(self, source: Source, duration_seconds: float, number: int, row: Row) -> Transcription:
@@ -252,11 +253,3 @@ def _show_progress(seconds: float) -> Any:
     except ImportError:
         return contextlib.nullcontext()
     return tqdm(total=seconds, desc="transcribing", unit="s of audio", disable=None, delay=2)
-
-
-def _end_with(hypothesis: Hypothesis, duration_seconds: float) -> Hypothesis:
-    """Let no word outlast the recording: its last output frame may stand for a little more than is there."""
-    words = tuple(
-        dataclasses.replace(word, end_seconds=min(word.end_seconds, duration_seconds)) for word in hypothesis.words
-    )
-    return dataclasses.replace(hypothesis, words=words)

@@ -1,8 +1,8 @@
 """Where words begin and end in the sound: the network's labels say about when, the sound's level says exactly.
 
-CTC shows a letter in one frame or a few, anywhere within its sound, and often the first one long before the speech
-begins. So each word is held by the middle of its first and last letter, and between the last letter of one word and the
-first of the next the pause is looked for in the sound. Where there is none, the words touch.
+CTC shows a letter in a frame or a few, anywhere within its sound, and the first ones often before the speech begins. So
+each word is held by the middles of its first and last letters, moved into the sound where they lie before or behind
+it. A pause between the last letter of one word and the first of the next parts the two; else they touch.
 """
 
 import dataclasses
@@ -55,13 +55,16 @@ class WordPlacer:
         """
         if not hypothesis.words:
             return hypothesis
-        pauses = find_pauses(waveform, round(LEVEL_SECONDS * self._rate_hz)) * LEVEL_SECONDS
+        frame = round(LEVEL_SECONDS * self._rate_hz)
+        pauses = find_pauses(waveform, frame) * frame / self._rate_hz
         duration = len(waveform) / self._rate_hz
         held = np.array([self._hold(word, log_probs) for word in hypothesis.words])
-        held = np.maximum.accumulate(np.clip(held.reshape(-1), 0.0, duration)).reshape(-1, 2)
-        ends_before = np.concatenate([[0.0], held[:, 1]])
-        starts_behind = np.concatenate([held[:, 0], [duration]])
-        gaps = [_find_pause(pauses, *gap, duration) for gap in zip(ends_before, starts_behind, strict=True)]
+        first, last = _find_extent(pauses, duration)
+        held = np.maximum.accumulate(np.clip(held.reshape(-1), first, last)).reshape(-1, 2)
+        gaps = [(0.0, first)]
+        for one, other in zip(held[:-1], held[1:], strict=True):
+            gaps.append(_find_gap(pauses, one, other))
+        gaps.append((last, duration))
         words = tuple(
             dataclasses.replace(word, start_seconds=float(before[1]), end_seconds=float(behind[0]))
             for word, before, behind in zip(hypothesis.words, gaps[:-1], gaps[1:], strict=True)
@@ -101,18 +104,18 @@ def find_pauses(waveform: NDArray[np.float32], frame_samples: int) -> NDArray[np
     return pauses
 
 
-def _find_pause(pauses: NDArray[np.float64], start: float, end: float, duration: float) -> tuple[float, float]:
-    """End of the word before and start of the word behind, between two letters (seconds)."""
-    inside = np.clip(pauses, start, end)
-    lengths = inside[:, 1] - inside[:, 0]
-    if start <= 0.0:  # before the first word: what is behind the last pause belongs to it
-        inside = inside[lengths > 0]
-        return 0.0, float(inside[-1, 1]) if len(inside) else 0.0
-    if end >= duration:
-        inside = inside[lengths > 0]
-        return float(inside[0, 0]) if len(inside) else duration, duration
-    if len(lengths) and lengths.max() > 0:
-        longest = inside[lengths.argmax()]
-        return float(longest[0]), float(longest[1])
-    middle = (start + end) / 2
-    return middle, middle
+def _find_extent(pauses: NDArray[np.float64], duration: float) -> tuple[float, float]:
+    """Where the sound begins and ends: what lies between a pause at the start and one at the end (seconds)."""
+    first = float(pauses[0, 1]) if len(pauses) and pauses[0, 0] == 0 else 0.0
+    is_last = len(pauses) > 0 and pauses[-1, 1] >= duration - LEVEL_SECONDS and pauses[-1, 0] > first
+    return first, float(pauses[-1, 0]) if is_last else duration
+
+
+def _find_gap(pauses: NDArray[np.float64], one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:
+    """The end of a word and the start of the next (seconds), of which the first and last letters are held."""
+    shared = np.minimum(pauses[:, 1], other[0]) - np.maximum(pauses[:, 0], one[1])
+    if not len(shared) or shared.max() <= 0:
+        middle = (one[1] + other[0]) / 2
+        return middle, middle
+    start, end = pauses[shared.argmax()]
+    return max(start, one[0]), min(end, other[1])
