@@ -155,6 +155,15 @@ def _widen(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
+def find_longest_seconds(checkpoint: Checkpoint) -> float:
+    """The longest recording that a network was trained on (seconds); where its checkpoint is older than that entry, or
+    was imported, the most that `data.max_duration_seconds` allowed."""
+    seconds = checkpoint.state.get("longest_seconds")
+    if isinstance(seconds, float) and 0 < seconds < float("inf"):
+        return seconds
+    return checkpoint.config.data.max_duration_seconds
+
+
 def _upgrade(config: dict[str, Any], version: int) -> None:
     """Give a configuration of an older format the keys that came later, with the values that change nothing."""
     if version < 2:  # before the native kernels

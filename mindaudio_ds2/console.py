@@ -8,7 +8,8 @@ cursor, rename the window or erase what stands above.
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 _trouble: dict[str, str] = {}
@@ -42,6 +43,18 @@ def _beside_bars(stream: TextIO) -> Any:
     """Progress bars stand aside; where tqdm is not even loaded, there are none."""
     tqdm = sys.modules.get("tqdm")
     return tqdm.tqdm.external_write_mode(file=stream) if tqdm else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def explain_wait(text: str, seconds: float = 5.0) -> Iterator[None]:
+    """Say what is waited for, if the work inside takes longer than so many seconds."""
+    timer = threading.Timer(seconds, write_line, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Door:

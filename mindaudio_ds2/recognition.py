@@ -11,7 +11,7 @@ from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.batching.collate import collate
 from mindaudio_ds2.batching.plan import BatchSpec, plan_evaluation
 from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes
-from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
+from mindaudio_ds2.checkpoint import find_longest_seconds, load_checkpoint, restore_network
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.text.alphabet import Alphabet
@@ -28,6 +28,7 @@ class CheckpointNetwork:
         features: what the network was trained on.
         alphabet: names its labels.
         seconds_per_output_frame: distance between frames of output (seconds).
+        longest_seconds: of the recordings that it was trained on (seconds), see `find_longest_seconds`.
 
     Raises:
         CheckpointError: it cannot be used.
@@ -39,6 +40,7 @@ class CheckpointNetwork:
         self.features = self.config.features
         self.alphabet = Alphabet(self.config.text)
         self.seconds_per_output_frame = self.config.seconds_per_output_frame
+        self.longest_seconds = find_longest_seconds(checkpoint)
         network = restore_network(checkpoint, str(checkpoint_path), backend)
         self.recognizer = Recognizer(network).prepare(self.features.num_bins)
         self.takes_open_shapes = network.takes_open_shapes

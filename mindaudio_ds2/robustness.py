@@ -17,6 +17,8 @@ from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.decoding.metrics import ErrorCounts, count_errors
 from mindaudio_ds2.recognition import CheckpointNetwork
+from mindaudio_ds2.segmentation.sources import Samples
+from mindaudio_ds2.transcribe import Recognizer
 
 JOINED = (2, 5, 15)
 """How many recordings of a speaker are joined; the last of a speaker may be fewer."""
@@ -96,12 +98,20 @@ def _score(network: CheckpointNetwork, items: Sequence[Item]) -> ErrorCounts:
 
 
 def _score_batch(network: CheckpointNetwork, batch: list[tuple[str, Waveform]]) -> ErrorCounts:
-    log_probs, lengths = network.recognize([waveform for _, waveform in batch])
-    alphabet = network.alphabet
-    hypotheses = decode_greedy(log_probs, lengths, alphabet, network.seconds_per_output_frame)
-    pairs = zip(batch, hypotheses, strict=True)
-    errors = (count_errors(alphabet.normalize(reference), found.text) for (reference, _), found in pairs)
-    return sum(errors, ErrorCounts())
+    normalize = network.alphabet.normalize
+    texts = _recognize(network, [waveform for _, waveform in batch])
+    pairs = zip(batch, texts, strict=True)
+    return sum((count_errors(normalize(reference), text) for (reference, _), text in pairs), ErrorCounts())
+
+
+def _recognize(network: CheckpointNetwork, waveforms: list[Waveform]) -> list[str]:
+    """As `transcribe.py` does: what is longer than the training set's recordings is cut in its pauses."""
+    rate_hz = network.features.sample_rate_hz
+    if max(map(len, waveforms)) > network.longest_seconds * rate_hz:
+        return [each.text for each in Recognizer(network).run([Samples(w, rate_hz) for w in waveforms]).transcriptions]
+    log_probs, lengths = network.recognize(waveforms)
+    found = decode_greedy(log_probs, lengths, network.alphabet, network.seconds_per_output_frame)
+    return [each.text for each in found]
 
 
 def _summarize(counts: ErrorCounts) -> dict[str, Any]:

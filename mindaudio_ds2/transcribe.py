@@ -1,11 +1,8 @@
 """Recordings to text: any format and rate, files and folders, with the time of every word."""
 
 import contextlib
-import dataclasses
-import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, overload
 
@@ -13,102 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2 import console, models
-from mindaudio_ds2.audio.io import measure_duration_seconds, read_sound
-from mindaudio_ds2.audio.resampling import resample
 from mindaudio_ds2.audio.sound_files import find_sounds, show_path
 from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
-from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
-from mindaudio_ds2.decoding.segments import Segment, split_at_pauses
+from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.errors import AudioError, CheckpointError
 from mindaudio_ds2.ops.library import find_kernels
+from mindaudio_ds2.segmentation.pool import Pool, Row
+from mindaudio_ds2.segmentation.sources import Ear, Hearing, Samples, Source, measure, show_source
+from mindaudio_ds2.segmentation.stitching import stitch
+from mindaudio_ds2.segmentation.word_times import WordPlacer
 from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.transcription import Span, Transcription, TranscriptionRun
 
-LOUDEST_SAMPLES = 4.0
-"""Samples beyond this were never scaled to [-1, 1]."""
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Sound in memory.
-
-    Attributes:
-        waveform: `(num_samples,)`, one channel; floating-point numbers in [-1, 1], or 16-bit integers.
-        rate_hz: its sample rate (Hz).
-    """
-
-    waveform: NDArray[Any]
-    rate_hz: int
-
-
-Source = Path | Samples
 Listed = list[str] | list[Path] | list[Samples] | list[str | Path | Samples] | tuple[str | Path | Samples, ...]
-
-
-@dataclass(frozen=True)
-class Transcription:
-    """A recording and what was recognised in it.
-
-    Attributes:
-        path: as it was given, or as it was found in a folder; empty (".") for samples.
-        duration_seconds: of the recording; 0 where it could not be read.
-        hypothesis: None where the recording could not be read.
-        problem: why it could not; empty otherwise.
-        notes: what is strange about the sound, a line each.
-        others: the next best hypotheses, where the decoder keeps some.
-    """
-
-    path: Path
-    duration_seconds: float
-    hypothesis: Hypothesis | None
-    problem: str
-    notes: tuple[str, ...] = ()
-    others: tuple[Hypothesis, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """The words, with one space between them; empty where the recording could not be read."""
-        return self.hypothesis.text if self.hypothesis else ""
-
-    @property
-    def words(self) -> tuple[Word, ...]:
-        """The words with their times and confidence."""
-        return self.hypothesis.words if self.hypothesis else ()
-
-    @property
-    def segments(self) -> tuple[Segment, ...]:
-        """The words in groups between pauses."""
-        return split_at_pauses(self.words)
-
-    @property
-    def score(self) -> float:
-        """Natural log probability, see `Hypothesis`; NaN where the recording could not be read."""
-        return self.hypothesis.score if self.hypothesis else math.nan
-
-
-@dataclass(frozen=True)
-class TranscriptionRun:
-    """All recordings of one call, in the order given, and what they took."""
-
-    transcriptions: tuple[Transcription, ...]
-    wall_seconds: float
-
-    @property
-    def problems(self) -> list[str]:
-        """One line for each recording that could not be read."""
-        return [t.problem for t in self.transcriptions if t.problem]
-
-    @property
-    def notes(self) -> list[str]:
-        """What is strange about the recordings that were read, a line each."""
-        return [note for t in self.transcriptions for note in t.notes]
-
-    @property
-    def audio_seconds(self) -> float:
-        """Duration of all recordings that were read."""
-        return sum(t.duration_seconds for t in self.transcriptions)
 
 
 def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
@@ -129,6 +46,7 @@ class AcousticModel(Protocol):
     features: FeatureConfig
     alphabet: Alphabet
     seconds_per_output_frame: float
+    longest_seconds: float
 
     def plan(self, durations_seconds: Sequence[float]) -> Sequence[BatchSpec]:
         """Which recordings are recognised side by side."""
@@ -145,20 +63,29 @@ class Recognizer:
     Args:
         network: from sound to log-probabilities; `load` opens one.
         choice: the decoder; greedy unless another is given.
+        hearing: how long recordings are cut, and what becomes of several channels.
 
     Raises:
-        ConfigError, LanguageModelError: the decoder cannot be used.
+        ConfigError, LanguageModelError: the decoder or the detector of speech cannot be used.
     """
 
-    def __init__(self, network: AcousticModel, choice: DecoderChoice | None = None) -> None:
-        choice = choice or DecoderChoice()
+    def __init__(
+        self, network: AcousticModel, choice: DecoderChoice | None = None, hearing: Hearing | None = None
+    ) -> None:
+        choice, hearing = choice or DecoderChoice(), hearing or Hearing()
+        self.ear = Ear(hearing, network.features.sample_rate_hz, network.longest_seconds)
         library = find_kernels("auto", "CPU") if choice.kind == "beam" else None
         self.network = network
+        self.placer = WordPlacer(network.alphabet, network.seconds_per_output_frame, self.ear.rate_hz)
         self.decoder = choice.open(network.alphabet, network.seconds_per_output_frame, library)
 
     @classmethod
     def load(
-        cls, path: str | Path | None = None, device_target: str = "CPU", choice: DecoderChoice | None = None
+        cls,
+        path: str | Path | None = None,
+        device_target: str = "CPU",
+        choice: DecoderChoice | None = None,
+        hearing: Hearing | None = None,
     ) -> "Recognizer":
         """Open a trained network.
 
@@ -167,6 +94,7 @@ class Recognizer:
                 of a model, see `models.find_file`. None is the model "english".
             device_target: CPU, GPU or Ascend; for checkpoints.
             choice: the decoder; None takes the decoder.json beside the network, or decodes greedily.
+            hearing: as above.
 
         Raises:
             CheckpointError: it cannot be used.
@@ -177,7 +105,7 @@ class Recognizer:
         if path.suffix == ".onnx":
             from mindaudio_ds2.portable.network import OnnxNetwork
 
-            return cls(OnnxNetwork(path), choice)
+            return cls(OnnxNetwork(path), choice, hearing)
         if not path.is_file():  # found out before MindSpore's seconds
             raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
         from mindaudio_ds2.machine import runtime
@@ -185,7 +113,7 @@ class Recognizer:
         started = runtime.start(device_target, 0, "auto")
         from mindaudio_ds2.recognition import CheckpointNetwork
 
-        return cls(CheckpointNetwork(path, started), choice)
+        return cls(CheckpointNetwork(path, started), choice, hearing)
 
     @overload
     def transcribe(self, source: str | Path | NDArray[Any], rate_hz: int | None = None) -> Transcription: ...
@@ -224,85 +152,98 @@ class Recognizer:
         return list(self.run(sources).transcriptions)
 
     def _transcribe_one(self, source: Source) -> Transcription:
-        (transcription,) = self.run([source]).transcriptions
-        if transcription.problem:
-            raise AudioError(transcription.problem)
-        return transcription
+        transcriptions = self.run([source]).transcriptions
+        if len(transcriptions) > 1:
+            raise AudioError(
+                f"{show_source(source)} has {len(transcriptions)} channels to hear apart; give it in a list"
+            )
+        if transcriptions[0].problem:
+            raise AudioError(transcriptions[0].problem)
+        return transcriptions[0]
 
     def run(self, sources: Sequence[Source]) -> TranscriptionRun:
-        """Transcribe recordings. One that cannot be read is reported in its place; the others go on."""
-        started = time.monotonic()
-        results: dict[int, Transcription] = {}
-        readable, durations = [], []
-        for index, source in enumerate(sources):
-            try:
-                durations.append(_measure(source))
-                readable.append(index)
-            except AudioError as error:
-                results[index] = Transcription(_name(source), 0.0, None, str(error))
-        with _show_progress(sum(durations)) as bar:
-            for batch in self.network.plan(durations):
-                chosen = {readable[i]: sources[readable[i]] for i in batch.indices}
-                seconds = {readable[i]: durations[i] for i in batch.indices}
-                results.update(self._transcribe_batch(chosen, seconds, batch.shape))
-                if bar is not None:
-                    bar.update(round(sum(seconds.values()), 1))
-        ordered = tuple(results[index] for index in range(len(sources)))
-        return TranscriptionRun(ordered, time.monotonic() - started)
+        """Transcribe recordings. One that cannot be read is reported in its place; the others go on.
 
-    def _transcribe_batch(
-        self, sources: dict[int, Source], seconds: dict[int, float], shape: BatchShape | None
-    ) -> dict[int, Transcription]:
-        results: dict[int, Transcription] = {}
-        waveforms: dict[int, NDArray[np.float32]] = {}
-        notes: dict[int, tuple[str, ...]] = {}
-        for index, source in sources.items():
-            try:
-                waveforms[index], notes[index] = _read(source, self.network.features.sample_rate_hz)
-            except AudioError as error:
-                results[index] = Transcription(_name(source), 0.0, None, str(error))
-        if waveforms:
-            log_probs, lengths = self.network.recognize(list(waveforms.values()), shape)
-            for index, rows, length in zip(waveforms, log_probs, lengths, strict=True):
-                spoken, *others = (_end_with(found, seconds[index]) for found in self.decoder.decode(rows[:length]))
-                path = _name(sources[index])
-                results[index] = Transcription(path, seconds[index], spoken, "", notes[index], tuple(others))
-        return results
+        With channels heard apart, a recording has a transcription for each, one behind the other.
+        """
+        started = time.monotonic()
+        durations, results = _measure_all(sources)
+        rows: dict[int, list[Row]] = {}
+        with _show_progress(sum(durations.values())) as bar:
+            pool = Pool(self._recognize, bar)
+            for index in sorted(durations, key=lambda each: durations[each]):
+                try:
+                    with console.explain_wait(f"reading {show_source(sources[index])}"):
+                        opened = self.ear.open(sources[index], durations[index])
+                    rows[index] = [Row() for _ in range(opened.num_rows)]
+                    for seconds, pieces in opened.parts:
+                        for number, piece in pieces:
+                            pool.add(rows[index][number], piece, opened.num_rows, self.ear.rate_hz)
+                        pool.show(seconds)
+                    rows[index][0].notes = opened.notes
+                    pool.finish_source(durations[index])
+                except AudioError as error:
+                    rows.pop(index, None)
+                    results[index] = [Transcription(_name(sources[index]), 0.0, None, str(error))]
+            pool.flush()
+        for index, own in rows.items():
+            results[index] = [
+                self._assemble(sources[index], durations[index], number, row) for number, row in enumerate(own)
+            ]
+        ordered = tuple(each for index in range(len(sources)) for each in results[index])
+        return TranscriptionRun(ordered, time.monotonic() - started, sum(durations[index] for index in rows))
+
+    def _recognize(self, waveforms: Sequence[NDArray[np.float32]]) -> list[list[Hypothesis]]:
+        """The hypotheses of each, best first."""
+        rate_hz = self.ear.rate_hz
+        found: dict[int, list[Hypothesis]] = {}
+        for batch in self.network.plan([len(each) / rate_hz for each in waveforms]):
+            chosen = [waveforms[index] for index in batch.indices]
+            log_probs, lengths = self.network.recognize(chosen, batch.shape)
+            for index, rows, length in zip(batch.indices, log_probs, lengths, strict=True):
+                own = rows[:length]
+                found[index] = [self.placer.place(h, own, waveforms[index]) for h in self.decoder.decode(own)]
+        return [found[index] for index in range(len(waveforms))]
+
+    def _assemble(self, source: Source, duration_seconds: float, number: int, row: Row) -> Transcription:
+        rate_hz, channels = self.ear.rate_hz, self.ear.hearing.channels
+        spoken = [row.found[place] for place in sorted(row.found)]
+        others: tuple[Hypothesis, ...] = ()
+        if len(row.stretches) == len(spoken) == 1:
+            best, *rest = spoken[0]
+            others = tuple(rest)
+        else:
+            best = stitch(row.stretches, [each[0] for each in spoken], rate_hz)
+        notes = row.notes if spoken else (*row.notes, f"{show_source(source)}: no speech was found in it")
+        spans = [(each.is_speech, Span(each.start / rate_hz, each.end / rate_hz)) for each in row.stretches]
+        return Transcription(
+            path=_name(source),
+            duration_seconds=duration_seconds,
+            hypothesis=best,
+            problem="",
+            notes=notes,
+            others=others,
+            channel=channels if isinstance(channels, int) else number + 1 if channels == "split" else None,
+            recognized=tuple(span for is_speech, span in spans if is_speech),
+            silences=tuple(span for is_speech, span in spans if not is_speech),
+        )
 
 
 def _name(source: Source) -> Path:
     return Path() if isinstance(source, Samples) else source
 
 
-def _measure(source: Source) -> float:
-    if not isinstance(source, Samples):
-        return measure_duration_seconds(source)
-    if source.waveform.ndim != 1 or source.waveform.size == 0:
-        raise AudioError(f"samples must be one channel, (num_samples,), found {source.waveform.shape}")
-    if source.rate_hz <= 0:
-        raise AudioError(f"a sample rate of {source.rate_hz} Hz is impossible; give the one of the recording")
-    return len(source.waveform) / source.rate_hz
-
-
-def _read(source: Source, rate_hz: int) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """The waveform at the network's rate, and what is strange about it."""
-    if not isinstance(source, Samples):
-        sound = read_sound(source, rate_hz)
-        return sound.waveform, tuple(note.text for note in sound.notes)
-    samples = source.waveform
-    if samples.dtype == np.int16:
-        samples = samples / np.float32(32768)
-    if samples.dtype.kind != "f":
-        raise AudioError(f"samples must be floating-point in [-1, 1] or int16, found {samples.dtype}")
-    if not np.isfinite(samples).all() or np.abs(samples).max() > LOUDEST_SAMPLES:
-        raise AudioError("samples are not finite or not scaled; divide them so that full scale is 1")
-    return np.clip(_to_rate(samples.astype(np.float32), source.rate_hz, rate_hz), -1, 1), ()
-
-
-def _to_rate(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    if from_hz == to_hz:
-        return samples
-    return resample(samples, from_hz, to_hz, -(-len(samples) * to_hz // from_hz))
+def _measure_all(sources: Sequence[Source]) -> tuple[dict[int, float], dict[int, list[Transcription]]]:
+    """Durations of those that can be read, by their places, and what is to be said of the others."""
+    durations: dict[int, float] = {}
+    problems: dict[int, list[Transcription]] = {}
+    with console.explain_wait(f"measuring {len(sources)} recordings"):
+        for index, source in enumerate(sources):
+            try:
+                durations[index] = measure(source)
+            except AudioError as error:
+                problems[index] = [Transcription(_name(source), 0.0, None, str(error))]
+    return durations, problems
 
 
 def _show_progress(seconds: float) -> Any:
@@ -312,11 +253,3 @@ def _show_progress(seconds: float) -> Any:
     except ImportError:
         return contextlib.nullcontext()
     return tqdm(total=seconds, desc="transcribing", unit="s of audio", disable=None, delay=2)
-
-
-def _end_with(hypothesis: Hypothesis, duration_seconds: float) -> Hypothesis:
-    """Let no word outlast the recording: its last output frame may stand for a little more than is there."""
-    words = tuple(
-        dataclasses.replace(word, end_seconds=min(word.end_seconds, duration_seconds)) for word in hypothesis.words
-    )
-    return dataclasses.replace(hypothesis, words=words)

@@ -10,74 +10,89 @@ from typing import Any
 
 from mindaudio_ds2.audio.sound_files import show_path
 from mindaudio_ds2.corpus.naming import name_uniquely
-from mindaudio_ds2.decoding.segments import make_cues
+from mindaudio_ds2.decoding.segments import Cue, make_cues, make_dialogue_cues
 from mindaudio_ds2.errors import ConfigError
-from mindaudio_ds2.transcribe import Transcription
+from mindaudio_ds2.transcription import Transcription
 
 WORD_JOINER = "\u2060"
 """Invisible. Behind a bracket it keeps players from taking text for a tag; SRT knows no escape."""
 
 
 def as_text(transcriptions: Sequence[Transcription]) -> str:
-    """One line a recording: path, tab, text."""
-    return "\n".join(f"{show_path(t.path)}\t{t.text}" for t in transcriptions if not t.problem)
+    """One line a recording or channel: path, tab, text."""
+    return "\n".join(
+        f"{show_path(t.path)}{f' [channel {t.channel}]' if t.channel else ''}\t{t.text}"
+        for t in transcriptions
+        if not t.problem
+    )
 
 
 def as_json(transcriptions: Sequence[Transcription]) -> str:
-    """A JSON list: path, duration in seconds, text, score, words and segments with times; or path and problem."""
+    """A JSON list: path, duration in seconds, text, score, words and segments with times; or path and problem.
+
+    `recognized` and `silences` hold every second of the recording; only the former were given to the network.
+    """
     rows: list[dict[str, Any]] = []
     for t in transcriptions:
         if t.hypothesis is None:
             rows.append({"path": show_path(t.path), "problem": t.problem})
-        else:
-            spoken = dataclasses.asdict(t.hypothesis)
-            segments = [
-                {"text": s.text, "start_seconds": s.start_seconds, "end_seconds": s.end_seconds} for s in t.segments
-            ]
-            seconds = t.duration_seconds
-            row = {"path": show_path(t.path), "duration_seconds": seconds, **spoken, "segments": segments}
-            others = [dataclasses.asdict(other) for other in t.others]
-            rows.append(row | ({"nbest": [spoken, *others]} if others else {}))
+            continue
+        spoken = dataclasses.asdict(t.hypothesis)
+        segments = [
+            {"text": s.text, "start_seconds": s.start_seconds, "end_seconds": s.end_seconds} for s in t.segments
+        ]
+        row = {"path": show_path(t.path), **({"channel": t.channel} if t.channel else {})}
+        row |= {"duration_seconds": t.duration_seconds, **spoken, "segments": segments}
+        row |= {"recognized": [s._asdict() for s in t.recognized], "silences": [s._asdict() for s in t.silences]}
+        others = [dataclasses.asdict(other) for other in t.others]
+        rows.append(row | ({"nbest": [spoken, *others]} if others else {}))
     return json.dumps(rows, indent=2, ensure_ascii=False)
 
 
 def as_srt(transcriptions: Sequence[Transcription]) -> str:
-    """SubRip subtitles of one recording."""
+    """SubRip subtitles of one recording; of several channels each line begins with its speaker."""
     blocks = []
-    for number, cue in enumerate(make_cues(_only(transcriptions, "srt").words), start=1):
+    for number, cue in enumerate(_make_cues(transcriptions, "srt"), start=1):
         times = f"{_clock(cue.start_milliseconds, ',')} --> {_clock(cue.end_milliseconds, ',')}"
         lines = [re.sub(r"([<{\\])", rf"\1{WORD_JOINER}", line) for line in cue.lines]
+        if cue.speakers:
+            lines = [f"{speaker}: {line}" for speaker, line in zip(cue.speakers, lines, strict=True)]
         blocks.append("\n".join([str(number), times, *lines, ""]))
     return "\n".join(blocks)
 
 
 def as_vtt(transcriptions: Sequence[Transcription]) -> str:
-    """WebVTT subtitles of one recording."""
+    """WebVTT subtitles of one recording; of several channels each line is in its speaker's voice (`<v Speaker 1>`)."""
     blocks = ["WEBVTT\n"]
-    for cue in make_cues(_only(transcriptions, "vtt").words):
+    for cue in _make_cues(transcriptions, "vtt"):
         times = f"{_clock(cue.start_milliseconds, '.')} --> {_clock(cue.end_milliseconds, '.')}"
-        blocks.append("\n".join([times, *(html.escape(line, quote=False) for line in cue.lines), ""]))
+        lines = [html.escape(line, quote=False) for line in cue.lines]
+        if cue.speakers:
+            lines = [f"<v {speaker}>{line}</v>" for speaker, line in zip(cue.speakers, lines, strict=True)]
+        blocks.append("\n".join([times, *lines, ""]))
     return "\n".join(blocks)
 
 
 def as_ctm(transcriptions: Sequence[Transcription]) -> str:
     """NIST's CTM, a line a word: recording, channel, start and duration in seconds, word, confidence."""
-    names = [re.sub(r"[\s;]+", "_", show_path(name)) for name in name_recordings([t.path for t in transcriptions])]
+    recordings = group_recordings(transcriptions)
+    names = [re.sub(r"[\s;]+", "_", show_path(name)) for name in name_recordings([r[0].path for r in recordings])]
     return "\n".join(
-        f"{name} 1 {word.start_seconds:.3f} "
+        f"{name} {t.channel or 1} {word.start_seconds:.3f} "
         f"{word.end_seconds - word.start_seconds:.3f} {word.text} {word.confidence:.3f}"
-        for name, t in zip(names, transcriptions, strict=True)
+        for name, recording in zip(names, recordings, strict=True)
+        for t in recording
         for word in t.words
     )
 
 
 def as_tsv(transcriptions: Sequence[Transcription]) -> str:
-    """A table of segments between tabs, with a heading."""
-    rows = ["path\tstart_seconds\tend_seconds\ttext"]
+    """A table of segments between tabs, with a heading; the channel is empty where all were mixed."""
+    rows = ["path\tchannel\tstart_seconds\tend_seconds\ttext"]
     rows += [
-        f"{show_path(t.path)}\t{segment.start_seconds:.3f}\t{segment.end_seconds:.3f}\t{segment.text}"
+        f"{show_path(t.path)}\t{t.channel or ''}\t{each.start_seconds:.3f}\t{each.end_seconds:.3f}\t{each.text}"
         for t in transcriptions
-        for segment in t.segments
+        for each in t.segments
     ]
     return "\n".join(rows)
 
@@ -106,10 +121,25 @@ def name_recordings(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _only(transcriptions: Sequence[Transcription], name: str) -> Transcription:
-    if len(transcriptions) != 1:
-        raise ConfigError(f"{name} holds one recording, found {len(transcriptions)}; name a folder with --output_dir")
-    return transcriptions[0]
+def group_recordings(transcriptions: Sequence[Transcription]) -> list[list[Transcription]]:
+    """The channels of each recording, which follow each other, together."""
+    groups: list[list[Transcription]] = []
+    for each in transcriptions:
+        last = groups[-1][-1] if groups else None
+        if last and last.channel and each.channel == last.channel + 1 and each.path == last.path:
+            groups[-1].append(each)
+        else:
+            groups.append([each])
+    return groups
+
+
+def _make_cues(transcriptions: Sequence[Transcription], name: str) -> tuple[Cue, ...]:
+    recordings = group_recordings(transcriptions)
+    if len(recordings) != 1:
+        raise ConfigError(f"{name} holds one recording, found {len(recordings)}; name a folder with --output_dir")
+    if len(transcriptions) == 1:
+        return make_cues(transcriptions[0].words)
+    return make_dialogue_cues({f"Speaker {t.channel}": t.words for t in transcriptions})
 
 
 def _clock(milliseconds: int, point: str) -> str:

@@ -1,4 +1,6 @@
+import dataclasses
 import html
+import json
 from pathlib import Path
 
 import pysubs2
@@ -7,8 +9,8 @@ import pytest
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.segments import make_cues
 from mindaudio_ds2.errors import ConfigError
-from mindaudio_ds2.transcribe import Transcription
-from mindaudio_ds2.transcript_formats import FORMATS, as_ctm, as_srt, as_tsv, as_vtt, name_recordings
+from mindaudio_ds2.transcript_formats import FORMATS, as_ctm, as_srt, as_tsv, as_vtt, group_recordings, name_recordings
+from mindaudio_ds2.transcription import Transcription
 
 
 def say(path: str, *words: tuple[str, float, float]) -> Transcription:
@@ -36,6 +38,40 @@ def test_vtt_escapes_what_its_players_take_for_tags() -> None:
     assert "R&amp;D &lt;i&gt;" in as_vtt([TALK])
 
 
+CALL = [
+    dataclasses.replace(say("call.wav", ("HELLO", 0.5, 0.9), ("THERE", 1.0, 1.4), ("YES", 6.0, 6.4)), channel=1),
+    dataclasses.replace(say("call.wav", ("HI", 1.2, 1.6), ("A&B", 9.0, 9.4)), channel=2),
+]
+
+
+@pytest.mark.parametrize("name", ["srt", "vtt"])
+def test_two_sides_of_a_call_are_two_speakers_in_subtitles(name: str) -> None:
+    events = pysubs2.SSAFile.from_string(FORMATS[name](CALL), format_=name)
+    assert [event.start for event in events] == [500, 6000, 9000]
+    assert all(one.end < other.start for one, other in zip(events[:-1], events[1:], strict=True))
+    if name == "srt":
+        shown = [event.text for event in events]
+        assert shown == [r"Speaker 1: HELLO THERE\NSpeaker 2: HI", "Speaker 1: YES", "Speaker 2: A&B"]
+    else:
+        assert "<v Speaker 1>HELLO THERE</v>\n<v Speaker 2>HI</v>\n" in FORMATS[name](CALL)
+    text = FORMATS[name](CALL)
+    assert text.count("Speaker 1") == text.count("Speaker 2") == 2
+
+
+def test_two_sides_of_a_call_are_two_channels_in_ctm_tables_json_and_text() -> None:
+    assert [line.split()[:2] for line in as_ctm(CALL).splitlines()] == [["call", "1"]] * 3 + [["call", "2"]] * 2
+    assert [row.split("\t")[1] for row in as_tsv(CALL).splitlines()] == ["channel", "1", "1", "2", "2"]
+    assert [row["channel"] for row in json.loads(FORMATS["json"](CALL))] == [1, 2]
+    assert FORMATS["text"](CALL).splitlines() == [
+        "call.wav [channel 1]\tHELLO THERE YES",
+        "call.wav [channel 2]\tHI A&B",
+    ]
+
+
+def test_channels_belong_to_their_recording_even_where_it_is_given_twice() -> None:
+    assert [len(group) for group in group_recordings([*CALL, *CALL, TALK, TALK])] == [2, 2, 1, 1]
+
+
 def test_subtitles_of_two_recordings_want_a_folder() -> None:
     with pytest.raises(ConfigError, match="--output_dir"):
         as_srt([TALK, TALK])
@@ -48,8 +84,8 @@ def test_ctm_has_six_columns_and_a_name_without_spaces() -> None:
 def test_a_table_has_a_row_for_each_segment() -> None:
     rows = [line.split("\t") for line in as_tsv([TALK]).splitlines()]
     assert rows[1:] == [
-        ["a/talk one.wav", "0.500", "1.400", "R&D <i>"],
-        ["a/talk one.wav", "3723.004", "3724.500", "{X}"],
+        ["a/talk one.wav", "", "0.500", "1.400", "R&D <i>"],
+        ["a/talk one.wav", "", "3723.004", "3724.500", "{X}"],
     ]
 
 

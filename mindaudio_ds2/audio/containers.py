@@ -4,16 +4,21 @@ Covers the containers whose sound lies in one stretch of bytes. `find_pieces` fi
 end (`cat a.wav b.wav`), of which libsndfile reads the first only.
 """
 
+import io
+import mmap
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 UNKNOWN_LENGTH_BYTES = 0x7FFF0000
 """Programs that write WAV into a pipe announce at least so many bytes, because they cannot know the number."""
 
 MOST_PADDING_BYTES = 4096
 """So much behind the sound may be anything; more could be sound."""
+
+SCANNED_BYTES, LONGEST_PATTERN_BYTES = 1 << 24, 64
 
 TAGS = (b"TAG", b"ID3", b"APETAGEX", b"3DI", b"LYRICSBEGIN")
 MAGICS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff\x2e\x91", b"caff", b".snd", b"NIST_1A", b"2BIT", b"Creative Voice")
@@ -95,13 +100,56 @@ def find_pieces(content: Content) -> list[tuple[int, int]]:
     return pieces
 
 
-def complete(content: Content, extent: Extent) -> bytes:
-    """The same WAV with the length that it has, where its header was never finished."""
-    mended = bytearray(content)
+def complete(content: memoryview, extent: Extent) -> None:
+    """Give a WAV whose header was never finished the length that it has; `content` is changed."""
     assert extent.size_offset is not None, "only sizes that may be left open are mended"
-    mended[extent.size_offset : extent.size_offset + 4] = struct.pack("<I", len(content) - extent.start)
-    mended[4:8] = struct.pack("<I", len(content) - 8)
-    return bytes(mended)
+    struct.pack_into("<I", content, extent.size_offset, len(content) - extent.start)
+    struct.pack_into("<I", content, 4, len(content) - 8)
+
+
+def scan(pattern: re.Pattern[bytes], content: Content) -> Iterator[tuple[int, re.Match[bytes]]]:
+    """Where a pattern of at most `LONGEST_PATTERN_BYTES` is found, and its match; of a mapped file, pages that were
+    looked through do not stay in memory."""
+    mapped = getattr(content, "obj", None)
+    for start in range(0, len(content), SCANNED_BYTES):
+        window = content[start : start + SCANNED_BYTES + LONGEST_PATTERN_BYTES]
+        for found in pattern.finditer(window):
+            if found.start() < SCANNED_BYTES:
+                yield start + found.start(), found
+        if isinstance(mapped, mmap.mmap) and len(content) > SCANNED_BYTES:
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
+class ContentFile(io.RawIOBase):
+    """Bytes in memory as a file; unlike `io.BytesIO` without a copy of them."""
+
+    def __init__(self, content: Content) -> None:
+        self._content, self._place = content, 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the present place on; returns how many bytes there were."""
+        chunk = self._content[self._place : self._place + len(buffer)]
+        buffer[: len(chunk)] = chunk
+        self._place += len(chunk)
+        return len(chunk)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: len(self._content)}[whence]
+        self._place = max(0, start + offset)
+        return self._place
+
+    def tell(self) -> int:
+        """The present place."""
+        return self._place
 
 
 # Kinds of containers ------------------------------------------------------------------------------------------------

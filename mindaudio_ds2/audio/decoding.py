@@ -1,9 +1,9 @@
 """From the bytes of a sound file to all of its samples, or an error that says what is wrong with it."""
 
-import io
 import mmap
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -67,33 +67,45 @@ class _Stream(soundfile.SoundFile):
 
 
 def decode(path: Path, max_seconds: float) -> Decoded:
-    """All samples of a file.
+    """All samples of a file at once; see `decode_blocks`."""
+    blocks = list(decode_blocks(path, max_seconds))
+    first = blocks[0]
+    samples = first.samples if len(blocks) == 1 else np.concatenate([block.samples for block in blocks])
+    return Decoded(samples, first.rate_hz, any(block.is_float for block in blocks), first.notes)
+
+
+def decode_blocks(path: Path, max_seconds: float = float("inf")) -> Iterator[Decoded]:
+    """The samples of a file, some at a time, in memory that does not grow with it; at least one block.
+
+    All blocks have the same rate and channels. The notes are the first one's. That a file is cut off or damaged may be
+    found at its end only.
 
     Raises:
         AudioError: missing, not audio, empty, cut off, damaged, or of a format that does not say how long it is.
         LongAudioError: it lasts longer than `max_seconds`.
     """
-    with open_sound_file(path) as raw:
-        content, notes = _map_whole(path, raw)
+    with open_sound_file(path) as file:
+        content, raw, notes = _map_whole(path, file)
         try:
             pieces = _find_pieces(content)
             if len(pieces) < 2:
-                decoded = _decode_piece(path, content, raw, max_seconds)
+                blocks = _decode_piece(path, content, raw, max_seconds)
             else:
-                parts = [_decode_piece(path, content[start:end], None, max_seconds) for start, end in pieces]
-                decoded = _join(path, parts)
-            decoded.notes += notes
+                notes = [("joined", f"it is {len(pieces)} recordings joined into one file; all are read"), *notes]
+                blocks = _decode_joined(path, [content[start:end] for start, end in pieces], max_seconds)
+            for number, block in enumerate(blocks):
+                block.notes = [*block.notes, *notes] if number == 0 else []
+                yield block
         except AudioError:
             raise
         except Exception as error:  # decoders answer damaged files with whatever their first wrong byte leads to
             raise AudioError(f"{show_path(path)} is damaged or cut off ({error!r}); {FETCH}") from error
-    return decoded
 
 
 def measure(path: Path) -> float:
     """Length of a file (seconds), from its header where that can be trusted, else by decoding all of it."""
-    with open_sound_file(path) as raw:
-        content, _ = _map_whole(path, raw)
+    with open_sound_file(path) as file:
+        content, raw, _ = _map_whole(path, file)
         is_plain = bytes(content[:4]) in (b"RIFF", b"FORM", b"fLaC", b"NIST", b"RF64", b".snd")
         if is_plain and (containers.find_extent(content) is None or len(containers.find_pieces(content)) == 1):
             extent = containers.find_extent(content)
@@ -101,21 +113,23 @@ def measure(path: Path) -> float:
             seconds = None if is_open else _measure_header(path, content, raw)
             if seconds is not None:
                 return seconds
-    decoded = decode(path, float("inf"))
-    return len(decoded.samples) / decoded.rate_hz
+    num_samples = 0
+    for block in decode_blocks(path):
+        num_samples += len(block.samples)
+    return num_samples / block.rate_hz
 
 
 def read_rate_hz(path: Path) -> int:
     """The sample rate (Hz) that a file's header tells."""
-    with open_sound_file(path) as raw:
-        content, _ = _map_whole(path, raw)
+    with open_sound_file(path) as whole:
+        content, raw, _ = _map_whole(path, whole)
         if media.is_media(bytes(content[:64])):
-            return media.decode(path, content, float("inf"))[1]
+            return next(media.decode_blocks(path, _open_content(content, raw))).rate_hz
         with _open(path, content, raw) as file:
             return int(file.samplerate)
 
 
-def _measure_header(path: Path, content: containers.Content, raw: IO[bytes]) -> float | None:
+def _measure_header(path: Path, content: containers.Content, raw: IO[bytes] | None) -> float | None:
     with _open(path, content, raw) as file:
         _check_extent(path, content)
         _check_log(path, file)
@@ -130,28 +144,41 @@ def _measure_header(path: Path, content: containers.Content, raw: IO[bytes]) -> 
                 )
         except soundfile.SoundFileError as error:
             raise AudioError(f"{show_path(path)} is cut off or damaged at its end ({error}); {FETCH}") from error
-        tail = max(4, os.lseek(raw.fileno(), 0, os.SEEK_CUR) - MOST_BUFFERED_BYTES)
+        tail = max(4, os.lseek(raw.fileno(), 0, os.SEEK_CUR) - MOST_BUFFERED_BYTES) if raw else 4
         if is_flac and FLAC_START.search(content, tail):
             return None
         return float(file.frames / file.samplerate)
 
 
-def _map_whole(path: Path, raw: IO[bytes]) -> tuple[containers.Content, list[tuple[str, str]]]:
-    """The bytes of a file, and those of a WAV whose header was never finished with its length put in."""
+def _map_whole(path: Path, raw: IO[bytes]) -> tuple[containers.Content, IO[bytes] | None, list[tuple[str, str]]]:
+    """The bytes of a file, mapped; the file itself where these are all of it as it is, else None; and notes.
+
+    A WAV whose header was never finished gets its length, in memory alone.
+    """
     if os.fstat(raw.fileno()).st_size == 0:
         raise AudioError(f"{show_path(path)} is an empty file; {FETCH}")
-    content: containers.Content = memoryview(mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ))
+    content = memoryview(mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ))
     extent = containers.find_extent(content)
     is_unfinished = extent and extent.size_offset is not None and extent.start == extent.end < len(content)
     if extent and is_unfinished and containers.find_rest(content, extent) < len(content):
         note = "its header was never finished; all that follows it is taken for sound"
-        return containers.complete(content, extent), [("unfinished header", note)]
+        own = memoryview(mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_COPY))
+        containers.complete(own, extent)
+        return own, None, [("unfinished header", note)]
     end = containers.find_rest(content, extent) if extent and not extent.is_open else len(content)
     is_little = 0 < len(content) - end <= containers.MOST_PADDING_BYTES
     if is_little and not containers.begins_recording(content, end):
         note = f"{len(content) - end} bytes behind its sound are nothing known and are not read"
-        return bytes(content[:end]), [("trailing bytes", note)]
-    return content, []
+        return content[:end], None, [("trailing bytes", note)]
+    return content, raw, []
+
+
+def _open_content(content: containers.Content, raw: IO[bytes] | None) -> Any:
+    """A file of the content; no copy of it."""
+    if raw is None:
+        return containers.ContentFile(content)
+    raw.seek(0)
+    return raw
 
 
 def _find_pieces(content: containers.Content) -> list[tuple[int, int]]:
@@ -161,16 +188,16 @@ def _find_pieces(content: containers.Content) -> list[tuple[int, int]]:
         return containers.find_pieces(content)
     starts = [0]
     if head == b"fLaC":
-        starts += [found.start() for found in FLAC_START.finditer(content) if found.start() > 0]
+        starts += [place for place, _ in containers.scan(FLAC_START, content) if place > 0]
     elif head == b"OggS":
         was_first = True
-        for found in OGG_PAGE.finditer(content):
+        for place, found in containers.scan(OGG_PAGE, content):
             is_first = bool(found[1][0] & 2)
             if is_first and not was_first:
-                starts.append(found.start())
+                starts.append(place)
             was_first = is_first
     elif head.startswith((b"ID3", b"\xff")):
-        frames = [_find_mp3_frame(content, found.start()) for found in MP3_TAG.finditer(content)]
+        frames = [_find_mp3_frame(content, place) for place, _ in containers.scan(MP3_TAG, content)]
         starts += [place for place in frames if place is not None][1:]
     return list(zip(starts, [*starts[1:], len(content)], strict=True))
 
@@ -184,25 +211,24 @@ def _find_mp3_frame(content: containers.Content, tag: int) -> int | None:
     return None
 
 
-def _join(path: Path, parts: list[Decoded]) -> Decoded:
-    first = parts[0]
-    if {(part.rate_hz, part.samples.shape[1]) for part in parts} != {(first.rate_hz, first.samples.shape[1])}:
-        raise AudioError(
-            f"{show_path(path)} is {len(parts)} recordings joined into one file, of different rates or channels; "
-            "take them apart"
-        )
-    notes = [("joined", f"it is {len(parts)} recordings joined into one file; all are read")]
-    samples = np.concatenate([part.samples for part in parts])
-    return Decoded(samples, first.rate_hz, any(part.is_float for part in parts), notes)
+def _decode_joined(path: Path, pieces: list[containers.Content], max_seconds: float) -> Iterator[Decoded]:
+    kinds = set()
+    for piece in pieces:
+        for block in _decode_piece(path, piece, None, max_seconds):
+            kinds.add((block.rate_hz, block.samples.shape[1]))
+            if len(kinds) > 1:
+                raise AudioError(
+                    f"{show_path(path)} is {len(pieces)} recordings joined into one file, of different rates or "
+                    "channels; take them apart"
+                )
+            yield block
 
 
 def _open(path: Path, content: containers.Content, raw: IO[bytes] | None) -> Any:
     """Open with libsndfile; by descriptor where it is the file as it is, because that is quickest."""
-    if raw is not None and isinstance(content, memoryview):
-        raw.seek(0)
-        source: Any = raw.fileno()
-    else:
-        source = io.BytesIO(content)
+    source = _open_content(content, raw)
+    if raw is not None:
+        source = raw.fileno()
     try:
         file = _Stream(source, closefd=False)
     except (soundfile.SoundFileError, TypeError) as error:
@@ -220,10 +246,14 @@ def _open(path: Path, content: containers.Content, raw: IO[bytes] | None) -> Any
     return file
 
 
-def _decode_piece(path: Path, content: containers.Content, raw: IO[bytes] | None, max_seconds: float) -> Decoded:
+def _decode_piece(
+    path: Path, content: containers.Content, raw: IO[bytes] | None, max_seconds: float
+) -> Iterator[Decoded]:
     if media.is_media(bytes(content[:64])):
-        samples, rate_hz, notes = media.decode(path, content, max_seconds)
-        return Decoded(samples, rate_hz, False, notes)
+        media.require_single(path, content)
+        for samples, rate_hz, notes in media.decode_blocks(path, _open_content(content, raw), max_seconds):
+            yield Decoded(samples, rate_hz, False, notes)
+        return
     _check_extent(path, content)
     with _open(path, content, raw) as file:
         _check_log(path, file)
@@ -232,33 +262,31 @@ def _decode_piece(path: Path, content: containers.Content, raw: IO[bytes] | None
             raise AudioError(f"{show_path(path)} holds no samples; {FETCH}")
         if announced < NO_COUNT and announced / file.samplerate > max_seconds:
             raise media.complain_of_length(path, announced / file.samplerate, max_seconds)
-        samples = _read_blocks(path, file, max_seconds)
+        num_read = 0
+        for samples in _read_blocks(path, file, max_seconds):
+            num_read += len(samples)
+            yield Decoded(samples, file.samplerate, file.subtype in ("FLOAT", "DOUBLE"))
         is_exact = file.format != "MP3" or _has_length_tag(content)
-        if len(samples) < announced < NO_COUNT and is_exact:
+        if num_read < announced < NO_COUNT and is_exact:
             raise AudioError(
-                f"{show_path(path)} is cut off: it announces {announced} samples, only {len(samples)} are there; "
-                f"{FETCH}"
+                f"{show_path(path)} is cut off: it announces {announced} samples, only {num_read} are there; {FETCH}"
             )
-        if raw is not None and isinstance(content, memoryview) and file.format == "MP3":
+        if raw is not None and file.format == "MP3":
             unread = len(content) - os.lseek(raw.fileno(), 0, os.SEEK_CUR)
             if unread > MOST_BUFFERED_BYTES:
                 raise AudioError(f"{show_path(path)} has {unread} bytes behind the end that it announces; {CONVERT}")
-        if len(samples) == 0:
+        if num_read == 0:
             raise AudioError(f"{show_path(path)} holds no samples; {FETCH}")
-        return Decoded(samples, file.samplerate, file.subtype in ("FLOAT", "DOUBLE"))
 
 
-def _read_blocks(path: Path, file: Any, max_seconds: float) -> NDArray[np.float32]:
+def _read_blocks(path: Path, file: Any, max_seconds: float) -> Iterator[NDArray[np.float32]]:
     size = max(1, min(BLOCK_SAMPLES // file.channels, file.frames))
-    blocks, num_frames = [], 0
+    num_frames = 0
     while len(block := file.read(size, dtype="float32", always_2d=True)):
-        blocks.append(block)
         num_frames += len(block)
         if num_frames / file.samplerate > max_seconds:
             raise media.complain_of_length(path, num_frames / file.samplerate, max_seconds)
-    if not blocks:
-        return np.zeros((0, file.channels), np.float32)
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        yield block
 
 
 def _check_extent(path: Path, content: containers.Content) -> None:

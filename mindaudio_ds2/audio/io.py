@@ -113,18 +113,18 @@ def read_sound(
     """
     path = Path(path)
     decoded = decoding.decode(path, max_seconds)
-    notes = [Note(kind, f"{show_path(path)}: {text}") for kind, text in decoded.notes]
-    note = _Notes(path, notes)
-    samples = _scale(path, decoded, note)
+    note = Notes(path, decoded.notes)
+    peak = find_peak(path, float(np.abs(decoded.samples).max()), decoded.is_float, note)
+    samples = decoded.samples if peak is None else decoded.samples / np.float32(peak)
     rate_hz = sample_rate_hz or decoded.rate_hz
     rows = [
         np.clip(_to_rate(row if keeps_offset else _remove_offset(row, note), decoded.rate_hz, rate_hz), -1.0, 1.0)
         for row in _choose_channels(path, samples, channels, note)
     ]
     waveforms = rows[0][None] if len(rows) == 1 else np.stack(rows)
-    _judge(waveforms, decoded.rate_hz, rate_hz, note)
+    judge(float(np.abs(waveforms).max()), decoded.rate_hz, rate_hz, note)
     seconds = len(samples) / decoded.rate_hz
-    return Sound(waveforms, rate_hz, decoded.rate_hz, seconds, tuple(notes))
+    return Sound(waveforms, rate_hz, decoded.rate_hz, seconds, note.all)
 
 
 def read_audio(path: str | Path, sample_rate_hz: int, max_seconds: float = float("inf")) -> NDArray[np.float32]:
@@ -132,54 +132,99 @@ def read_audio(path: str | Path, sample_rate_hz: int, max_seconds: float = float
     return read_sound(path, sample_rate_hz, max_seconds=max_seconds).waveform
 
 
-class _Notes:
-    def __init__(self, path: Path, notes: list[Note]) -> None:
-        self.path, self.notes = path, notes
+class Notes:
+    """What is found in a file, a line each that names it."""
+
+    def __init__(self, path: Path, found: Sequence[tuple[str, str]]) -> None:
+        self._path = path
+        self._notes: list[Note] = []
+        for kind, text in found:
+            self(kind, text)
 
     def __call__(self, kind: str, text: str) -> None:
-        self.notes.append(Note(kind, f"{show_path(self.path)}: {text}"))
+        """Note another thing."""
+        self._notes.append(Note(kind, f"{show_path(self._path)}: {text}"))
+
+    @property
+    def all(self) -> tuple[Note, ...]:
+        """Those so far."""
+        return tuple(self._notes)
 
 
-def _scale(path: Path, decoded: decoding.Decoded, note: _Notes) -> NDArray[np.float32]:
-    samples = decoded.samples
-    peak = float(np.abs(samples).max())
+def find_peak(path: Path, peak: float, is_float: bool, note: Notes) -> float | None:
+    """What all samples of a file are divided by, whose largest is `peak`; None where they stay.
+
+    Raises:
+        AudioError: they are not finite, or were never scaled.
+    """
     if not np.isfinite(peak):
         raise AudioError(f"{show_path(path)} holds samples that are not finite (NaN or infinity); write the file again")
     if peak > LOUDEST_SAMPLE:
         raise AudioError(
             f"{show_path(path)} reaches {peak:g}, but full scale is 1; divide its samples before writing it"
         )
-    if peak > (1.0 if decoded.is_float else LARGEST_OVERSHOOT):
+    if peak > (1.0 if is_float else LARGEST_OVERSHOOT):
         note("scaled", f"it reaches {peak:.3g}, and full scale is 1; all of it is scaled down")
-        return samples / np.float32(peak)
-    return samples
+        return peak
+    return None
 
 
-def _choose_channels(
-    path: Path, samples: NDArray[np.float32], channels: Channels, note: _Notes
-) -> list[NDArray[np.float32]]:
-    num_channels = samples.shape[1]
+def choose_rows(path: Path, num_channels: int, channels: Channels) -> list[int] | None:
+    """Which channels (from 0) become waveforms; None for the mean of all.
+
+    Raises:
+        AudioError: there is no such channel.
+    """
     if isinstance(channels, int):
         if channels > num_channels:
             raise AudioError(f"{show_path(path)} has {num_channels} channels, and number {channels} is asked for")
-        return [samples[:, channels - 1]]
-    if channels == "split" or num_channels == 1:
-        return [samples[:, number] for number in range(num_channels)]
+        return [channels - 1]
+    return list(range(num_channels)) if channels == "split" or num_channels == 1 else None
+
+
+def find_antiphase(mix_power: float, powers: NDArray[np.float64], note: Notes) -> int | None:
+    """The loudest of channels (from 0) that cancel in their mean; None where they do not."""
+    if mix_power >= LEAST_MIX_POWER * powers.mean():
+        return None
+    loudest = int(powers.argmax())
+    note("antiphase", f"its channels cancel each other, so channel {loudest + 1} alone is read")
+    return loudest
+
+
+def find_offset(mean: float, deviation: float, num_samples: int, note: Notes) -> float | None:
+    """The constant that is taken away from a waveform; None where it stays."""
+    if abs(mean) > LARGEST_OFFSET or (abs(mean) > deviation and num_samples > 1):
+        note("offset", f"a constant of {mean:.3g} is taken away from it")
+        return mean
+    return None
+
+
+def judge(peak: float, file_rate_hz: int, rate_hz: int, note: Notes) -> None:
+    """Note silence and a rate that is too low."""
+    if peak <= 10 ** (SILENCE_DBFS / 20):
+        found = f"peaks at {20 * np.log10(peak):.0f} dB" if peak > 0 else "holds only zeros"
+        note("silence", f"it {found}; speech peaks above {SILENCE_DBFS:g} dB")
+    if file_rate_hz < rate_hz:
+        text = f"its sample rate is {file_rate_hz} Hz; above {file_rate_hz // 2} Hz there is nothing to hear, but the "
+        note("low rate", f"{text}network listens up to {rate_hz // 2} Hz")
+
+
+def _choose_channels(
+    path: Path, samples: NDArray[np.float32], channels: Channels, note: Notes
+) -> list[NDArray[np.float32]]:
+    rows = choose_rows(path, samples.shape[1], channels)
+    if rows is not None:
+        return [samples[:, number] for number in rows]
     mixed = samples.mean(axis=1)
-    powers = np.array([np.square(samples[:, number], dtype=np.float64).mean() for number in range(num_channels)])
-    if np.square(mixed, dtype=np.float64).mean() < LEAST_MIX_POWER * powers.mean():
-        loudest = int(powers.argmax())
-        note("antiphase", f"its channels cancel each other, so channel {loudest + 1} alone is read")
-        return [samples[:, loudest]]
-    return [mixed]
+    powers = np.array([np.square(each, dtype=np.float64).mean() for each in samples.T])
+    loudest = find_antiphase(float(np.square(mixed, dtype=np.float64).mean()), powers, note)
+    return [mixed if loudest is None else samples[:, loudest]]
 
 
-def _remove_offset(waveform: NDArray[np.float32], note: _Notes) -> NDArray[np.float32]:
-    offset, deviation = float(waveform.mean(dtype=np.float64)), float(waveform.std(dtype=np.float64))
-    if abs(offset) > LARGEST_OFFSET or (abs(offset) > deviation and len(waveform) > 1):
-        note("offset", f"a constant of {offset:.3g} is taken away from it")
-        return waveform - np.float32(offset)
-    return waveform
+def _remove_offset(waveform: NDArray[np.float32], note: Notes) -> NDArray[np.float32]:
+    mean, deviation = float(waveform.mean(dtype=np.float64)), float(waveform.std(dtype=np.float64))
+    offset = find_offset(mean, deviation, len(waveform), note)
+    return waveform if offset is None else waveform - np.float32(offset)
 
 
 def _to_rate(waveform: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
@@ -187,16 +232,6 @@ def _to_rate(waveform: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray
     if from_hz == to_hz:
         return waveform
     return resample(waveform, from_hz, to_hz, -(-len(waveform) * to_hz // from_hz))
-
-
-def _judge(waveforms: NDArray[np.float32], file_rate_hz: int, rate_hz: int, note: _Notes) -> None:
-    peak = float(np.abs(waveforms).max())
-    if peak <= 10 ** (SILENCE_DBFS / 20):
-        found = f"peaks at {20 * np.log10(peak):.0f} dB" if peak > 0 else "holds only zeros"
-        note("silence", f"it {found}; speech peaks above {SILENCE_DBFS:g} dB")
-    if file_rate_hz < rate_hz:
-        text = f"its sample rate is {file_rate_hz} Hz; above {file_rate_hz // 2} Hz there is nothing to hear, but the "
-        note("low rate", f"{text}network listens up to {rate_hz // 2} Hz")
 
 
 def measure_duration_seconds(path: str | Path) -> float:

@@ -1,9 +1,10 @@
 """Sound of phones, browsers and video (m4a, mp4, webm, mkv, aac, wma), through the extra `media`."""
 
-import io
 import re
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ MAGIC = re.compile(
     re.DOTALL,
 )
 """How these files begin: ISO media, Matroska, ASF, ADTS, AMR, Flash, AVI, WavPack, TTA, AC-3, MPEG and others."""
+
+BLOCK_SAMPLES = 1 << 18
+"""Of each channel, given at a time."""
 
 LARGEST_LOSS_SECONDS = 0.25
 """A track may be so much shorter than its container says: encoders pad the end to whole frames."""
@@ -33,13 +37,22 @@ def complain_of_length(path: Path, seconds: float, max_seconds: float) -> LongAu
     return LongAudioError(text, seconds)
 
 
-def decode(
-    path: Path, content: bytes | memoryview, max_seconds: float
-) -> tuple[NDArray[np.float32], int, list[tuple[str, str]]]:
-    """All samples of the first sound track.
+class Block(NamedTuple):
+    """Samples `(n, channels)` float32, their rate (Hz), and notes as in `decoding.Decoded`."""
 
-    Returns:
-        `(n, channels)` float32, the rate (Hz), and notes as in `decoding.Decoded`.
+    samples: NDArray[np.float32]
+    rate_hz: int
+    notes: list[tuple[str, str]]
+
+
+def require_single(path: Path, content: bytes | memoryview) -> None:
+    """Raises AudioError where a file is several ones, joined end to end."""
+    if _count_movies(content) > 1:
+        raise AudioError(f"{show_path(path)} is several recordings joined into one file; take them apart")
+
+
+def decode_blocks(path: Path, file: IO[bytes], max_seconds: float = float("inf")) -> Iterator[Block]:
+    """The samples of the first sound track, some at a time.
 
     Raises:
         AudioError: the extra is not installed, or the file has no sound, is cut off or damaged.
@@ -51,30 +64,32 @@ def decode(
         )
     import av
 
-    if _count_movies(content) > 1:
-        raise AudioError(f"{show_path(path)} is several recordings joined into one file; take them apart")
     notes = []
+    num_samples = 0
     try:
-        with av.open(io.BytesIO(content)) as container:
+        with av.open(file) as container:
             tracks = container.streams.audio
             if not tracks:
                 raise AudioError(f"{show_path(path)} has no sound track")
+            track = tracks[0]
             if len(tracks) > 1:
                 notes.append(("tracks", f"it has {len(tracks)} sound tracks; the first is read"))
-            samples = _read_track(path, container, tracks[0], max_seconds)
-            rate_hz = int(tracks[0].rate)
-            expected = float(tracks[0].duration * tracks[0].time_base) if tracks[0].duration else None
+            rate_hz = int(track.rate)
+            for samples in _read_track(path, container, track, max_seconds):
+                num_samples += len(samples)
+                yield Block(samples, rate_hz, notes)
+            expected = float(track.duration * track.time_base) if track.duration else None
             if expected is None and container.duration and "matroska" in container.format.name:
                 expected = container.duration / 1e6 if not container.streams.video else None
+            kind = container.format.name
     except av.FFmpegError as error:
         raise AudioError(f"{show_path(path)} is damaged or cut off ({error}); fetch or record it again") from error
-    seconds = len(samples) / rate_hz
-    if expected is not None and container.format.name != "aac" and seconds < expected - LARGEST_LOSS_SECONDS:
+    seconds = num_samples / rate_hz
+    if expected is not None and kind != "aac" and seconds < expected - LARGEST_LOSS_SECONDS:
         raise AudioError(
             f"{show_path(path)} is cut off: it announces {expected:.2f} s, only {seconds:.2f} s are there; "
             "fetch or record it again"
         )
-    return samples, rate_hz, notes
 
 
 def _count_movies(content: bytes | memoryview) -> int:
@@ -91,19 +106,22 @@ def _count_movies(content: bytes | memoryview) -> int:
     return num_movies
 
 
-def _read_track(path: Path, container: Any, track: Any, max_seconds: float) -> NDArray[np.float32]:
+def _read_track(path: Path, container: Any, track: Any, max_seconds: float) -> Iterator[NDArray[np.float32]]:
     import av
 
     resampler = av.AudioResampler(format="fltp")  # of the samples only: rate and channels stay
-    blocks, num_samples = [], 0
-    for frame in container.decode(track):
+    waiting: list[NDArray[np.float32]] = []
+    num_samples = num_waiting = 0
+    for frame in chain(container.decode(track), [None]):
         for same in resampler.resample(frame):
-            blocks.append(same.to_ndarray())  # (channels, n)
-            num_samples += blocks[-1].shape[1]
+            waiting.append(same.to_ndarray())  # (channels, n)
+            num_samples += same.samples
+            num_waiting += same.samples
         if num_samples > max_seconds * track.rate:
             raise complain_of_length(path, num_samples / track.rate, max_seconds)
-    blocks += [same.to_ndarray() for same in resampler.resample(None)]
-    if not blocks:
+        if num_waiting >= BLOCK_SAMPLES or (frame is None and waiting):
+            joined = np.concatenate(waiting, axis=1).T
+            yield np.ascontiguousarray(joined, dtype=np.float32)
+            waiting, num_waiting = [], 0
+    if not num_samples:
         raise AudioError(f"{show_path(path)} holds no samples; fetch or record it again")
-    joined: NDArray[np.float32] = np.concatenate(blocks, axis=1).T
-    return np.ascontiguousarray(joined, dtype=np.float32)

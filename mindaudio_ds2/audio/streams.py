@@ -5,14 +5,12 @@ import shutil
 import stat
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import IO
 
+from mindaudio_ds2 import console
 from mindaudio_ds2.audio.sound_files import STREAM, show_path
 from mindaudio_ds2.errors import AudioError
-
-SECONDS_OF_SILENCE = 5.0
 
 _kept: dict[str, IO[bytes]] = {}
 """What came through each pipe. It can be read from there once only, so it stays as long as this process does."""
@@ -42,16 +40,9 @@ def _keep_stream(path: Path) -> IO[bytes]:
         with sys.stdin.buffer if name == STREAM else open(path, "rb") as source:
             if source.isatty():
                 raise AudioError(f"{show_path(path)} is a terminal; send it sound: `transcribe.py - < talk.wav`")
-            waiting = threading.Timer(
-                SECONDS_OF_SILENCE, lambda: print(f"waiting for sound from {show_path(path)}", file=sys.stderr)
-            )
-            waiting.daemon = True
-            waiting.start()
             kept = tempfile.NamedTemporaryFile(prefix="mindaudio_ds2-")  # noqa: SIM115 (it goes when the process does)
-            try:
+            with console.explain_wait(f"waiting for the end of {show_path(path)}"):
                 shutil.copyfileobj(source, kept)
-            finally:
-                waiting.cancel()
             kept.flush()
         _kept[name] = kept
     return _kept[name]

@@ -12,13 +12,16 @@ import argparse
 from pathlib import Path
 
 from mindaudio_ds2 import console
+from mindaudio_ds2.audio.io import parse_channels
 from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
 from mindaudio_ds2.errors import AudioError, ConfigError, OutputError
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine import runtime
-from mindaudio_ds2.transcribe import Recognizer, TranscriptionRun, find_recordings
-from mindaudio_ds2.transcript_formats import ENDINGS, FORMATS, SUBTITLES, name_recordings
+from mindaudio_ds2.segmentation.sources import VADS, Hearing
+from mindaudio_ds2.transcribe import Recognizer, find_recordings
+from mindaudio_ds2.transcript_formats import ENDINGS, FORMATS, SUBTITLES, group_recordings, name_recordings
+from mindaudio_ds2.transcription import TranscriptionRun
 
 
 def add_options(parser: Parser) -> None:
@@ -31,6 +34,18 @@ def add_options(parser: Parser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--output", metavar="FILE", help="write there instead of printing (path)")
     where.add_argument("--output_dir", metavar="DIR", type=Path, help="write there a file for each recording (path)")
+    parser.add_argument(
+        "--vad",
+        default="energy",
+        choices=VADS,
+        help="what finds the pauses where long recordings are cut; default: energy",
+    )
+    parser.add_argument(
+        "--channels",
+        default="mix",
+        metavar="mix|split|N",
+        help="the mean of all channels, each as a speaker of its own, or the one of this number (default: mix)",
+    )
     add_decoding_options(parser)
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="sound files, or folders of them (paths)")
 
@@ -38,19 +53,19 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Transcribe, print or write."""
     runtime.require_one_process("transcribe.py")
-    choice = read_choice(options)
+    choice, hearing = read_choice(options), Hearing(options.vad, parse_channels(options.channels))
     paths = find_recordings(options.audio)
     if options.format in SUBTITLES and len(paths) > 1 and not options.output_dir:
         raise ConfigError(f"{options.format} is a file for each of {len(paths)} recordings; name --output_dir DIR")
     if options.output or options.output_dir:
         require_writable(Path(options.output or options.output_dir / "transcript"))
-    done = Recognizer.load(options.pre_trained_model_path, options.device_target, choice).run(paths)
+    done = Recognizer.load(options.pre_trained_model_path, options.device_target, choice, hearing).run(paths)
     _hand_over(done, options)
     for note in done.notes:
         console.write_line(note)
     if done.problems:
         listed = "\n  ".join(done.problems)
-        raise AudioError(f"{len(done.problems)} of {len(done.transcriptions)} recordings were not read:\n  {listed}")
+        raise AudioError(f"{len(done.problems)} of {len(paths)} recordings were not read:\n  {listed}")
     console.write_line(f"{done.audio_seconds:.1f} s of audio in {done.wall_seconds:.1f} s")
 
 
@@ -58,11 +73,12 @@ def _hand_over(run: TranscriptionRun, options: argparse.Namespace) -> None:
     """Print the transcriptions, or write them where it was asked for."""
     write = FORMATS[options.format]
     if options.output_dir:
-        names = name_recordings([t.path for t in run.transcriptions])
+        recordings = group_recordings(run.transcriptions)
+        names = name_recordings([recording[0].path for recording in recordings])
         ending = ENDINGS.get(options.format, f".{options.format}")
-        for name, transcription in zip(names, run.transcriptions, strict=True):
-            if not transcription.problem:
-                write_text(options.output_dir / f"{name}{ending}", write([transcription]) + "\n")
+        for name, recording in zip(names, recordings, strict=True):
+            if not recording[0].problem:
+                write_text(options.output_dir / f"{name}{ending}", write(recording) + "\n")
         return
     text = write(run.transcriptions)
     if options.output:

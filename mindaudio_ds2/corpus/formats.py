@@ -172,7 +172,8 @@ def _watch(rows: list[Any], path: Path) -> Iterable[Any]:
     """Rows whose transcripts are files, which takes a while for many: with a bar, and a line where nobody watches."""
     if len(rows) > MANY_ROWS:
         console.write_line(f"reading {len(rows):,} transcripts of {path}")
-    return tqdm(rows, "reading transcripts", unit="file", disable=None, delay=2)
+    bar: Iterable[Any] = tqdm(rows, "reading transcripts", unit="file", disable=None, delay=2)
+    return bar
 
 
 def _add_row(rows: list[_Row], where: str, audio: Path, transcript: Path, problems: Problems) -> None:

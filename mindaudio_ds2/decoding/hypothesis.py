@@ -9,8 +9,9 @@ class Word:
 
     Attributes:
         text: the word.
-        start_seconds: begin of the first output frame that shows its first character.
-        end_seconds: end of the last output frame that shows its last character.
+        start_seconds: begin of the first output frame that shows its first character; where the recording is at hand,
+            begin of its sound (`segmentation.word_times`).
+        end_seconds: end of the last output frame that shows its last character, or of its sound.
         confidence: from 0 to 1, how sure the decoder is. A probability only where it was calibrated.
     """
 

@@ -1,7 +1,7 @@
 """Words in groups: segments between pauses, and subtitles within the field's limits."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mindaudio_ds2.decoding.hypothesis import Word
@@ -42,11 +42,13 @@ class Cue:
         start_milliseconds: when it appears.
         end_milliseconds: when it goes; later than its start, and before the next one's.
         lines: what is shown, within `LINE_CHARACTERS` and `MOST_LINES`; a single word that needs more lines has them.
+        speakers: whose each line is; empty where one alone speaks.
     """
 
     start_milliseconds: int
     end_milliseconds: int
     lines: tuple[str, ...]
+    speakers: tuple[str, ...] = ()
 
 
 def split_at_pauses(words: Sequence[Word]) -> tuple[Segment, ...]:
@@ -64,34 +66,73 @@ def make_cues(words: Sequence[Word]) -> tuple[Cue, ...]:
         Cues that begin and end one after the other. Who speaks faster than `CHARACTERS_A_SECOND` without a pause is
         shown faster, too.
     """
-    segments = _group(words, _fits)
+    return _time([[segment] for segment in _group(words, _Fits(LINE_CHARACTERS, MOST_LINES))], ())
+
+
+def make_dialogue_cues(speakers: Mapping[str, Sequence[Word]]) -> tuple[Cue, ...]:
+    """Subtitles of several speakers, a line for each, for which `SPEAKER: ` is to fit in front.
+
+    Args:
+        speakers: the words of each by name, in order.
+
+    Returns:
+        As `make_cues`. What two say at the same time stands in one subtitle; where even more do, one after the other.
+    """
+    said: list[tuple[Segment, str]] = []
+    for name, words in speakers.items():
+        said += [(each, name) for each in _group(words, _Fits(LINE_CHARACTERS - len(f"{name}: "), 1))]
+    said.sort(key=lambda each: each[0].start_seconds)
+    shared: list[list[Segment]] = []
+    names: list[tuple[str, ...]] = []
+    for segment, name in said:
+        overlaps = bool(shared) and segment.start_seconds < max(each.end_seconds for each in shared[-1])
+        if overlaps and len(shared[-1]) < MOST_LINES and name not in names[-1]:
+            shared[-1].append(segment)
+            names[-1] += (name,)
+        else:
+            shared.append([segment])
+            names.append((name,))
+    return _time(shared, names)
+
+
+def _time(shared: Sequence[Sequence[Segment]], names: Sequence[tuple[str, ...]]) -> tuple[Cue, ...]:
+    """Give each subtitle, which shows segments of different speakers, its time."""
     starts, least = [], 0
-    for segment in segments:
-        starts.append(max(round(1000 * segment.start_seconds), least))
+    for segments in shared:
+        starts.append(max(round(1000 * segments[0].start_seconds), least))
         least = starts[-1] + 2
     cues = []
-    for number, (segment, start) in enumerate(zip(segments, starts, strict=True), start=1):
-        following = starts[number] if number < len(starts) else None
-        reading = max(LEAST_SECONDS, len(segment.text) / CHARACTERS_A_SECOND)
-        end = max(round(1000 * segment.end_seconds), start + min(round(1000 * reading), round(1000 * LONGEST_SECONDS)))
+    for number, (segments, start) in enumerate(zip(shared, starts, strict=True)):
+        following = starts[number + 1] if number + 1 < len(starts) else None
+        reading = max(LEAST_SECONDS, sum(len(each.text) for each in segments) / CHARACTERS_A_SECOND)
+        said_until = max(round(1000 * each.end_seconds) for each in segments)
+        end = max(said_until, start + min(round(1000 * reading), round(1000 * LONGEST_SECONDS)))
         if following is not None:
             gap = GAP_MILLISECONDS if following - start > 2 * GAP_MILLISECONDS else 1
             end = min(end, following - gap)
-        cues.append(Cue(start, max(end, start + 1), tuple(_wrap(segment.text))))
+        wrapped = [_wrap(each.text, LINE_CHARACTERS) for each in segments]
+        owners = tuple(name for name, lines in zip(names[number], wrapped, strict=True) for _ in lines) if names else ()
+        cues.append(Cue(start, max(end, start + 1), tuple(line for lines in wrapped for line in lines), owners))
     return tuple(cues)
 
 
-def _fits(group: list[Word], word: Word) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Fits:
     """Whether a word may join a subtitle."""
-    if word.start_seconds - group[-1].end_seconds > PAUSE_SECONDS:
-        return False
-    if word.end_seconds - group[0].start_seconds > LONGEST_SECONDS:
-        return False
-    return len(_wrap(" ".join(one.text for one in (*group, word)))) <= MOST_LINES
+
+    characters: int
+    lines: int
+
+    def __call__(self, group: list[Word], word: Word) -> bool:
+        if word.start_seconds - group[-1].end_seconds > PAUSE_SECONDS:
+            return False
+        if word.end_seconds - group[0].start_seconds > LONGEST_SECONDS:
+            return False
+        return len(_wrap(" ".join(one.text for one in (*group, word)), self.characters)) <= self.lines
 
 
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, LINE_CHARACTERS, break_on_hyphens=False)
+def _wrap(text: str, characters: int) -> list[str]:
+    return textwrap.wrap(text, characters, break_on_hyphens=False)
 
 
 def _group(words: Sequence[Word], joins: Callable[[list[Word], Word], bool]) -> tuple[Segment, ...]:

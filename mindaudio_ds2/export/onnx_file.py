@@ -79,7 +79,7 @@ def export_onnx(
     checkpoint = load_checkpoint(checkpoint_path)
     config, scores = checkpoint.config, find_scores(checkpoint_path)
     utterances = _read_utterances(checkpoint, manifest, form)
-    model = build_onnx(config, checkpoint.weights, form, scores)
+    model = build_onnx(checkpoint, form, scores)
     exact = _Exact(checkpoint, str(checkpoint_path), utterances, backend)
     written = WrittenOnnx(output_dir / form.file_name, 0, math.nan)
 
@@ -96,7 +96,7 @@ def export_onnx(
                     "nothing was written"
                 )
             return
-        full_model = build_onnx(config, checkpoint.weights, replace(form, weights="fp32"), scores)
+        full_model = build_onnx(checkpoint, replace(form, weights="fp32"), scores)
         with tempfile.TemporaryDirectory() as folder:
             onnx.save(full_model, Path(folder) / "full.onnx")
             full, _ = recognise_with_onnx(Path(folder) / "full.onnx", form.is_stream)

@@ -7,6 +7,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from mindaudio_ds2.checkpoint import Checkpoint, find_longest_seconds
 from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.export.compression import compress
@@ -45,7 +46,7 @@ class OnnxForm:
         return f"model{'.stream' if self.is_stream else ''}{kind}.onnx"
 
 
-def build_onnx(config: Config, weights: Weights, form: OnnxForm, scores: dict[str, Any]) -> onnx.ModelProto:
+def build_onnx(checkpoint: Checkpoint, form: OnnxForm, scores: dict[str, Any]) -> onnx.ModelProto:
     """Write a network as an ONNX model.
 
     The whole form takes `waveforms` (B, L) float32 and `waveforms_lens` (B,) int64 in samples, or `features` (B, T, F)
@@ -53,14 +54,14 @@ def build_onnx(config: Config, weights: Weights, form: OnnxForm, scores: dict[st
     streams is that of `add_stream`.
 
     Args:
-        config: of the checkpoint.
-        weights: of the checkpoint.
+        checkpoint: the network.
         form: which file.
         scores: for the metadata.
 
     Raises:
         CheckpointError: a stream of a network with a backward direction.
     """
+    config, weights = checkpoint.config, checkpoint.weights
     if form.is_stream and (config.model.bidirectional or form.input == "waveform"):
         raise CheckpointError(
             "a stream needs a network without a backward direction (model.bidirectional: false) and takes features: "
@@ -80,6 +81,7 @@ def build_onnx(config: Config, weights: Weights, form: OnnxForm, scores: dict[st
         is_stream=form.is_stream,
         time_stride=config.model.time_stride,
         seconds_per_output_frame=config.seconds_per_output_frame,
+        longest_seconds=find_longest_seconds(checkpoint),
         licence=form.licence,
         decoder={"name": "greedy"},
         scores=scores,

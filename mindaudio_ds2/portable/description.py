@@ -13,6 +13,8 @@ from mindaudio_ds2.reading import parse_json
 
 ENTRY = "mindaudio_ds2"
 FORMAT_VERSION = 2
+LONGEST_SECONDS_BEFORE_2 = 15.0
+"""Files of format 1 do not tell what their networks have learnt from; most of LibriSpeech is no longer."""
 
 Input = typing.Literal["waveform", "features"]
 WeightKind = typing.Literal["fp32", "fp16", "int8"]
@@ -30,6 +32,7 @@ class Description:
         is_stream: whether it takes chunks of features, and carries its state from one to the next.
         time_stride: frames of features for one frame of output.
         seconds_per_output_frame: their distance (seconds).
+        longest_seconds: of the recordings that it was trained on (seconds).
         licence: of the weights, in the words of whoever exported them; may be empty.
         decoder: which decoder its scores were made with, and its settings.
         scores: rates by name of the scored manifest, as `eval.py` found them beside the checkpoint.
@@ -43,6 +46,7 @@ class Description:
     is_stream: bool
     time_stride: int
     seconds_per_output_frame: float
+    longest_seconds: float
     licence: str = ""
     decoder: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +70,8 @@ def read_description(text: str, source: str) -> Description:
     try:
         mapping = parse_json(text)
         version = mapping.pop("format_version")
-        if version == 1:  # before there were several
+        if version == 1:
+            mapping = {"longest_seconds": LONGEST_SECONDS_BEFORE_2, **mapping}
             mapping["features"] |= {"normalization": "utterance", "corpus_mean": [], "corpus_deviation": []}
         elif version != FORMAT_VERSION:
             raise ValueError(f"its format is {version!r}, this package reads {FORMAT_VERSION} and 1")
@@ -74,6 +79,8 @@ def read_description(text: str, source: str) -> Description:
         stride = description.time_stride
         if not 0 < stride <= 64 or not 0 < description.seconds_per_output_frame < math.inf:
             raise ValueError(f"a time stride of {stride} is impossible")
+        if not 0 < description.longest_seconds < math.inf:
+            raise ValueError(f"recordings of {description.longest_seconds} s are impossible")
     except (ValueError, TypeError, AttributeError, KeyError, ConfigError) as error:
         raise CheckpointError(
             f"{source} is not a network of this package, or damaged: its metadata entry {ENTRY!r} cannot be used "

@@ -75,6 +75,7 @@ class OnnxNetwork:
         features: what the network was trained on.
         alphabet: names its labels.
         seconds_per_output_frame: distance between frames of output (seconds).
+        longest_seconds: of the recordings that it was trained on (seconds).
 
     Raises:
         CheckpointError: it cannot be used.
@@ -87,6 +88,7 @@ class OnnxNetwork:
         self.features = self.description.features
         self.alphabet = Alphabet(self.description.text)
         self.seconds_per_output_frame = self.description.seconds_per_output_frame
+        self.longest_seconds = self.description.longest_seconds
         if self.description.is_stream:
             raise CheckpointError(f"{path} takes chunks of a stream; use it with OnnxStream, or export the whole form")
         require_signature(self._session, str(path), INPUT_NAMES[self.description.input], OUTPUT_NAMES)

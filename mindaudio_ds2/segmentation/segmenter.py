@@ -108,6 +108,13 @@ class Segmenter:
             stretches.append(self._make(self._start, self._num_frames, is_speech=False))
         return stretches
 
+    @property
+    def needed_from(self) -> int:
+        """The first sample that a segment yet to come may hold."""
+        is_open = self._speech_end is not None
+        frame = self._start if is_open else max(self._start, self._num_frames - self._padding)
+        return min(frame * self._frame, self._num_samples)
+
     def _judge(self, scores: NDArray[np.float64]) -> list[Stretch]:
         """Go on by some frames."""
         if not len(scores):

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from mindaudio_ds2.batching.dataset import TensorBatch
 from mindaudio_ds2.batching.plan import EpochPlan
 from mindaudio_ds2.config import Config
+from mindaudio_ds2.decoding.metrics import ErrorCounts
 from mindaudio_ds2.errors import TrainingError
 from mindaudio_ds2.evaluate import Evaluation
 from mindaudio_ds2.model.arithmetic import describe_sizes
@@ -216,3 +217,17 @@ class Divergence:
                 f"utterance, the last {loss:.3g}. Lower schedule.peak_learning_rate or optimizer.max_gradient_norm; a "
                 "new run with --pre_trained_model_path goes on from the weights of best.ckpt, if there is one"
             )
+
+
+def describe_average(epochs: Sequence[int], counts: ErrorCounts, is_best: bool) -> str:
+    """How the average of some epochs' weights went.
+
+    Args:
+        epochs: that it is of, counted from 1.
+        counts: of the dev set.
+        is_best: whether it is the best so far.
+    """
+    return (
+        f"average of epochs {', '.join(map(str, epochs))}: dev WER {100 * counts.wer:.2f} % "
+        f"CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}"
+    )

@@ -30,6 +30,7 @@ class Progress:
         best_epochs: dev WER, dev CER and number of the epochs kept for training.average_best, from good to bad.
         train_seconds: wall time spent in training so far, validation included.
         train_hours: audio in the training utterances.
+        longest_seconds: duration of the longest of them; 0 in runs that did not note it.
         fingerprint: of the utterances trained on, and of the noise and rooms mixed into them.
         dev_fingerprint: of the utterances that choose the best epoch; empty in runs that did not note it.
         num_parts: batches of an update: processes times batching.accumulation_steps.
@@ -58,6 +59,7 @@ class Progress:
     best_epochs: list[tuple[float, float, int]] = field(default_factory=list)
     train_seconds: float = 0.0
     train_hours: float = 0.0
+    longest_seconds: float = 0.0
     fingerprint: str = ""
     dev_fingerprint: str = ""
     num_parts: int = 1

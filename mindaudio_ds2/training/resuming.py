@@ -63,6 +63,7 @@ def take_up(
             "means something else; restore them, or start a new run with --run_dir and --pre_trained_model_path"
         )
     progress.dev_fingerprint = beginning.dev_fingerprint
+    progress.longest_seconds = beginning.longest_seconds
     if progress.has_fixed_shapes != beginning.has_fixed_shapes:
         if progress.batch or progress.finished:
             raise CheckpointError(

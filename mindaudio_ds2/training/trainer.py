@@ -32,6 +32,7 @@ from mindaudio_ds2.training.display import (
     Divergence,
     EpochDisplay,
     Pace,
+    describe_average,
     describe_epoch,
     describe_run,
     report_bad_step,
@@ -137,6 +138,7 @@ class Trainer:
             fingerprint=fingerprint_of(utterances, self.augmenter.rirs, self.augmenter.noises),
             dev_fingerprint=fingerprint_of(dev_utterances),
             train_hours=sum(self.durations) / 3600,
+            longest_seconds=float(max(self.durations)),
             num_parts=ranks.world_size * self.num_batches,
             has_fixed_shapes=not is_open,
         )
@@ -330,7 +332,4 @@ class Trainer:
             "average", step=progress.step, epoch=progress.epoch, epochs=epochs, dev_wer=counts.wer, dev_cer=counts.cer
         )
         self.checkpoints.save_average(progress, network, is_best)
-        log.say(
-            f"average of epochs {', '.join(map(str, epochs))}: dev WER {100 * counts.wer:.2f} % "
-            f"CER {100 * counts.cer:.2f} %{' (best)' if is_best else ''}"
-        )
+        log.say(describe_average(epochs, counts, is_best))

@@ -9,6 +9,7 @@ import pytest
 
 from mindaudio_ds2.audio import media
 from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio, read_sound
+from mindaudio_ds2.audio.sound_blocks import SoundBlocks
 from mindaudio_ds2.errors import AudioError, LongAudioError
 
 needs_av = pytest.mark.skipif(importlib.util.find_spec("av") is None, reason="PyAV is an extra (media)")
@@ -104,3 +105,19 @@ def test_without_the_extra_the_remedy_is_named(head: bytes, tmp_path: Path, monk
     (tmp_path / "talk.m4a").write_bytes(head + bytes(500))
     with pytest.raises(AudioError, match=r"pip install 'mindaudio_ds2\[media\]'.*ffmpeg -i talk\.m4a talk\.flac"):
         read_audio(tmp_path / "talk.m4a", 16000)
+
+
+@needs_av
+@pytest.mark.parametrize("name", ["a.m4a", "a.mp4", "a.webm"])
+def test_blocks_of_a_phones_or_browsers_file_are_what_the_whole_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / name, FILES[name], with_video=name == "a.mp4")
+    whole = read_sound(path, 16000, "split")
+    monkeypatch.setattr(media, "BLOCK_SAMPLES", 5000)
+    blocks = SoundBlocks(path, 16000, "split")
+    parts = list(blocks)
+    assert len(parts) > 10
+    assert np.concatenate(parts, axis=1).shape == whole.waveforms.shape
+    assert np.abs(np.concatenate(parts, axis=1) - whole.waveforms).max() < 1e-6
+    assert blocks.notes == whole.notes

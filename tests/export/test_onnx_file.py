@@ -103,7 +103,7 @@ def recognise_with_mindspore(checkpoint: Any, features: list[NDArray[Any]], kern
 def save(path: Path, checkpoint: Any, **form: Any) -> Path:
     from mindaudio_ds2.export.onnx_model import OnnxForm, build_onnx
 
-    onnx.save(build_onnx(checkpoint.config, checkpoint.weights, OnnxForm(**form), {}), path)
+    onnx.save(build_onnx(checkpoint, OnnxForm(**form), {}), path)
     return path
 
 

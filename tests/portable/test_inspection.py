@@ -28,6 +28,7 @@ DESCRIPTION = Description(
     is_stream=False,
     time_stride=2,
     seconds_per_output_frame=0.02,
+    longest_seconds=17.5,
 )
 
 

@@ -1,0 +1,174 @@
+"""What can be transcribed, files and samples in memory, as pieces that are short enough for the network."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindaudio_ds2.audio.io import Channels, measure_duration_seconds, read_sound
+from mindaudio_ds2.audio.resampling import resample
+from mindaudio_ds2.audio.sound_blocks import SoundBlocks
+from mindaudio_ds2.audio.sound_files import show_path
+from mindaudio_ds2.errors import AudioError, ConfigError
+from mindaudio_ds2.segmentation.cutting import Cutter, Piece
+from mindaudio_ds2.segmentation.detectors import DETECTORS
+from mindaudio_ds2.segmentation.segmenter import Segmenter, SegmentLimits, Stretch
+
+WHOLE = "none"
+VADS = (*DETECTORS, WHOLE)
+"""What `--vad` takes."""
+
+LOUDEST_SAMPLES = 4.0
+"""Samples beyond this were never scaled to [-1, 1]."""
+
+BLOCK_SECONDS = 30.0
+"""Of sound in memory, which is cut like that of a file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Sound in memory.
+
+    Attributes:
+        waveform: `(num_samples,)`, one channel; floating-point numbers in [-1, 1], or 16-bit integers.
+        rate_hz: its sample rate (Hz).
+    """
+
+    waveform: NDArray[Any]
+    rate_hz: int
+
+
+Source = Path | Samples
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How recordings are listened to.
+
+    Attributes:
+        vad: what finds the pauses in which long recordings are cut: energy, silero, or none to leave them whole.
+        channels: what becomes of several channels: mix, split, or the number of one (from 1).
+
+    Raises:
+        ConfigError: no such detector.
+    """
+
+    vad: str = "energy"
+    channels: Channels = "mix"
+
+    def __post_init__(self) -> None:
+        if self.vad not in VADS:
+            raise ConfigError(f"vad must be one of {', '.join(VADS)}, found {self.vad!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class OpenSource:
+    """A recording on its way.
+
+    Attributes:
+        num_rows: waveforms: one, or one for each channel.
+        notes: what is strange about the sound, a line each.
+        parts: in order: the second up to which was read, and (row, piece) of what is certain by then. Reading them may
+            raise AudioError.
+    """
+
+    num_rows: int
+    notes: tuple[str, ...]
+    parts: Iterator[tuple[float, list[tuple[int, Piece]]]]
+
+
+class Ear:
+    """Opens recordings for one network.
+
+    Args:
+        hearing: what the user wishes.
+        rate_hz: that the network hears (Hz).
+        longest_seconds: of what it has learnt from; what is longer is cut (s).
+
+    Raises:
+        ConfigError: the detector cannot work.
+    """
+
+    def __init__(self, hearing: Hearing, rate_hz: int, longest_seconds: float) -> None:
+        self.hearing, self.rate_hz = hearing, rate_hz
+        self.limits = SegmentLimits(max(1.0, longest_seconds))
+        if hearing.vad != WHOLE:
+            DETECTORS[hearing.vad](rate_hz)  # fails now rather than at the first long recording
+
+    def open(self, source: Source, duration_seconds: float) -> OpenSource:
+        """Begin with a recording of so many seconds, as `measure` gives them.
+
+        Raises:
+            AudioError: it cannot be read.
+        """
+        is_long = duration_seconds > self.limits.max_seconds
+        if is_long and self.hearing.vad != WHOLE and not isinstance(source, Samples):
+            sound = SoundBlocks(source, self.rate_hz, self.hearing.channels)
+            notes = tuple(note.text for note in sound.notes)
+            return OpenSource(sound.num_rows, notes, self._cut(sound, sound.num_rows))
+        waveforms, notes = self._read(source)
+        if is_long and self.hearing.vad != WHOLE:
+            size = round(BLOCK_SECONDS * self.rate_hz)
+            blocks = (waveforms[:, start : start + size] for start in range(0, waveforms.shape[1], size))
+            return OpenSource(len(waveforms), notes, self._cut(blocks, len(waveforms)))
+        if is_long:
+            notes += (
+                f"{show_source(source)} lasts {duration_seconds:.0f} s, and the network has learnt from up to "
+                f"{self.limits.max_seconds:.0f} s at a time: expect errors, or let --vad energy cut it in its pauses",
+            )
+        whole = Stretch(0, waveforms.shape[1], True)
+        pieces = [(row, Piece(whole, waveform)) for row, waveform in enumerate(waveforms)]
+        return OpenSource(len(waveforms), notes, iter([(duration_seconds, pieces)]))
+
+    def _cut(
+        self, blocks: Iterable[NDArray[np.float32]], num_rows: int
+    ) -> Iterator[tuple[float, list[tuple[int, Piece]]]]:
+        make = DETECTORS[self.hearing.vad]
+        cutters = [Cutter(Segmenter(make(self.rate_hz), self.limits, self.rate_hz)) for _ in range(num_rows)]
+        num_samples = 0
+        for block in blocks:
+            num_samples += block.shape[1]
+            pieces = [(row, piece) for row, cutter in enumerate(cutters) for piece in cutter.feed(block[row])]
+            yield num_samples / self.rate_hz, pieces
+        yield num_samples / self.rate_hz, [(row, piece) for row, each in enumerate(cutters) for piece in each.finish()]
+
+    def _read(self, source: Source) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+        """Whole waveforms (rows, n), and what is strange about them."""
+        if not isinstance(source, Samples):
+            sound = read_sound(source, self.rate_hz, self.hearing.channels)
+            return sound.waveforms, tuple(note.text for note in sound.notes)
+        samples = source.waveform
+        if samples.dtype == np.int16:
+            samples = samples / np.float32(32768)
+        if samples.dtype.kind != "f":
+            raise AudioError(f"samples must be floating-point in [-1, 1] or int16, found {samples.dtype}")
+        if not np.isfinite(samples).all() or np.abs(samples).max() > LOUDEST_SAMPLES:
+            raise AudioError("samples are not finite or not scaled; divide them so that full scale is 1")
+        samples = samples.astype(np.float32)
+        if source.rate_hz != self.rate_hz:
+            num_samples = -(-len(samples) * self.rate_hz // source.rate_hz)
+            samples = resample(samples, source.rate_hz, self.rate_hz, num_samples)
+        return np.clip(samples, -1, 1)[None], ()
+
+
+def measure(source: Source) -> float:
+    """Duration (seconds).
+
+    Raises:
+        AudioError: as `measure_duration_seconds`, or samples that mean nothing.
+    """
+    if not isinstance(source, Samples):
+        return measure_duration_seconds(source)
+    if source.waveform.ndim != 1 or source.waveform.size == 0:
+        raise AudioError(f"samples must be one channel, (num_samples,), found {source.waveform.shape}")
+    if source.rate_hz <= 0:
+        raise AudioError(f"a sample rate of {source.rate_hz} Hz is impossible; give the one of the recording")
+    return len(source.waveform) / source.rate_hz
+
+
+def show_source(source: Source) -> str:
+    """What a message calls it."""
+    return "the sound" if isinstance(source, Samples) else show_path(source)

@@ -1,0 +1,212 @@
+"""Recordings longer than anything in the training set, from the file to the words."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from mindaudio_ds2.audio import decoding
+from mindaudio_ds2.decoding.choice import DecoderChoice
+from mindaudio_ds2.errors import AudioError, ConfigError
+from mindaudio_ds2.segmentation.sources import Hearing, Samples
+from mindaudio_ds2.transcription import Transcription
+from tests.tiny_corpus import RATE_HZ, draw_transcript, read_metrics, speak
+
+pytestmark = pytest.mark.usefixtures("mindspore_cpu")
+
+Load = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def load(learned_run: Path) -> Load:
+    """Makes a `Recognizer` of one network, which is loaded once."""
+    from mindaudio_ds2.recognition import CheckpointNetwork
+    from mindaudio_ds2.transcribe import Recognizer
+
+    network = CheckpointNetwork(learned_run / "last.ckpt")
+
+    def make(vad: str = "energy", channels: Any = "mix", choice: DecoderChoice | None = None) -> Any:
+        return Recognizer(network, choice, Hearing(vad, channels))
+
+    return make
+
+
+def hush(seconds: float, seed: int = 0) -> NDArray[np.float64]:
+    noise: NDArray[np.float64] = 0.003 * np.random.default_rng((seed, 1)).standard_normal(round(seconds * RATE_HZ))
+    return noise
+
+
+def talk(count: int, first: int = 5000) -> tuple[NDArray[np.float64], str]:
+    """Utterances with pauses between them, and their words."""
+    said = [draw_transcript(seed) for seed in range(first, first + count)]
+    parts = [hush(1.0)]
+    for number, transcript in enumerate(said):
+        parts += [speak(transcript, seed=first + number), hush(0.7 + 0.2 * (number % 4), number)]
+    return np.concatenate(parts), " ".join(" ".join(said).split())
+
+
+def require_every_second(found: Transcription) -> None:
+    """What was recognised and the silences hold all of the recording, and share nothing."""
+    spans = sorted([*found.recognized, *found.silences])
+    assert spans[0].start_seconds == 0
+    assert spans[-1].end_seconds == pytest.approx(found.duration_seconds, abs=1e-4)
+    for one, other in zip(spans[:-1], spans[1:], strict=True):
+        assert other.start_seconds <= one.end_seconds
+        assert one in found.recognized or one.end_seconds == other.start_seconds
+
+
+def count_differences(one: str, other: str) -> int:
+    from mindaudio_ds2.decoding.metrics import count_errors
+
+    return count_errors(one, other).word_errors
+
+
+def test_a_checkpoint_knows_the_longest_recording_that_it_was_trained_on(load: Load, learned_run: Path) -> None:
+    from mindaudio_ds2.checkpoint import Checkpoint, find_longest_seconds, load_checkpoint
+    from mindaudio_ds2.corpus.manifest import read_manifest
+
+    checkpoint = load_checkpoint(learned_run / "last.ckpt")
+    durations = [each.duration_seconds for each in read_manifest(checkpoint.config.data.train_manifest)]
+    assert load().network.longest_seconds == find_longest_seconds(checkpoint) == max(durations)
+    older = Checkpoint(checkpoint.config, checkpoint.weights)
+    assert find_longest_seconds(older) == checkpoint.config.data.max_duration_seconds
+    assert read_metrics(learned_run, "epoch")
+
+
+@pytest.mark.parametrize("kind", ["greedy", "beam"])
+def test_the_words_of_a_long_recording_are_those_of_its_parts(load: Load, tmp_path: Path, kind: str) -> None:
+    waveform, text = talk(30)
+    soundfile.write(tmp_path / "talk.wav", waveform, RATE_HZ)
+    found = load(choice=DecoderChoice(kind)).transcribe(tmp_path / "talk.wav")
+    assert count_differences(text, found.text) <= 0.1 * len(text.split())
+    assert len(found.recognized) >= 25
+    assert len(found.silences) >= 25
+    require_every_second(found)
+    starts = [word.start_seconds for word in found.words]
+    assert starts == sorted(starts)
+    for word in found.words:
+        assert any(span.start_seconds <= word.start_seconds < span.end_seconds for span in found.recognized)
+
+
+def test_blocks_of_any_size_give_the_same_words_at_the_same_times(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "talk.flac", talk(12)[0], RATE_HZ)
+    found = []
+    for size in (1 << 20, 5000, 333):
+        monkeypatch.setattr(decoding, "BLOCK_SAMPLES", size)
+        found.append(load().transcribe(tmp_path / "talk.flac"))
+    assert found[0] == found[1] == found[2]
+
+
+def test_samples_are_cut_like_their_file(load: Load, tmp_path: Path) -> None:
+    waveform = talk(8)[0].astype(np.float32)
+    soundfile.write(tmp_path / "talk.wav", waveform, RATE_HZ, subtype="FLOAT")
+    file, samples = load().transcribe([tmp_path / "talk.wav", Samples(waveform, RATE_HZ)])
+    assert (file.words, file.recognized, file.silences) == (samples.words, samples.recognized, samples.silences)
+
+
+def test_segments_of_many_recordings_share_batches(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = []
+    for number in range(3):
+        waveform, text = talk(6, first=6000 + 100 * number)
+        soundfile.write(tmp_path / f"{number}.wav", waveform, RATE_HZ)
+        texts.append(text)
+    recognizer = load()
+    sizes: list[int] = []
+    recognize = recognizer.network.recognize
+
+    def watch(waveforms: Any, shape: Any = None) -> Any:
+        sizes.append(len(waveforms))
+        return recognize(waveforms, shape)
+
+    monkeypatch.setattr(recognizer.network, "recognize", watch)
+    together = recognizer.transcribe([tmp_path])
+    assert sum(sizes) == sum(len(each.recognized) for each in together)
+    assert len(sizes) <= sum(sizes) // 3, "batches of this corpus have six utterances at most"
+    alone = [recognizer.transcribe(tmp_path / f"{number}.wav") for number in range(3)]
+    assert [each.text for each in together] == [each.text for each in alone]
+    for text, each in zip(texts, together, strict=True):
+        assert count_differences(text, each.text) <= 0.1 * len(text.split()) + 1
+
+
+def test_without_cutting_a_long_recording_is_heard_whole_with_a_warning(load: Load, tmp_path: Path) -> None:
+    waveform = talk(4)[0]
+    soundfile.write(tmp_path / "talk.wav", waveform, RATE_HZ)
+    found = load("none").transcribe(tmp_path / "talk.wav")
+    assert found.recognized == ((0, len(waveform) / RATE_HZ),)
+    assert found.silences == ()
+    assert any("has learnt from up to" in note and "talk.wav" in note for note in found.notes)
+    short = speak("BAD", seed=1)
+    assert load("none").transcribe(short, RATE_HZ).notes == ()
+
+
+def test_two_sides_of_a_call_are_heard_apart(load: Load, tmp_path: Path) -> None:
+    (one, first), (other, second) = talk(6), talk(6, first=7000)
+    length = max(len(one), len(other))
+    call = np.stack([np.pad(each, (0, length - len(each))) for each in (one, other)], axis=1)
+    soundfile.write(tmp_path / "call.wav", call, RATE_HZ)
+    left, right = load(channels="split").transcribe([tmp_path / "call.wav"])
+    assert (left.channel, right.channel) == (1, 2)
+    assert count_differences(first, left.text) <= 2
+    assert count_differences(second, right.text) <= 2
+    (only,) = load(channels=2).transcribe([tmp_path / "call.wav"])
+    assert (only.channel, only.text) == (2, right.text)
+    with pytest.raises(AudioError, match="2 channels heard apart"):
+        load(channels="split").transcribe(tmp_path / "call.wav")
+    with pytest.raises(AudioError, match="number 3 is asked for"):
+        load(channels=3).transcribe(tmp_path / "call.wav")
+    assert load(channels="split").run([tmp_path / "call.wav"]).audio_seconds == length / RATE_HZ
+
+
+def test_three_hours_of_silence_are_a_listed_silence_and_a_note(load: Load, tmp_path: Path) -> None:
+    from mindaudio_ds2.transcript_formats import as_json
+
+    with soundfile.SoundFile(tmp_path / "silence.flac", "w", RATE_HZ, 1) as file:
+        for _ in range(18):
+            file.write(np.zeros(600 * RATE_HZ, np.int16))
+    found = load().transcribe(tmp_path / "silence.flac")
+    assert (found.text, found.words, found.recognized) == ("", (), ())
+    (row,) = json.loads(as_json([found]))
+    assert row["silences"] == [{"start_seconds": 0, "end_seconds": 10800}]
+    assert any("only zeros" in note for note in found.notes)
+    assert any("no speech" in note for note in found.notes)
+
+
+def test_music_alone_is_recognised_to_its_end(load: Load, tmp_path: Path) -> None:
+    times = np.arange(20 * RATE_HZ) / RATE_HZ
+    tones = 220 * 2 ** ((times * 3).astype(int) % 12 / 12)
+    soundfile.write(tmp_path / "music.wav", 0.3 * np.sin(2 * np.pi * tones * times) * np.exp(-(times % 0.33)), RATE_HZ)
+    found = load().transcribe(tmp_path / "music.wav")
+    require_every_second(found)
+    assert sum(end - start for start, end in found.recognized) > 19
+
+
+def test_eight_channels_at_96_khz_are_heard_together_and_apart(load: Load, tmp_path: Path) -> None:
+    waveform = np.concatenate([speak("BAD CAB", seed=5, rate_hz=96000), np.zeros(3 * 96000)])
+    soundfile.write(tmp_path / "a.wav", np.repeat(waveform[:, None], 8, axis=1), 96000, subtype="PCM_24")
+    assert load().transcribe(tmp_path / "a.wav").text == "BAD CAB"
+    apart = load(channels="split").transcribe([tmp_path / "a.wav"])
+    assert [(each.channel, each.text) for each in apart] == [(number, "BAD CAB") for number in range(1, 9)]
+
+
+def test_a_long_recording_that_ends_in_the_middle_is_a_problem_and_the_others_go_on(load: Load, tmp_path: Path) -> None:
+    for name in ("a.flac", "b.flac"):
+        soundfile.write(tmp_path / name, talk(4)[0], RATE_HZ)
+    content = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(content[: len(content) // 2])
+    bad, good = load().transcribe([tmp_path])
+    assert "cut off" in bad.problem
+    assert good.text
+
+
+def test_a_detector_that_cannot_work_is_an_error_before_anything_is_read(load: Load) -> None:
+    with pytest.raises(ConfigError, match="8000"):
+        load("silero")
+    with pytest.raises(ConfigError, match="energy, silero, none"):
+        load("loudness")
