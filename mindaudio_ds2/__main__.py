@@ -1,25 +1,9 @@
 """The console script: `mindaudio-ds2 COMMAND …`, also `python -m mindaudio_ds2 COMMAND …`."""
 
 import importlib
-import pkgutil
 import sys
 
-from mindaudio_ds2 import commands
-
-
-def list_commands() -> dict[str, str]:
-    """Every command's name, with the first sentence of its module's text. Imports none of them."""
-    names = sorted(module.name for module in pkgutil.iter_modules(commands.__path__) if module.name[0] != "_")
-    return {name: _read_first_line(name) for name in names}
-
-
-def _read_first_line(name: str) -> str:
-    import ast
-    from pathlib import Path
-
-    source = Path(commands.__path__[0]) / f"{name}.py"
-    text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
-    return text.splitlines()[0]
+from mindaudio_ds2.commands import list_commands
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mindaudio_ds2.__main__ import list_commands
+from mindaudio_ds2.commands import list_commands
 from mindaudio_ds2.config import flatten, to_mapping
 from mindaudio_ds2.config_reader import read_config
 

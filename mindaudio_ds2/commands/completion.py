@@ -14,6 +14,7 @@ import re
 from typing import Literal, get_args, get_origin
 
 from mindaudio_ds2 import console
+from mindaudio_ds2.commands import list_commands
 from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.errors import OutputError
 
@@ -27,8 +28,6 @@ def add_options(parser: Parser) -> None:
 
 def make_whole_parser() -> argparse.ArgumentParser:
     """One parser for all commands, with a parser for each as it parses its own command line."""
-    from mindaudio_ds2.__main__ import list_commands
-
     whole = argparse.ArgumentParser(prog=PROGRAM)
     commands = whole.add_subparsers(metavar="COMMAND")
     for name, text in list_commands().items():

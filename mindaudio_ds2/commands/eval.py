@@ -6,8 +6,7 @@
     python eval.py --pre_trained_model_path runs/an4/best.ckpt --manifest clean.csv other.csv --data_root /data/speech
     python eval.py --pre_trained_model_path runs/an4/best.ckpt --decoder beam --lm an4.lm --hotwords names.txt
 
-Features, alphabet and network come from the checkpoint; so do batching and the test manifest, unless -c names a YAML or
-`--section.key VALUE` changes them.
+All comes from the checkpoint; -c or --section.key VALUE give other batches and another test manifest.
 """
 
 from typing import Any
@@ -34,7 +33,7 @@ def add_options(parser: Any) -> None:
         nargs="+",
         default=[],
         metavar="KIND",
-        help=f"differences that are no errors: {', '.join(NORMALIZATIONS)}, or all (by jiwer; default: none)",
+        help=f"no errors: {', '.join(NORMALIZATIONS)}, all (default: none)",
     )
     add_decoding_options(parser)
 

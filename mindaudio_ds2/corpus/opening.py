@@ -21,6 +21,7 @@ from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.errors import AudioError, OutputError
 from mindaudio_ds2.files import list_cache_folders, write_text
+from mindaudio_ds2.reading import parse_json
 
 SECONDS_WORTH_KEEPING = 2.0
 MANY_FILES = 2000
@@ -102,9 +103,9 @@ def _read_known(manifest: Path) -> Known:
     """What is kept for a manifest; nothing where that is missing or damaged, for it is measured anew."""
     for folder in list_cache_folders():
         try:
-            rows = json.loads(_name_cache(folder, manifest).read_text(encoding="utf-8"))
+            rows = parse_json(_name_cache(folder, manifest).read_text(encoding="utf-8"))
             return {path: [int(size), int(changed), float(seconds)] for path, (size, changed, seconds) in rows.items()}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, TypeError, AttributeError):
             continue
     return {}
 

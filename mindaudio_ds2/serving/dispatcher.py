@@ -25,9 +25,11 @@ from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.errors import AudioError, LongAudioError
 from mindaudio_ds2.segmentation.detectors import EnergyDetector
 from mindaudio_ds2.segmentation.segmenter import Segmenter, SegmentLimits, Stretch, segment
+from mindaudio_ds2.segmentation.sources import Samples
 from mindaudio_ds2.segmentation.stitching import stitch
 from mindaudio_ds2.serving.metrics import Metrics
-from mindaudio_ds2.transcribe import Recognizer, Samples, Transcription
+from mindaudio_ds2.transcribe import Recognizer
+from mindaudio_ds2.transcription import Transcription
 
 NUM_READERS = 2
 SEGMENT_SECONDS = 20.0

@@ -17,13 +17,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mindaudio_ds2 import console
 from mindaudio_ds2.decoding.choice import DecoderChoice
 from mindaudio_ds2.errors import CheckpointError, ConfigError, DeviceError, Interrupted
+from mindaudio_ds2.segmentation.sources import Samples
 from mindaudio_ds2.serving.application import make_application
 from mindaudio_ds2.serving.dispatcher import Dispatcher, count_cores
 from mindaudio_ds2.serving.guard import Access
 from mindaudio_ds2.serving.limits import Limits
 from mindaudio_ds2.serving.metrics import Metrics
 from mindaudio_ds2.serving.service import Service
-from mindaudio_ds2.transcribe import Recognizer, Samples
+from mindaudio_ds2.transcribe import Recognizer
 
 MOST_CONNECTIONS = 512
 LARGEST_MESSAGE_BYTES = 2**20

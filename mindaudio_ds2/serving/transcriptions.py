@@ -17,8 +17,8 @@ from mindaudio_ds2.serving.dispatcher import FileJob
 from mindaudio_ds2.serving.limits import Refusal
 from mindaudio_ds2.serving.service import Service
 from mindaudio_ds2.serving.uploads import receive_form, take_file
-from mindaudio_ds2.transcribe import Transcription
 from mindaudio_ds2.transcript_formats import as_srt, as_vtt
+from mindaudio_ds2.transcription import Transcription
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
 GRANULARITIES = ("word", "segment")

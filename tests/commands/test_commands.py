@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mindaudio_ds2.__main__ import list_commands
+from mindaudio_ds2.commands import list_commands
 from mindaudio_ds2.commands._command import Command
 
 NAMES = list(list_commands())

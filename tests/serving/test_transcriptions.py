@@ -103,8 +103,9 @@ def test_a_long_file_is_cut_in_its_pauses_and_keeps_its_words(running: Running) 
     fields: Fields = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
     found = post(running, file.getvalue(), **fields).json()
     assert found["text"] == " ".join(words)
-    starts = np.cumsum([0] + [len(part) for part in parts[:-1]]) / RATE_HZ + 0.1
-    assert [word["start"] for word in found["words"]] == pytest.approx(starts, abs=0.05)
+    starts = np.cumsum([0] + [len(part) for part in parts[:-1]]) / RATE_HZ
+    # a tenth of a second of noise goes before the tones; after zeros it may count as sound
+    assert [word["start"] for word in found["words"]] == pytest.approx(starts + 0.05, abs=0.1)
 
 
 @pytest.mark.parametrize(
