@@ -16,7 +16,7 @@ from another that is named.
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -168,12 +168,11 @@ def _read_mindspore(path: Path, text: str, folder: Path, problems: Problems) -> 
     return rows
 
 
-def _watch(rows: list[Any], path: Path) -> Iterable[Any]:
+def _watch(rows: list[Any], path: Path) -> Iterator[Any]:
     """Rows whose transcripts are files, which takes a while for many: with a bar, and a line where nobody watches."""
     if len(rows) > MANY_ROWS:
         console.write_line(f"reading {len(rows):,} transcripts of {path}")
-    bar: Iterable[Any] = tqdm(rows, "reading transcripts", unit="file", disable=None, delay=2)
-    return bar
+    yield from tqdm(rows, "reading transcripts", unit="file", disable=None, delay=2)
 
 
 def _add_row(rows: list[_Row], where: str, audio: Path, transcript: Path, problems: Problems) -> None:

@@ -264,15 +264,15 @@ def test_every_documented_command_is_understood(monkeypatch: pytest.MonkeyPatch,
         raise ParsedError
 
     def parse_and_stop(parse_args: Callable[..., Any]) -> Callable[..., Any]:
-        def parse(*arguments: Any) -> None:
-            parse_args(*arguments)
+        def parse(*arguments: Any, **keywords: Any) -> None:
+            parse_args(*arguments, **keywords)
             raise ParsedError
 
         return parse
 
     for made_by_another_command in ("data/mine/hparams.yaml", "runs/theirs/start.yaml"):
         command = command.replace(made_by_another_command, "hparams/an4.yaml")
-    script, *arguments = shlex.split(command, comments=True)
+    script, *arguments = shlex.split(command.partition(" > ")[0], comments=True)
     if script == "mindaudio-ds2":
         script = "mindaudio_ds2/__main__.py"
     assert (ROOT / script).exists(), f"{place} shows {command!r}, but there is no {script}"
