@@ -23,6 +23,9 @@ LEAST_PAUSE_SECONDS = 0.05
 QUIET_SHARE = 0.3
 """Of the way from the quiet to the loud levels of a recording (dB); what is below is a pause."""
 
+LARGEST_RANGE_DB = 40.0
+"""The quiet level is no further below the loud one: digital silence would make a quiet room loud."""
+
 LEAST_PROBABILITY = 0.3
 """Frames of a letter that are less sure do not count to its middle."""
 
@@ -96,7 +99,8 @@ class WordPlacer:
 def find_pauses(waveform: NDArray[np.float32], frame_samples: int) -> NDArray[np.int64]:
     """Where a waveform is quiet for `LEAST_PAUSE_SECONDS` or longer: `(N, 2)`, the first frame and the one behind."""
     levels = measure_levels(waveform, frame_samples)
-    quiet, loud = np.percentile(levels, [5, 90])
+    lowest, loud = np.percentile(levels, [5, 90])
+    quiet = max(float(lowest), float(loud) - LARGEST_RANGE_DB)
     is_quiet = levels < quiet + QUIET_SHARE * (loud - quiet)
     edges = np.flatnonzero(np.diff(is_quiet, prepend=False, append=False)).reshape(-1, 2)
     least = round(LEAST_PAUSE_SECONDS / LEVEL_SECONDS)

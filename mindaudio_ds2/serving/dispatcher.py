@@ -24,7 +24,7 @@ from mindaudio_ds2.audio.sound_files import show_path
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.errors import AudioError, LongAudioError
 from mindaudio_ds2.segmentation.detectors import EnergyDetector
-from mindaudio_ds2.segmentation.segmenter import Segmenter, SegmentLimits, Stretch, segment
+from mindaudio_ds2.segmentation.segmenter import Segmenter, Stretch, segment
 from mindaudio_ds2.segmentation.sources import Samples
 from mindaudio_ds2.segmentation.stitching import stitch
 from mindaudio_ds2.serving.metrics import Metrics
@@ -32,9 +32,6 @@ from mindaudio_ds2.transcribe import Recognizer
 from mindaudio_ds2.transcription import Transcription
 
 NUM_READERS = 2
-SEGMENT_SECONDS = 20.0
-"""A longer recording is cut in its pauses into segments of at most this."""
-
 BATCH_SECONDS, BATCH_SEGMENTS = 60.0, 16
 """A batch of segments, with its padding."""
 
@@ -97,10 +94,11 @@ class FileJob:
             raise AudioError(str(error).replace(show_path(path), show_path(self.name))) from None
         self.notes = tuple(note.text.replace(show_path(path), show_path(self.name)) for note in sound.notes)
         self.waveform = sound.waveform
-        if len(self.waveform) <= SEGMENT_SECONDS * rate_hz:
+        limits = self.recognizer.ear.limits
+        if len(self.waveform) <= limits.max_seconds * rate_hz:
             self.stretches = [Stretch(0, len(self.waveform), is_speech=True)]
         else:
-            segmenter = Segmenter(EnergyDetector(rate_hz), SegmentLimits(SEGMENT_SECONDS), rate_hz)
+            segmenter = Segmenter(EnergyDetector(rate_hz), limits, rate_hz)
             self.stretches = [each for each in segment([self.waveform], segmenter) if each.is_speech]
         self.waiting = deque(range(len(self.stretches)))
 

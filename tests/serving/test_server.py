@@ -82,7 +82,7 @@ def test_what_a_signal_leaves_unfinished_is_said() -> None:
 
 
 def test_a_checkpoint_is_loaded_and_used_by_one_thread(learned_run: Path) -> None:
-    from mindaudio_ds2.transcribe import Samples
+    from mindaudio_ds2.segmentation.sources import Samples
 
     service = open_service(ServerOptions(learned_run / "last.ckpt"), DecoderChoice(), Limits())
     try:

@@ -45,7 +45,7 @@ class ToneNetwork:
         self.features = config.features
         self.alphabet = Alphabet(config.text)
         self.seconds_per_output_frame = FRAME / RATE_HZ
-        self.longest_seconds = 60.0
+        self.longest_seconds = 20.0
         self.gate = threading.Event()
         self.gate.set()
         self.is_unsure = False
