@@ -24,7 +24,7 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--manifest", nargs="+", metavar="FILE", help="score these, of any format (paths; default: data.test_manifest)"
     )
-    parser.add_argument("--output_dir", metavar="DIR", help="where results go (path; default: the checkpoint's folder)")
+    parser.add_argument("--output_dir", metavar="DIR", help="of results (path; default: the checkpoint's)")
     parser.add_argument(
         "--num_worst", type=int, default=5, metavar="N", help="how many of the worst utterances are shown (count)"
     )
@@ -33,7 +33,7 @@ def add_options(parser: Any) -> None:
         nargs="+",
         default=[],
         metavar="KIND",
-        help=f"no errors: {', '.join(NORMALIZATIONS)}, all (default: none)",
+        help=f"what is no error: {', '.join(NORMALIZATIONS)}, all",
     )
     add_decoding_options(parser)
 
