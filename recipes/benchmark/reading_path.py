@@ -8,6 +8,7 @@ function of `train.py` and `mindaudio_ds2/` that Python calls. What MindSpore co
 called, but its class is made, so its file counts.
 """
 
+import argparse
 import importlib
 import os
 import sys
@@ -67,7 +68,9 @@ def count_lines(paths: set[str]) -> int:
 
 def main() -> None:
     """Train until the first gradient, and print."""
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[2]).resolve()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkout", nargs="?", type=Path, default=Path(__file__).parents[2], help="which (path)")
+    root = parser.parse_args().checkout.resolve()
     sys.path[:0] = [str(root)]
     from tests.tiny_corpus import make_corpus, make_settings, write_yaml
 

@@ -33,7 +33,8 @@ def show(seconds: float, letters: dict[float, str]) -> NDArray[np.float32]:
     for second, letter in letters.items():
         best[int(second / FRAME_SECONDS)] = ALPHABET.encode(letter)[0] if letter != " " else SPACE
     probabilities[np.arange(len(best)), best] = 0.95
-    return np.log(probabilities).astype(np.float32)
+    log_probs: NDArray[np.float32] = np.log(probabilities).astype(np.float32)
+    return log_probs
 
 
 SPACE = next(i for i in range(ALPHABET.size) if i != ALPHABET.blank_id and ALPHABET.decode([i]) == " ")
@@ -94,7 +95,7 @@ def test_words_stay_in_order_and_within_the_recording_whatever_a_decoder_says(
     scores = generator.standard_normal((frames, ALPHABET.size)) * 3
     log_probs = (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))).astype(np.float32)
     bounds = np.sort(generator.uniform(0, frames * FRAME_SECONDS, 2 * len(text.split()))).reshape(-1, 2)
-    words = tuple(Word(word, *pair, 0.5) for word, pair in zip(text.split(), bounds.tolist(), strict=True))
+    words = tuple(Word(word, start, end, 0.5) for word, (start, end) in zip(text.split(), bounds.tolist(), strict=True))
     placed = WordPlacer(ALPHABET, FRAME_SECONDS, RATE_HZ).place(Hypothesis(text, -1.0, words), log_probs, waveform)
     times = [time for word in placed.words for time in (word.start_seconds, word.end_seconds)]
     assert times == sorted(times)

@@ -219,7 +219,7 @@ def test_files_that_wait_are_recognised_together() -> None:
         threads = [threading.Thread(target=post, args=(running,)) for _ in range(6)]
         for thread in threads:
             thread.start()
-        running.wait_for(lambda: running.service.dispatcher.measure_waiting_seconds() > 4)
+        running.wait_for(lambda: running.service.dispatcher.measure_waiting_seconds() > 3)
         running.network.gate.set()
         for thread in threads:
             thread.join()
