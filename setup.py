@@ -79,6 +79,7 @@ setup(
         "plots": ["matplotlib"],
         # m4a, mp4, webm and video: FFmpeg's libraries (PyAV, BSD; 34 MB).
         "media": ["av"],
+        "mic": ["sounddevice"],  # microphones through PortAudio; MIT
         "tensorboard": ["tensorboard"],
         "completion": ["shtab"],  # scripts for bash and zsh out of our parsers; Apache-2.0, pure Python
         # Writing and running ONNX files. ml_dtypes 0.6, which onnx would take, demands NumPy 2.

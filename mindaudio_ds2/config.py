@@ -329,6 +329,15 @@ class ModelConfig:
             num_frames = (num_frames - 1) // stride + 1
         return num_frames
 
+    @property
+    def num_frames_ahead(self) -> int:
+        """Frames of features behind its own that an output frame of a forward-only network depends on."""
+        ahead, stride = 0, 1
+        for size, layer_stride in zip(self.conv_kernel_time, self.conv_stride_time, strict=True):
+            ahead += size // 2 * stride
+            stride *= layer_stride
+        return ahead + (self.lookahead_frames - 1) * stride
+
     def num_output_bins(self, num_bins: int) -> int:
         """Frequency bins that the convolutions leave of F."""
         for stride in self.conv_stride_frequency:

@@ -39,6 +39,29 @@ def write_line(text: str = "", *, to_stdout: bool = False) -> bool:
         return False
 
 
+def write_part(text: str) -> bool:
+    """Write a part of a line of results to stdout, at once; as `write_line`."""
+    return _write_raw(escape(text))
+
+
+def rewrite_line(text: str) -> bool:
+    """Write in place of the last line of a terminal, which stdout has to be; as `write_line`."""
+    return _write_raw("\r\x1b[K" + escape(text))
+
+
+def _write_raw(text: str) -> bool:
+    stream = sys.stdout
+    if "stdout" in _trouble or stream is None:
+        return False
+    try:
+        stream.write(fit(text, stream))
+        stream.flush()
+        return "stdout" not in _trouble
+    except (OSError, ValueError) as error:
+        _give_up("stdout", stream, error)
+        return False
+
+
 def _beside_bars(stream: TextIO) -> Any:
     """Progress bars stand aside; where tqdm is not even loaded, there are none."""
     tqdm = sys.modules.get("tqdm")

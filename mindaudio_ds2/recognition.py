@@ -14,6 +14,7 @@ from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes
 from mindaudio_ds2.checkpoint import find_longest_seconds, load_checkpoint, restore_network
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.deepspeech2 import Recognizer
+from mindaudio_ds2.model.streaming import NetworkStream, StreamingNetwork
 from mindaudio_ds2.text.alphabet import Alphabet
 
 
@@ -29,6 +30,7 @@ class CheckpointNetwork:
         alphabet: names its labels.
         seconds_per_output_frame: distance between frames of output (seconds).
         longest_seconds: of the recordings that it was trained on (seconds), see `find_longest_seconds`.
+        num_frames_ahead: of features, that an output frame of a forward-only network waits for.
 
     Raises:
         CheckpointError: it cannot be used.
@@ -42,8 +44,26 @@ class CheckpointNetwork:
         self.seconds_per_output_frame = self.config.seconds_per_output_frame
         self.longest_seconds = find_longest_seconds(checkpoint)
         network = restore_network(checkpoint, str(checkpoint_path), backend)
+        self.num_frames_ahead = self.config.model.num_frames_ahead
+        self._network = network
+        self._streaming: StreamingNetwork | None = None
         self.recognizer = Recognizer(network).prepare(self.features.num_bins)
         self.takes_open_shapes = network.takes_open_shapes
+
+    @property
+    def streaming(self) -> "CheckpointNetwork | None":
+        """Itself, if sound can be recognised as it comes: nothing in the network or its features needs the whole."""
+        is_possible = not self.config.model.bidirectional and self.features.normalization == "corpus"
+        return self if is_possible else None
+
+    def start_stream(self) -> NetworkStream:
+        """A new utterance, to be fed in chunks. The first one compiles, some seconds."""
+        if self._streaming is None:
+            streaming = StreamingNetwork(self._network, self.config.model, self.features.num_bins)
+            warm = streaming.start()
+            warm.feed(np.zeros((4 * self.num_frames_ahead, self.features.num_bins), np.float32))
+            self._streaming = streaming
+        return self._streaming.start()
 
     def plan(self, durations_seconds: Sequence[float]) -> tuple[BatchSpec, ...]:
         """Which recordings are recognised side by side, within the limits of the checkpoint's own batches."""

@@ -16,12 +16,14 @@ from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
-from mindaudio_ds2.errors import AudioError, CheckpointError
+from mindaudio_ds2.errors import AudioError, CheckpointError, ConfigError
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.segmentation.pool import Pool, Row
 from mindaudio_ds2.segmentation.sources import Ear, Hearing, Samples, Source, measure, show_source
 from mindaudio_ds2.segmentation.stitching import stitch
 from mindaudio_ds2.segmentation.word_times import WordPlacer
+from mindaudio_ds2.streaming.events import ENDPOINTING, Endpointing
+from mindaudio_ds2.streaming.stream import Stream, StreamingModel
 from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.transcription import Span, Transcription, TranscriptionRun
 
@@ -47,6 +49,10 @@ class AcousticModel(Protocol):
     alphabet: Alphabet
     seconds_per_output_frame: float
     longest_seconds: float
+
+    @property
+    def streaming(self) -> StreamingModel | None:
+        """The same network for sound that is still going on; None where it needs whole utterances."""
 
     def plan(self, durations_seconds: Sequence[float]) -> Sequence[BatchSpec]:
         """Which recordings are recognised side by side."""
@@ -103,9 +109,9 @@ class Recognizer:
         path = models.find_file(path, "recognition")
         choice = choice or find_choice(path)
         if path.suffix == ".onnx":
-            from mindaudio_ds2.portable.network import OnnxNetwork
+            from mindaudio_ds2.portable.stream import open_onnx
 
-            return cls(OnnxNetwork(path), choice, hearing)
+            return cls(open_onnx(path), choice, hearing)
         if not path.is_file():  # found out before MindSpore's seconds
             raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
         from mindaudio_ds2.machine import runtime
@@ -160,6 +166,26 @@ class Recognizer:
         if transcriptions[0].problem:
             raise AudioError(transcriptions[0].problem)
         return transcriptions[0]
+
+    def stream(self, rate_hz: int | None = None, endpointing: Endpointing | None = ENDPOINTING) -> Stream:
+        """Open a live stream: samples in, events out while they are being said.
+
+        Args:
+            rate_hz: sample rate of what will come (Hz); that of the network where it is not given.
+            endpointing: when utterances end; None for one without end.
+
+        Raises:
+            AudioError: the rate is impossible, or soxr is missing.
+            ConfigError: the network needs whole utterances.
+        """
+        if self.network.streaming is None:
+            raise ConfigError(
+                "this network needs whole utterances; a stream wants model.bidirectional: false and "
+                "features.normalization: corpus, and of ONNX files one exported with --stream"
+            )
+        return Stream(
+            self.network.streaming, self.decoder, rate_hz or self.network.features.sample_rate_hz, endpointing
+        )
 
     def run(self, sources: Sequence[Source]) -> TranscriptionRun:
         """Transcribe recordings. One that cannot be read is reported in its place; the others go on.

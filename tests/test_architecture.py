@@ -41,6 +41,7 @@ RANKS = {
     "audio.sound_files": 1,  # endings and folders, which the corpus needs, too
     "decoding": 4,
     "segmentation": 5,
+    "streaming": 6,
     "batching": 5,  # plan, shapes, collate, feature_cache
     "ops.library": 5,
     "portable": 6,

@@ -24,29 +24,36 @@ def resample(waveform: NDArray[np.float32], from_hz: float, to_hz: float, num_sa
     return np.pad(changed[:num_samples], (0, max(0, num_samples - len(changed))))
 
 
-class BlockResampler:
-    """`resample` of a recording that comes in blocks, in several channels.
+class StreamResampler:
+    """`resample` of one channel that is still going on; any chunks give the same samples.
 
     Args:
         from_hz: rate of what comes (Hz).
         to_hz: the rate wanted (Hz).
-        num_samples: of the result, each channel.
-        num_channels: of the recording.
+
+    Raises:
+        AudioError: soxr is not installed.
     """
 
-    def __init__(self, from_hz: int, to_hz: int, num_samples: int, num_channels: int) -> None:
-        soxr = _import_soxr(from_hz, to_hz)
-        self._stream = soxr.ResampleStream(from_hz, to_hz, num_channels, dtype="float32", quality="HQ")
-        self._num_channels, self._num_due = num_channels, num_samples
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        self._stream = _import_soxr(from_hz, to_hz).ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+        self._from_hz, self._to_hz = from_hz, to_hz
+        self._num_fed = self._num_given = 0
 
-    def feed(self, block: NDArray[np.float32], is_last: bool = False) -> NDArray[np.float32]:
-        """Take the next `(channels, n)` samples, n may be 0; returns those of the result that are certain now."""
-        chunk = np.ascontiguousarray(block.T)
-        changed = self._stream.resample_chunk(chunk if self._num_channels > 1 else chunk[:, 0], last=is_last)
-        rows = np.atleast_2d(changed.T)[:, : self._num_due]
-        self._num_due -= rows.shape[1]
-        missing = self._num_due if is_last else 0
-        return np.pad(rows, ((0, 0), (0, missing)))
+    def feed(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take the next `(n,)` samples, n may be 0; gives those of the result that are certain now."""
+        self._num_fed += len(waveform)
+        return self._give(self._stream.resample_chunk(waveform, last=False))
+
+    def finish(self) -> NDArray[np.float32]:
+        """The rest; then there are as many samples as the duration has at the new rate, rounded up."""
+        rest = self._give(self._stream.resample_chunk(np.zeros(0, np.float32), last=True))
+        num_due = -(-self._num_fed * self._to_hz // self._from_hz) - self._num_given
+        return np.pad(rest[: len(rest) + num_due] if num_due < 0 else rest, (0, max(0, num_due)))
+
+    def _give(self, changed: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._num_given += len(changed)
+        return changed
 
 
 def _import_soxr(from_hz: float, to_hz: float) -> Any:

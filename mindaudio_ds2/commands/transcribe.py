@@ -5,20 +5,32 @@ python transcribe.py talk.m4a
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt talk.flac interviews/
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format json --output words.json talk.mp3
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format srt --output_dir subtitles interviews/
+ffmpeg -i X -f s16le -ar 16000 -ac 1 - | python transcribe.py --pre_trained_model_path F.ckpt --stream --rate_hz 16000 -
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --decoder beam --lm en.lm --hotwords names.txt talk.wav
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from mindaudio_ds2 import console
 from mindaudio_ds2.audio.io import parse_channels
+from mindaudio_ds2.audio.pcm import PcmReader
+from mindaudio_ds2.audio.sound_files import STREAM
 from mindaudio_ds2.commands._command import Command, Parser
-from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
+from mindaudio_ds2.commands._live import (
+    LiveTranscript,
+    add_endpointing_options,
+    check_format,
+    follow,
+    read_endpointing,
+)
+from mindaudio_ds2.decoding.choice import DecoderChoice, add_decoding_options, read_choice
 from mindaudio_ds2.errors import AudioError, ConfigError, OutputError
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.segmentation.sources import VADS, Hearing
+from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.transcribe import Recognizer, find_recordings
 from mindaudio_ds2.transcript_formats import ENDINGS, FORMATS, SUBTITLES, group_recordings, name_recordings
 from mindaudio_ds2.transcription import TranscriptionRun
@@ -46,6 +58,10 @@ def add_options(parser: Parser) -> None:
         metavar="mix|split|N",
         help="the mean of all channels, each as a speaker of its own, or the one of this number (default: mix)",
     )
+    live = parser.add_argument_group("live")
+    live.add_argument("--stream", action="store_true", help="words as they come; AUDIO is -, a WAV or raw samples")
+    live.add_argument("--rate_hz", type=int, help="of raw samples, 16 bits, one channel, without a header (Hz)")
+    add_endpointing_options(live)
     add_decoding_options(parser)
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="sound files, or folders of them (paths)")
 
@@ -54,6 +70,9 @@ def run(options: argparse.Namespace) -> None:
     """Transcribe, print or write."""
     runtime.require_one_process("transcribe.py")
     choice, hearing = read_choice(options), Hearing(options.vad, parse_channels(options.channels))
+    if options.stream:
+        transcribe_stream(options, choice)
+        return
     paths = find_recordings(options.audio)
     if options.format in SUBTITLES and len(paths) > 1 and not options.output_dir:
         raise ConfigError(f"{options.format} is a file for each of {len(paths)} recordings; name --output_dir DIR")
@@ -67,6 +86,31 @@ def run(options: argparse.Namespace) -> None:
         listed = "\n  ".join(done.problems)
         raise AudioError(f"{len(done.problems)} of {len(paths)} recordings were not read:\n  {listed}")
     console.write_line(f"{done.audio_seconds:.1f} s of audio in {done.wall_seconds:.1f} s")
+
+
+def transcribe_stream(options: argparse.Namespace, choice: DecoderChoice | None) -> None:
+    """Write what is said on standard input as it comes; with --output, the transcript at the end.
+
+    Raises:
+        ConfigError, AudioError: the options do not fit, or the sound cannot be heard.
+    """
+    if options.audio != [STREAM] or options.output_dir:
+        raise ConfigError("--stream hears standard input: give - as the only AUDIO, and --output FILE where wanted")
+    check_format(options.format, options.output)
+    if options.output:
+        require_writable(Path(options.output))
+    endpointing = read_endpointing(options)
+    recognizer = Recognizer.load(options.pre_trained_model_path, options.device_target, choice)
+    shown = LiveTranscript(options.format == "json")
+    with Interruption() as interruption:
+        reader = PcmReader(sys.stdin.fileno(), options.rate_hz, lambda: interruption.signal_number > 0)
+        stream = recognizer.stream(reader.format.rate_hz, endpointing)
+        follow(stream, reader, shown)
+    if options.output:
+        shown.save(Path(options.output), options.format, stream)
+    if reader.num_bytes_left:
+        console.write_line(f"the last sample was cut off: {reader.num_bytes_left} bytes were not heard")
+    console.write_line(f"{stream.num_samples / stream.rate_hz:.1f} s of audio")
 
 
 def _hand_over(run: TranscriptionRun, options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ hotword. A word begun that no known word continues is charged `unknown` at once.
 
 import ctypes
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.decoding.beam_reference import Language, ReferenceStream, Spoken
+from mindaudio_ds2.decoding.beam_reference import Language, Spoken
+from mindaudio_ds2.decoding.beam_settling import SettlingStream
 from mindaudio_ds2.decoding.confidence import Calibration
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
@@ -101,6 +102,8 @@ def _load(library: Path) -> Any:
         function.argtypes = [pointer]
     loaded.ds2_stream_feed.argtypes = [pointer, pointer, number]
     loaded.ds2_stream_read.argtypes = [pointer, number, *[pointer] * 4]
+    loaded.ds2_stream_settle.argtypes = [pointer]
+    loaded.ds2_stream_take.argtypes = [pointer] * 5
     loaded.ds2_model_score.argtypes = [pointer, size, pointer, ctypes.c_int64, pointer]
     return loaded
 
@@ -180,7 +183,7 @@ class BeamDecoder:
     def start(self) -> "BeamStream":
         """A new utterance, to be fed in chunks."""
         if not self._handle:
-            return BeamStream(self, ReferenceStream(self._language))
+            return BeamStream(self, SettlingStream(self._language))
         return BeamStream(self, _NativeStream(self._library, self._handle))
 
     def decode(self, log_probs: NDArray[np.float32]) -> list[Hypothesis]:
@@ -207,7 +210,7 @@ class BeamDecoder:
 class BeamStream:
     """One utterance on its way; made by `BeamDecoder.start`. Any cut into chunks gives the same result."""
 
-    def __init__(self, decoder: BeamDecoder, search: "ReferenceStream | _NativeStream") -> None:
+    def __init__(self, decoder: BeamDecoder, search: "SettlingStream | _NativeStream") -> None:
         self._decoder, self._search = decoder, search  # the decoder outlives its streams
 
     def feed(self, log_probs: NDArray[np.float32]) -> None:
@@ -227,6 +230,17 @@ class BeamStream:
         """The end of the sentence: the best hypotheses, best first."""
         return [self._describe(spoken) for spoken in self._search.read(is_finished=True)]
 
+    def settle(self) -> None:
+        """Decide for the best hypothesis up to its last whole word: what disagrees with it is dropped."""
+        self._search.settle()
+
+    def take(self) -> tuple[Word, ...]:
+        """The words that nothing can change any more, each once; `read` and `finish` no longer have them.
+
+        They are what all prefixes kept have in common, but for the last word. The search goes on as it would have.
+        """
+        return self._describe(self._search.take()).words
+
     def _describe(self, spoken: Spoken) -> Hypothesis:
         words = map(self._make_word, spoken.text.split(), spoken.rows)
         return Hypothesis(spoken.text, spoken.score, tuple(words))
@@ -238,7 +252,7 @@ class BeamStream:
 
 
 class _NativeStream:
-    """The same as `ReferenceStream`, in C++."""
+    """The same as `SettlingStream`, in C++."""
 
     def __init__(self, library: Any, decoder: int) -> None:
         self._library = library
@@ -252,10 +266,20 @@ class _NativeStream:
         self._library.ds2_stream_feed(self._handle, log_probs.ctypes.data, len(log_probs))
 
     def read(self, *, is_finished: bool) -> list[Spoken]:
+        return self._collect(lambda *outputs: self._library.ds2_stream_read(self._handle, int(is_finished), *outputs))
+
+    def settle(self) -> None:
+        self._library.ds2_stream_settle(self._handle)
+
+    def take(self) -> Spoken:
+        (settled,) = self._collect(lambda *outputs: self._library.ds2_stream_take(self._handle, *outputs))
+        return settled
+
+    def _collect(self, call: Callable[..., None]) -> list[Spoken]:
         text, numbers = ctypes.c_void_p(), ctypes.c_void_p()
         num_bytes, num_numbers = ctypes.c_int64(), ctypes.c_int64()
         outputs = [ctypes.byref(value) for value in (text, num_bytes, numbers, num_numbers)]
-        self._library.ds2_stream_read(self._handle, int(is_finished), *outputs)
+        call(*outputs)
         lines = ctypes.string_at(text.value or 0, num_bytes.value).decode().split("\n")[:-1]
         flat = np.frombuffer(ctypes.string_at(numbers.value or 0, 8 * num_numbers.value), np.float64)
         found, place = [], 0

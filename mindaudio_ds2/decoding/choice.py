@@ -15,7 +15,7 @@ from mindaudio_ds2 import models
 from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings, Units
 from mindaudio_ds2.decoding.confidence import Calibration
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
-from mindaudio_ds2.decoding.hypothesis import Hypothesis
+from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.files import write_text
@@ -29,11 +29,20 @@ HOTWORD_WEIGHT = 6.0
 """Of a hotword whose line names none (nats): it wins over what is up to e^6 times as likely."""
 
 
-class Stream(Protocol):
-    """An utterance on its way to a decoder."""
+class DecodingStream(Protocol):
+    """An utterance on its way to a decoder. However it is cut, the result is that of `Decoder.decode`."""
 
     def feed(self, log_probs: NDArray[np.float32]) -> None:
-        """Go on with `(S, V)` float32 natural log probabilities."""
+        """Go on with `(S, V)` float32 natural log probabilities; S may be 0."""
+
+    def take(self) -> tuple[Word, ...]:
+        """The words that nothing can change any more, each once; `read` and `finish` no longer have them."""
+
+    def settle(self) -> None:
+        """Decide for the best hypothesis up to its last whole word, so that `take` gives what stands there."""
+
+    def read(self) -> list[Hypothesis]:
+        """What has been recognised so far, best first; the last word may be unfinished."""
 
     def finish(self) -> list[Hypothesis]:
         """The best hypotheses, best first."""
@@ -45,7 +54,7 @@ class Decoder(Protocol):
     def decode(self, log_probs: NDArray[np.float32]) -> list[Hypothesis]:
         """The best hypotheses of `(S, V)` float32 natural log probabilities, best first; at least one."""
 
-    def start(self) -> Stream:
+    def start(self) -> DecodingStream:
         """A new utterance, to be fed in chunks."""
 
 

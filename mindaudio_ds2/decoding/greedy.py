@@ -1,7 +1,6 @@
 """Greedy decoding: the best label of every output frame, repeats collapsed, blanks dropped."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +10,14 @@ from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.text.alphabet import Alphabet
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
-    """Equal labels in a row: `label` in the frames from `first` up to, not with, `end`."""
+    """Equal labels in a row: `label` in the frames from `first` up to, not with, `end`; the best log probability."""
 
     label: int
     first: int
     end: int
+    peak: float
 
 
 def decode_greedy(
@@ -37,46 +37,8 @@ def decode_greedy(
     assert log_probs.shape[2:] == (alphabet.size,), f"expected (B, S, {alphabet.size}), found {log_probs.shape}"
     assert lengths.shape == log_probs.shape[:1], f"{len(log_probs)} utterances with {lengths.shape} lengths"
     assert (lengths <= log_probs.shape[1]).all(), f"lengths {lengths} exceed {log_probs.shape[1]} frames"
-    return [
-        _decode_one(utterance[:length], alphabet, seconds_per_frame)
-        for utterance, length in zip(log_probs, lengths, strict=True)
-    ]
-
-
-def _decode_one(log_probs: NDArray[np.float32], alphabet: Alphabet, seconds_per_frame: float) -> Hypothesis:
-    peaks = log_probs.max(axis=-1)
-    score = float(peaks.sum(dtype=np.float64))
-    runs = [run for run in _find_runs(log_probs.argmax(axis=-1)) if run.label != alphabet.blank_id]
-    words = tuple(
-        Word(
-            alphabet.decode(run.label for run in group),
-            group[0].first * seconds_per_frame,
-            group[-1].end * seconds_per_frame,
-            math.exp(sum(float(peaks[run.first : run.end].max()) for run in group) / len(group)),
-        )
-        for group in _split_at_spaces(runs, alphabet)
-    )
-    return Hypothesis(" ".join(word.text for word in words), score, words)
-
-
-def _find_runs(path: NDArray[np.intp]) -> list[_Run]:
-    """Collapse repeats in a path `(S,)` of labels."""
-    if len(path) == 0:
-        return []
-    starts = [0, *(np.flatnonzero(np.diff(path)) + 1)]
-    ends = [*starts[1:], len(path)]
-    return [_Run(int(path[first]), int(first), int(end)) for first, end in zip(starts, ends, strict=True)]
-
-
-def _split_at_spaces(runs: Sequence[_Run], alphabet: Alphabet) -> list[list[_Run]]:
-    """The runs of each word; spaces at the ends and side by side make no word."""
-    words: list[list[_Run]] = [[]]
-    for run in runs:
-        if alphabet.decode([run.label]) == " ":
-            words.append([])
-        else:
-            words[-1].append(run)
-    return [word for word in words if word]
+    decoder = GreedyDecoder(alphabet, seconds_per_frame)
+    return [decoder.decode(utterance[:length])[0] for utterance, length in zip(log_probs, lengths, strict=True)]
 
 
 class GreedyDecoder:
@@ -92,25 +54,71 @@ class GreedyDecoder:
 
     def decode(self, log_probs: NDArray[np.float32]) -> list[Hypothesis]:
         """The best path of `(S, V)` float32 natural log probabilities, as the only hypothesis."""
-        return [_decode_one(log_probs, self.alphabet, self.seconds_per_frame)]
+        stream = self.start()
+        stream.feed(log_probs)
+        return stream.finish()
 
     def start(self) -> "GreedyStream":
         """A new utterance, to be fed in chunks."""
-        return GreedyStream(self)
+        return GreedyStream(self.alphabet, self.seconds_per_frame)
 
 
 class GreedyStream:
-    """An utterance on its way to a `GreedyDecoder`."""
+    """An utterance on its way; made by `GreedyDecoder.start`. It remembers words, and no frames."""
 
-    def __init__(self, decoder: GreedyDecoder) -> None:
-        self._decoder = decoder
-        self._chunks: list[NDArray[np.float32]] = []
+    def __init__(self, alphabet: Alphabet, seconds_per_frame: float) -> None:
+        self._alphabet, self._seconds_per_frame = alphabet, seconds_per_frame
+        self._is_space = [i != alphabet.blank_id and alphabet.decode([i]) == " " for i in range(alphabet.size)]
+        self._num_frames, self._score = 0, 0.0
+        self._last_label = alphabet.blank_id
+        self._runs: list[_Run] = []  # of the word begun
+        self._words: list[Word] = []
 
     def feed(self, log_probs: NDArray[np.float32]) -> None:
-        """Go on with `(S, V)` float32 natural log probabilities."""
-        self._chunks.append(log_probs)
+        """Go on with `(S, V)` float32 natural log probabilities; S may be 0."""
+        path, peaks = log_probs.argmax(axis=-1), log_probs.max(axis=-1)
+        self._score += float(peaks.sum(dtype=np.float64))
+        starts = np.flatnonzero(np.diff(path, prepend=-1))
+        for first, end in zip(starts, np.append(starts, len(path))[1:], strict=True):
+            peak = float(peaks[first:end].max())
+            self._add(_Run(int(path[first]), self._num_frames + int(first), self._num_frames + int(end), peak))
+        self._num_frames += len(path)
+
+    def _add(self, run: _Run) -> None:
+        """Spaces end words, at the ends and side by side they make none; blanks drop, repeats collapse."""
+        is_repeat, self._last_label = run.label == self._last_label, run.label
+        if self._is_space[run.label]:
+            self._words += self._spell()
+            self._runs = []
+        elif run.label != self._alphabet.blank_id:
+            if is_repeat:
+                self._runs[-1].end = run.end
+                self._runs[-1].peak = max(self._runs[-1].peak, run.peak)
+            else:
+                self._runs.append(run)
+
+    def _spell(self) -> list[Word]:
+        """The word begun, if there is one."""
+        runs, seconds = self._runs, self._seconds_per_frame
+        if not runs:
+            return []
+        text = self._alphabet.decode(run.label for run in runs)
+        confidence = math.exp(sum(run.peak for run in runs) / len(runs))
+        return [Word(text, runs[0].first * seconds, runs[-1].end * seconds, confidence)]
+
+    def settle(self) -> None:
+        """Decide for the best hypothesis up to its last whole word; there is no other."""
+
+    def take(self) -> tuple[Word, ...]:
+        """The words that nothing can change any more, each once; `read` and `finish` no longer have them."""
+        words, self._words = tuple(self._words), []
+        return words
+
+    def read(self) -> list[Hypothesis]:
+        """What has been recognised so far, as the only hypothesis; the last word may be unfinished."""
+        words = (*self._words, *self._spell())
+        return [Hypothesis(" ".join(word.text for word in words), self._score, words)]
 
     def finish(self) -> list[Hypothesis]:
         """What was said, as the only hypothesis."""
-        empty = np.zeros((0, self._decoder.alphabet.size), np.float32)
-        return self._decoder.decode(np.concatenate([empty, *self._chunks]))
+        return self.read()

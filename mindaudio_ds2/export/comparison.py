@@ -17,7 +17,7 @@ from mindaudio_ds2.decoding.metrics import ErrorCounts, count_errors
 from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.portable.description import Description
 from mindaudio_ds2.portable.network import OnnxNetwork
-from mindaudio_ds2.portable.stream import OnnxStream
+from mindaudio_ds2.portable.stream import OnnxStreamingNetwork
 from mindaudio_ds2.text.alphabet import Alphabet
 
 Waveform = NDArray[np.float32]
@@ -67,17 +67,17 @@ def recognise_with_onnx(path: Path, is_stream: bool) -> tuple[Recognise, Descrip
             return [row[:length] for row, length in zip(log_probs, lengths, strict=True)]
 
         return recognise, network.description
-    stream = OnnxStream(path)
+    streaming = OnnxStreamingNetwork(path)
 
     def recognise_in_chunks(waveforms: Sequence[Waveform]) -> list[LogProbs]:
         found = []
         for waveform in waveforms:
-            features = compute_features(waveform, stream.description.features)
+            stream, features = streaming.start_stream(), compute_features(waveform, streaming.features)
             chunks = [features[i : i + CHUNK_FRAMES] for i in range(0, len(features), CHUNK_FRAMES)]
             found.append(np.concatenate([*map(stream.feed, chunks), stream.finish()]))
         return found
 
-    return recognise_in_chunks, stream.description
+    return recognise_in_chunks, streaming.description
 
 
 def find_largest_difference(expected: Recognise, actual: Recognise, waveforms: Sequence[Waveform]) -> float:

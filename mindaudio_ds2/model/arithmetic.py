@@ -146,6 +146,4 @@ def count_convolved_frames(model: ModelConfig) -> int:
 
 def count_lookahead_frames(model: ModelConfig) -> int | None:
     """Later frames of features that a frame of output depends on; None where that is the whole utterance."""
-    if model.bidirectional:
-        return None
-    return count_convolved_frames(model) // 2 + (model.lookahead_frames - 1) * model.time_stride
+    return None if model.bidirectional else model.num_frames_ahead

@@ -104,14 +104,9 @@ class DeepSpeech2(nn.Cell):
             Logits (S, B, V) float32, arbitrary finite values beyond the lengths; and the lengths (B,) int32 in output
             frames, `ModelConfig.num_output_frames` of the input's.
         """
-        x = features * make_mask(lengths, features.shape[1]).expand_dims(2)
-        x = ops.transpose(x, (0, 2, 1)).expand_dims(self.channel_axis)  # (B, T, F) -> (B, 1, F, T) or (B, F, T, 1)
-        for conv in self.convs:
-            x, lengths = conv(x, lengths)
-        x = ops.transpose(x, self.to_sequence)  # (B, C, F, S) or (B, F, S, C) -> (S, B, C, F)
-        mask = ops.transpose(make_mask(lengths, x.shape[0]), (1, 0)).expand_dims(2)  # (S, B, 1)
+        x, lengths = self.convolve(features, lengths)
+        mask = make_sequence_mask(lengths, x.shape[0])
         num_valid = mask.sum()
-        x = x.reshape((x.shape[0], x.shape[1], self.rnn_input_size))  # -> (S, B, C * F)
         for i, rnn in enumerate(self.rnns):
             if self.rnn_batch_norms is not None and i > 0:
                 x = self.rnn_batch_norms[i - 1](x, lengths, mask, num_valid)
@@ -125,6 +120,15 @@ class DeepSpeech2(nn.Cell):
         if dropout is not None:
             x = x * dropout[-1]
         return self.head(x).astype(ms.float32), lengths
+
+    def convolve(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, T, F) and lengths (B,) to the recurrent layers' input (S, B, C * F) and its lengths (B,)."""
+        x = features * make_mask(lengths, features.shape[1]).expand_dims(2)
+        x = ops.transpose(x, (0, 2, 1)).expand_dims(self.channel_axis)  # (B, T, F) -> (B, 1, F, T) or (B, F, T, 1)
+        for conv in self.convs:
+            x, lengths = conv(x, lengths)
+        x = ops.transpose(x, self.to_sequence)  # (B, C, F, S) or (B, F, S, C) -> (S, B, C, F)
+        return x.reshape((x.shape[0], x.shape[1], self.rnn_input_size)), lengths
 
     def batch_norms(self) -> list[MaskedBatchNorm]:
         """All batch norms, from input to output."""
@@ -192,6 +196,11 @@ class Recognizer(nn.Cell):
         """
         log_probs, output_lengths = (output.asnumpy()[:num_utterances] for output in self(features, lengths))
         return log_probs, output_lengths
+
+
+def make_sequence_mask(lengths: Tensor, num_frames: int) -> Tensor:
+    """`make_mask` for what the recurrent layers take: (S, B, 1)."""
+    return ops.transpose(make_mask(lengths, num_frames), (1, 0)).expand_dims(2)
 
 
 def count_parameters(network: nn.Cell) -> int:

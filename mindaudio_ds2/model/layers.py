@@ -17,7 +17,8 @@ from mindspore.common.initializer import Orthogonal, XavierUniform, initializer
 
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.masked_norm import CLIP, MaskedBatchNorm, make_mask
-from mindaudio_ds2.ops.native import NativeBidirectionalRecurrence, NativeConv, NativeLookahead, NativeRecurrence
+from mindaudio_ds2.ops.native import NativeConv, NativeLookahead
+from mindaudio_ds2.ops.recurrence import NativeBidirectionalRecurrence, NativeRecurrence
 
 
 class MaskedConv(nn.Cell):
@@ -141,6 +142,27 @@ class Recurrent(nn.Cell):
             backward, _ = self.backward_rnn(self.reverse(x, lengths), state)
             output = output + self.reverse(backward.astype(ms.float32), lengths)
         return output
+
+    def resume(self, x: Tensor, lengths: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Go on from where a chunk before ended: a layer without a backward direction.
+
+        Args:
+            x: (S, B, input_size) float32.
+            lengths: (B,) int32; without native kernels all must be S.
+            states: (K, B, H), K = 2 for LSTM (hidden, cell), 1 for GRU; zeros at first.
+
+        Returns:
+            (S, B, H) float32, arbitrary finite values beyond the lengths; and the states for the next chunk.
+        """
+        if self.native is not None:
+            weights = _recurrent_weights(self.forward_rnn)
+            output, *ends = self.native.resume(_project(x, self.forward_rnn.w_ih_list[0]), *weights, lengths, states)
+            return output, ops.stack(ends)
+        if self.is_lstm:
+            output, (hidden, cell) = self.forward_rnn(x, (states[:1], states[1:]))
+            return output.astype(ms.float32), ops.concat((hidden, cell)).astype(ms.float32)
+        output, hidden = self.forward_rnn(x, states)
+        return output.astype(ms.float32), hidden.astype(ms.float32)
 
     def make_orthogonal(self) -> None:
         """Begin with other weights.

@@ -69,6 +69,7 @@ class OnnxNetwork:
     Args:
         path: of a file that `export.py --file_format ONNX` wrote.
         num_threads: of onnxruntime; 0 for one a core.
+        opened: what `open_session` found there, if it was opened before.
 
     Attributes:
         description: features, alphabet and origin.
@@ -82,16 +83,21 @@ class OnnxNetwork:
         DeviceError: onnxruntime is not installed.
     """
 
-    def __init__(self, path: str | Path, num_threads: int = 0) -> None:
+    def __init__(self, path: str | Path, num_threads: int = 0, opened: tuple[Any, Description] | None = None) -> None:
         self.path = Path(path)
-        self._session, self.description = open_session(path, num_threads)
+        self._session, self.description = opened or open_session(path, num_threads)
         self.features = self.description.features
         self.alphabet = Alphabet(self.description.text)
         self.seconds_per_output_frame = self.description.seconds_per_output_frame
         self.longest_seconds = self.description.longest_seconds
         if self.description.is_stream:
-            raise CheckpointError(f"{path} takes chunks of a stream; use it with OnnxStream, or export the whole form")
+            raise CheckpointError(f"{path} takes chunks of a stream; open it with OnnxStreamingNetwork")
         require_signature(self._session, str(path), INPUT_NAMES[self.description.input], OUTPUT_NAMES)
+
+    @property
+    def streaming(self) -> None:
+        """This form takes whole utterances only; `OnnxStreamingNetwork` is the other."""
+        return None
 
     def plan(self, durations_seconds: Sequence[float]) -> tuple[BatchSpec, ...]:
         """Which recordings are recognised side by side: ones of similar length, `BATCHES` at most."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings, Units
+from mindaudio_ds2.decoding.hypothesis import Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.ngram_estimate import estimate
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
@@ -229,3 +230,42 @@ def test_a_model_of_another_letter_case_is_refused(kernels: Path, tmp_path: Path
     model = store(tmp_path / "lower.lm", estimate([s.lower() for s in SENTENCES], 2))
     with pytest.raises(LanguageModelError, match="another alphabet or letter case"):
         BeamDecoder(make_units(LETTERS), 0.02, BeamSettings(), kernels, model=model)
+
+
+# Words that are settled before the end ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_taking_settled_words_changes_neither_text_nor_score(
+    seed: int, kernels: Path, sentence_model: tuple[LanguageModel, Path]
+) -> None:
+    units = PIECES if seed % 5 == 4 else make_units(LETTERS)
+    settings = BeamSettings(beam_width=30, num_best=5)
+    model = None if seed % 5 == 4 else sentence_model[0]
+    decoder = BeamDecoder(units, 0.02, settings, kernels, model=model)
+    noise = make_log_probs(seed, 300, len(units.texts), 4.0)
+    log_probs = noise if model is None else np.concatenate([make_speech(seed + i, units) for i in range(8)])
+    whole = decoder.decode(log_probs)[0]
+    stream = decoder.start()
+    taken: list[Word] = []
+    for chunk in np.split(log_probs, np.arange(0, len(log_probs), 4)):
+        stream.feed(chunk)
+        taken += stream.take()
+    rest = stream.finish()[0]
+    assert taken
+    assert [word.text for word in (*taken, *rest.words)] == [word.text for word in whole.words]
+    assert rest.score == pytest.approx(whole.score)
+
+
+def test_settling_leaves_the_best_hypothesis_and_its_words_to_take(kernels: Path) -> None:
+    log_probs = make_speech(1, make_units(LETTERS), "THE CAT SAT ON THE M", gain=4.0)
+    stream = BeamDecoder(make_units(LETTERS), 0.02, BeamSettings(num_best=50), kernels).start()
+    stream.feed(log_probs)
+    before = stream.read()
+    assert len({hypothesis.text for hypothesis in before}) > 5
+    stream.settle()
+    taken = stream.take()
+    assert [word.text for word in taken] == [word.text for word in before[0].words[:-1]]
+    assert [(w.text, w.start_seconds) for w in stream.read()[0].words] == [
+        (before[0].words[-1].text, before[0].words[-1].start_seconds)
+    ]

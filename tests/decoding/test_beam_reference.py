@@ -100,3 +100,28 @@ def test_a_frame_in_which_nothing_is_possible_is_passed_over(kernels: Path) -> N
     log_probs[3] = -np.inf
     native, python = (BeamDecoder(make_units("AB "), 0.02, LIMITED, library) for library in (kernels, None))
     require_same(native.decode(log_probs), python.decode(log_probs))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_both_settle_and_hand_out_the_same_words(seed: int, kernels: Path, model: LanguageModel) -> None:
+    units = PIECES if seed == 5 else make_units(LETTERS)
+    sentences = " ".join(SENTENCES[(seed + place) % 4] for place in range(3))
+    log_probs = make_log_probs(seed, 60, 5, 3.0) if seed == 5 else make_speech(seed, units, sentences)
+    native, python = (
+        BeamDecoder(units, 0.02, LIMITED, library, model=model if seed < 5 else None).start()
+        for library in (kernels, None)
+    )
+    num_taken = 0
+    for place, chunk in enumerate(np.split(log_probs, np.arange(0, len(log_probs), 12))):
+        for stream in (native, python):
+            stream.feed(chunk)
+            if place % 5 == 4:
+                stream.settle()
+        ours, theirs = native.take(), python.take()
+        assert [(w.text, w.start_seconds, w.end_seconds) for w in ours] == [
+            (w.text, w.start_seconds, w.end_seconds) for w in theirs
+        ]
+        num_taken += len(ours)
+        require_same(native.read(), python.read())
+    assert num_taken > 3
+    require_same(native.finish(), python.finish())

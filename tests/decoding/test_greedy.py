@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mindaudio_ds2.config import TextConfig
-from mindaudio_ds2.decoding.greedy import decode_greedy
-from mindaudio_ds2.decoding.hypothesis import Hypothesis
+from mindaudio_ds2.decoding.greedy import GreedyDecoder, decode_greedy
+from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.text.alphabet import Alphabet
 
 CHARACTERS = "ABC' "
@@ -112,3 +112,21 @@ def test_read_only_arrays_are_accepted() -> None:
     log_probs = make_log_probs("AB")[None]
     log_probs.setflags(write=False)
     assert decode_greedy(log_probs, np.array([2], np.int32), FIRST, 0.1)[0].text == "AB"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_any_cut_gives_the_same_and_words_can_be_taken_as_they_end(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    log_probs = np.log(generator.dirichlet(np.ones(FIRST.size) / 4, size=200)).astype(np.float32)
+    decoder = GreedyDecoder(FIRST, 0.02)
+    whole = decoder.decode(log_probs)[0]
+    patient, taker = decoder.start(), decoder.start()
+    taken: list[Word] = []
+    for chunk in np.split(log_probs, np.sort(generator.integers(0, 201, 30))):
+        patient.feed(chunk)
+        taker.feed(chunk)
+        taken += taker.take()
+        assert patient.read()[0].words[: len(taken)] == tuple(taken)
+    rest = taker.finish()[0]
+    assert (*taken, *rest.words) == whole.words == patient.finish()[0].words
+    assert rest.score == pytest.approx(whole.score)

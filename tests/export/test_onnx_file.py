@@ -17,7 +17,7 @@ from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.errors import CheckpointError, ManifestError
 from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.portable.network import OnnxNetwork
-from mindaudio_ds2.portable.stream import OnnxStream
+from mindaudio_ds2.portable.stream import OnnxStreamingNetwork
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -125,9 +125,10 @@ def test_log_probabilities_are_those_of_the_checkpoint(
             np.testing.assert_allclose(whole.recognize([waveform])[0][0], ours, atol=1e-4)
     if checkpoint.config.model.bidirectional:
         return
-    stream = OnnxStream(save(tmp_path / "stream.onnx", checkpoint, input="features", is_stream=True))
+    streaming = OnnxStreamingNetwork(save(tmp_path / "stream.onnx", checkpoint, input="features", is_stream=True))
     for frames, ours in zip(computed, expected, strict=True):
         for size in (1, 7, 64, 1000):
+            stream = streaming.start_stream()
             parts = [stream.feed(frames[i : i + size]) for i in range(0, len(frames), size)]
             np.testing.assert_allclose(np.concatenate([*parts, stream.finish()]), ours, atol=1e-4)
 
@@ -193,10 +194,11 @@ def test_smaller_weights_give_a_smaller_file_and_nearly_the_same_numbers(
 def test_a_stream_of_eight_bits_equals_any_other_cut(tmp_path: Path) -> None:
     """Rounding depends on the chunk, a little; the number of frames does not."""
     checkpoint = make_checkpoint("log_mel", {"bidirectional": False, "rnn_hidden_size": 32})
-    stream = OnnxStream(save(tmp_path / "s.onnx", checkpoint, input="features", is_stream=True, weights="int8"))
+    path = save(tmp_path / "s.onnx", checkpoint, input="features", is_stream=True, weights="int8")
+    one, other = OnnxStreamingNetwork(path).start_stream(), OnnxStreamingNetwork(path).start_stream()
     frames = compute_features(make_waveforms()[0], checkpoint.config.features)
-    whole = np.concatenate([stream.feed(frames), stream.finish()])
-    cut = np.concatenate([*(stream.feed(frames[i : i + 16]) for i in range(0, len(frames), 16)), stream.finish()])
+    whole = np.concatenate([one.feed(frames), one.finish()])
+    cut = np.concatenate([*(other.feed(frames[i : i + 16]) for i in range(0, len(frames), 16)), other.finish()])
     assert whole.shape == cut.shape
     np.testing.assert_allclose(whole, cut, atol=0.5)
 

@@ -317,3 +317,26 @@ def test_lengths_and_shapes_that_cannot_be_are_refused(library: NativeLibrary) -
         assert library.try_call("Gru1Inference", inputs, [case.shape])[0] != 0
     assert library.try_call("Gru1Inference", case.inputs, [(4, 3, 17)])[0] != 0
     assert library.try_call("Lstm1Inference", case.inputs, [case.shape])[0] != 0
+
+
+@pytest.mark.parametrize("kind", ["Lstm", "Gru"])
+@pytest.mark.parametrize("size", [(9, 5, 20), (6, 3, 48), (4, 1, 33)])
+def test_chunks_that_hand_on_their_states_give_what_the_whole_gives(
+    library: NativeLibrary, kind: str, size: tuple[int, int, int]
+) -> None:
+    """Utterances end in different chunks, and some have no frame in one."""
+    case = Case(kind, 1, *size)
+    num_frames, num_utterances, num_hidden = size
+    whole = case.forward(library)[0]
+    states = [np.zeros((num_utterances, num_hidden), np.float32)] * (2 if kind == "Lstm" else 1)
+    outputs = []
+    for start, end in ((0, 1), (1, 3), (3, num_frames)):
+        lengths = np.clip(case.lengths - start, 0, end - start).astype(np.int32)
+        inputs = [case.projected[0][start:end], *case.inputs[1:-1], lengths, *states]
+        shapes = [(end - start, num_utterances, num_hidden), *(state.shape for state in states)]
+        output, *states = library.call(f"{kind}1Resume", inputs, shapes)
+        outputs.append(output)
+    np.testing.assert_array_equal(np.concatenate(outputs), whole)
+    for b, length in enumerate(case.lengths):
+        last = whole[length - 1, b] if length else np.zeros(num_hidden)
+        np.testing.assert_array_equal(states[0][b], last)

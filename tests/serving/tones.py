@@ -49,6 +49,7 @@ class ToneNetwork:
         self.gate = threading.Event()
         self.gate.set()
         self.is_unsure = False
+        self.streaming = None
         self.num_batches = 0
         self.batch_sizes: list[int] = []
 

@@ -1,4 +1,4 @@
-// The recurrent layers as MindSpore operators: {Lstm,Gru}{1,2}{Forward,Inference,Backward}.
+// The recurrent layers as MindSpore operators: {Lstm,Gru}{1,2}{Forward,Inference,Backward}, {Lstm,Gru}1Resume.
 //
 // 1 or 2 is the number of directions; the second reads each utterance from its last frame to its first. Arrays of one
 // kind stand together, one a direction (G = 4 for LSTM, 3 for GRU):
@@ -7,6 +7,8 @@
 //   GruForward: projected (S, B, 3H), w_hh (3H, H), bias_ih (3H,), bias_hh (3H,), lengths
 //       -> y, gates (S, B, 4H; r, z, n and W_hn h + b_hn), previous hidden states
 //   ...Inference: the same -> y
+//   ...Resume: the same, then the states before the first frame, (B, H) of hidden, of an LSTM also of cell
+//       -> y, and the states after each utterance's last frame
 //   LstmBackward: dy, w_hh, gates, cells, lengths -> dprojected (S, B, 4H)
 //   GruBackward: dy, w_hh, gates, previous, lengths -> dprojected (S, B, 3H), dhidden (S, B, 3H)
 // y and dy are for the sum over directions. Everything is zero beyond the lengths, which are from 0 to S.
@@ -27,8 +29,11 @@ struct Kind {
     int num_directions;
 
     int num_gates() const { return is_lstm ? 4 : 3; }
+    int num_states() const { return is_lstm ? 2 : 1; }
     int num_forward_inputs() const { return (is_lstm ? 3 : 4) * num_directions + 1; }
 };
+
+enum class Mode { training, inference, resume };
 
 int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
@@ -77,30 +82,45 @@ void run_team(void (*run)(const Arguments&, int, int, Barrier&), const Arguments
     run(arguments, omp_get_thread_num(), omp_get_num_threads(), barrier);
 }
 
-bool check_forward(const Call& call, Kind kind, bool is_training, int64_t S, int64_t B, int64_t H) {
-    const int n = kind.num_directions, G = kind.num_gates(), y = kind.num_forward_inputs();
-    bool is_right = call.has_shape(y - 1, {B}) && call.has_shape(y, {S, B, H});
+bool check_forward(const Call& call, Kind kind, Mode mode, int y, int64_t S, int64_t B, int64_t H) {
+    const int n = kind.num_directions, G = kind.num_gates(), num_inputs = kind.num_forward_inputs();
+    bool is_right = call.has_shape(num_inputs - 1, {B}) && call.has_shape(y, {S, B, H});
+    if (mode == Mode::resume) {
+        for (int i = 0; i < kind.num_states(); ++i) {
+            is_right = is_right && call.has_shape(num_inputs + i, {B, H}) && call.has_shape(y + 1 + i, {B, H});
+        }
+    }
     for (int d = 0; d < n; ++d) {
         is_right = is_right && call.has_shape(d, {S, B, G * H}) && call.has_shape(n + d, {G * H, H});
-        for (int i = 2 * n + d; i < y - 1; i += n) is_right = is_right && call.has_shape(i, {G * H});
-        if (!is_training) continue;
+        for (int i = 2 * n + d; i < num_inputs - 1; i += n) is_right = is_right && call.has_shape(i, {G * H});
+        if (mode != Mode::training) continue;
         is_right = is_right && call.has_shape(y + 1 + d, {S, B, 4 * H});
         for (int i = y + 1 + n + d; i < call.num_arrays; i += n) is_right = is_right && call.has_shape(i, {S, B, H});
     }
     return is_right;
 }
 
-int forward(const Call& call, Kind kind, bool is_training) {
-    const int n = kind.num_directions, G = kind.num_gates(), y = kind.num_forward_inputs();
-    const int num_outputs = is_training ? 1 + (kind.is_lstm ? 3 : 2) * n : 1;
-    if (call.num_arrays != y + num_outputs || call.ranks[y] != 3) return 1;
+int forward(const Call& call, Kind kind, Mode mode) {
+    const int n = kind.num_directions, G = kind.num_gates(), num_inputs = kind.num_forward_inputs();
+    const int y = num_inputs + (mode == Mode::resume ? kind.num_states() : 0);
+    const int num_saved = mode == Mode::training ? (kind.num_states() + 1) * n : y - num_inputs;
+    if (call.num_arrays != y + 1 + num_saved || call.ranks[y] != 3) return 1;
     const int64_t S = call.shapes[y][0], B = call.shapes[y][1], H = call.shapes[y][2];
-    if (!check_forward(call, kind, is_training, S, B, H)) return 1;
-    const Sorted sorted(call.integers(y - 1), S, B);
+    if (!check_forward(call, kind, mode, y, S, B, H)) return 1;
+    const Sorted sorted(call.integers(num_inputs - 1), S, B);
     if (!sorted.are_valid()) return 1;
-    if (S * B * H == 0) return 0;
 
     ForwardArguments p{};
+    if (mode == Mode::resume) {
+        for (int i = 0; i < kind.num_states(); ++i) {  // an utterance without frames leaves its states as they are
+            std::copy_n(call.input(num_inputs + i), B * H, call.output(y + 1 + i));
+        }
+        p.start_hidden = call.input(num_inputs);
+        p.end_hidden = call.output(y + 1);
+        if (kind.is_lstm) p.start_cell = call.input(num_inputs + 1);
+        if (kind.is_lstm) p.end_cell = call.output(y + 2);
+    }
+    if (S * B * H == 0) return 0;
     p.sequences = sorted.describe(S, H, n);
     p.y = call.output(y);
     for (int d = 0; d < n; ++d) {
@@ -108,7 +128,7 @@ int forward(const Call& call, Kind kind, bool is_training) {
         p.weights[d] = call.input(n + d);
         p.bias[d] = call.input(2 * n + d);
         if (!kind.is_lstm) p.bias_hidden[d] = call.input(3 * n + d);
-        if (!is_training) continue;
+        if (mode != Mode::training) continue;
         p.gates[d] = call.output(y + 1 + d);
         if (kind.is_lstm) p.cells[d] = call.output(y + 1 + n + d);
         p.previous[d] = call.output(call.num_arrays - n + d);
@@ -193,6 +213,13 @@ std::vector<Shape> infer_forward(int64_t* const* shapes, Kind kind) {
     return outputs;
 }
 
+std::vector<Shape> infer_resume(int64_t* const* shapes, Kind kind) {
+    const Shape y = infer_y(shapes, kind);
+    std::vector<Shape> outputs{y};
+    outputs.insert(outputs.end(), kind.num_states(), Shape{y[1], y[2]});
+    return outputs;
+}
+
 Shape infer_gradient(int64_t* const* shapes) { return {shapes[0][0], shapes[0][1], shapes[1][0]}; }
 
 using Types = std::vector<mindspore::TypeId>;
@@ -216,20 +243,26 @@ using Types = std::vector<mindspore::TypeId>;
     DS2_EXPORT ds2::Types name##InferType(ds2::Types types, void*) { return ds2::Types(num_outputs, types[0]); }
 
 #define DS2_FORWARD(prefix, is_lstm, n)                                                                            \
-    DS2_RUN(prefix##Forward, ds2::forward(call, {is_lstm, n}, true))                                               \
+    DS2_RUN(prefix##Forward, ds2::forward(call, {is_lstm, n}, ds2::Mode::training))                                \
     DS2_INFER_SEVERAL(prefix##Forward, ds2::infer_forward(shapes, {is_lstm, n}), 1 + (is_lstm ? 3 : 2) * n)        \
-    DS2_RUN(prefix##Inference, ds2::forward(call, {is_lstm, n}, false))                                            \
+    DS2_RUN(prefix##Inference, ds2::forward(call, {is_lstm, n}, ds2::Mode::inference))                             \
     DS2_INFER_ONE(prefix##Inference, ds2::infer_y(shapes, {is_lstm, n}))                                           \
     DS2_RUN(prefix##Backward, ds2::backward(call, {is_lstm, n}))
+
+#define DS2_RESUME(prefix, is_lstm)                                                                                \
+    DS2_RUN(prefix##Resume, ds2::forward(call, {is_lstm, 1}, ds2::Mode::resume))                                   \
+    DS2_INFER_SEVERAL(prefix##Resume, ds2::infer_resume(shapes, {is_lstm, 1}), 1 + (is_lstm ? 2 : 1))
 
 #define DS2_INFER_GRADIENTS(name, num_outputs)                                                                     \
     DS2_INFER_SEVERAL(name, std::vector<ds2::Shape>(num_outputs, ds2::infer_gradient(shapes)), num_outputs)
 
 DS2_FORWARD(Lstm1, true, 1)
+DS2_RESUME(Lstm1, true)
 DS2_INFER_ONE(Lstm1Backward, ds2::infer_gradient(shapes))
 DS2_FORWARD(Lstm2, true, 2)
 DS2_INFER_GRADIENTS(Lstm2Backward, 2)
 DS2_FORWARD(Gru1, false, 1)
+DS2_RESUME(Gru1, false)
 DS2_INFER_GRADIENTS(Gru1Backward, 2)
 DS2_FORWARD(Gru2, false, 2)
 DS2_INFER_GRADIENTS(Gru2Backward, 4)

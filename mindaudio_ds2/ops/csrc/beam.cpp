@@ -297,6 +297,77 @@ std::vector<Spoken> Stream::read(bool is_finished) const {
   return all;
 }
 
+// The prefixes from the first label to this one.
+std::vector<uint32_t> Stream::list_chain(uint32_t prefix) const {
+  std::vector<uint32_t> chain;
+  for (; prefixes_[prefix].parent != NONE; prefix = prefixes_[prefix].parent) chain.push_back(prefix);
+  std::reverse(chain.begin(), chain.end());
+  return chain;
+}
+
+// How many labels of a chain stand before the start of its last word.
+size_t Stream::count_whole(const std::vector<uint32_t>& chain) const {
+  size_t num_labels = 0;
+  bool has_text = false;
+  for (size_t at = 0; at < chain.size(); ++at) {
+    const Label& label = decoder_.labels[prefixes_[chain[at]].label];
+    if (label.starts_word && has_text) num_labels = at;
+    has_text = has_text || !label.text.empty();
+  }
+  return num_labels;
+}
+
+// How many labels two chains begin with alike. A prefix that was dropped and came back stands there twice.
+size_t Stream::count_shared(const std::vector<uint32_t>& one, const std::vector<uint32_t>& other) const {
+  size_t at = 0;
+  while (at < std::min(one.size(), other.size()) && prefixes_[one[at]].label == prefixes_[other[at]].label) ++at;
+  return at;
+}
+
+void Stream::settle() {
+  const std::vector<uint32_t> best = list_chain(entries_[0].prefix);
+  const size_t num_labels = count_whole(best);
+  if (num_labels == 0) return;
+  const auto strays = [&](const Entry& entry) { return count_shared(best, list_chain(entry.prefix)) < num_labels; };
+  entries_.erase(std::remove_if(entries_.begin(), entries_.end(), strays), entries_.end());
+}
+
+std::vector<SpokenWord> Stream::take() {
+  std::vector<uint32_t> shared = list_chain(entries_[0].prefix);
+  for (const Entry& entry : entries_) shared.resize(count_shared(shared, list_chain(entry.prefix)));
+  const size_t num_labels = count_whole(shared);
+  if (num_labels == 0) return {};
+  size_t num_words = 0;
+  bool is_new = true;
+  for (size_t at = 0; at < num_labels; ++at) {
+    const Label& label = decoder_.labels[prefixes_[shared[at]].label];
+    is_new = is_new || label.starts_word;
+    if (label.text.empty()) continue;
+    num_words += is_new;
+    is_new = false;
+  }
+  std::vector<SpokenWord> words = read(false)[0].words;
+  words.resize(num_words);
+  forget(num_labels);
+  return words;
+}
+
+// Forgets the first labels of every prefix and path. They are shared, so all are found before any is changed.
+void Stream::forget(size_t num_labels) {
+  std::vector<uint32_t> roots, first_kept;
+  for (Entry& entry : entries_) {
+    roots.push_back(list_chain(entry.prefix)[num_labels - 1]);
+    for (Timing* path : {&entry.blank_path, &entry.label_path}) {
+      std::vector<uint32_t> marks;
+      for (uint32_t at = path->mark; at != NONE; at = marks_[at].before) marks.push_back(at);
+      if (marks.size() > num_labels) first_kept.push_back(marks[marks.size() - 1 - num_labels]);
+      else path->mark = NONE;
+    }
+  }
+  for (const uint32_t root : roots) prefixes_[root].parent = NONE;
+  for (const uint32_t mark : first_kept) marks_[mark].before = NONE;
+}
+
 }  // namespace ds2
 
 // What decoding/beam.py calls. Nothing here throws but for want of memory.
@@ -314,6 +385,23 @@ struct OpenStream {
   ds2::Stream stream;
   std::string text;             // hypotheses, one a line, words with spaces between
   std::vector<double> numbers;  // of each: score, acoustic score, words; of each word: first, end, posterior, peak
+
+  void write(const std::vector<ds2::Spoken>& all, const char** text_out, int64_t* num_bytes, const double** numbers_out,
+             int64_t* num_numbers) {
+    text.clear();
+    numbers.clear();
+    for (const ds2::Spoken& spoken : all) {
+      text += spoken.text + "\n";
+      numbers.insert(numbers.end(), {spoken.score, spoken.acoustic, static_cast<double>(spoken.words.size())});
+      for (const ds2::SpokenWord& word : spoken.words)
+        numbers.insert(numbers.end(), {static_cast<double>(word.first), static_cast<double>(word.end), word.posterior,
+                                       word.peaks / word.num_labels});
+    }
+    *text_out = text.data();
+    *num_bytes = static_cast<int64_t>(text.size());
+    *numbers_out = numbers.data();
+    *num_numbers = static_cast<int64_t>(numbers.size());
+  }
 };
 
 }  // namespace
@@ -355,19 +443,18 @@ DS2_EXPORT void ds2_stream_feed(void* stream, const float* log_probs, int num_fr
 DS2_EXPORT void ds2_stream_read(void* stream, int is_finished, const char** text, int64_t* num_bytes,
                                 const double** numbers, int64_t* num_numbers) {
   OpenStream& open = *static_cast<OpenStream*>(stream);
-  open.text.clear();
-  open.numbers.clear();
-  for (const ds2::Spoken& spoken : open.stream.read(is_finished != 0)) {
-    open.text += spoken.text + "\n";
-    open.numbers.insert(open.numbers.end(), {spoken.score, spoken.acoustic, static_cast<double>(spoken.words.size())});
-    for (const ds2::SpokenWord& word : spoken.words)
-      open.numbers.insert(open.numbers.end(), {static_cast<double>(word.first), static_cast<double>(word.end),
-                                               word.posterior, word.peaks / word.num_labels});
-  }
-  *text = open.text.data();
-  *num_bytes = static_cast<int64_t>(open.text.size());
-  *numbers = open.numbers.data();
-  *num_numbers = static_cast<int64_t>(open.numbers.size());
+  open.write(open.stream.read(is_finished != 0), text, num_bytes, numbers, num_numbers);
+}
+
+DS2_EXPORT void ds2_stream_settle(void* stream) { static_cast<OpenStream*>(stream)->stream.settle(); }
+
+// As `ds2_stream_read`, a single hypothesis without scores: the words that nothing can change any more.
+DS2_EXPORT void ds2_stream_take(void* stream, const char** text, int64_t* num_bytes, const double** numbers,
+                                int64_t* num_numbers) {
+  OpenStream& open = *static_cast<OpenStream*>(stream);
+  ds2::Spoken spoken{"", 0, 0, open.stream.take()};
+  for (const ds2::SpokenWord& word : spoken.words) spoken.text += (spoken.text.empty() ? "" : " ") + word.text;
+  open.write({spoken}, text, num_bytes, numbers, num_numbers);
 }
 
 // log10 of each of `num_words` words in a row, the first after the start of a sentence; each word `SENTENCE_END` begins

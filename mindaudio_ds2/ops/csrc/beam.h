@@ -97,6 +97,10 @@ class Stream {
   void feed(const float* log_probs, int num_frames);
   // Best first. A sentence that goes on is not charged for its end.
   std::vector<Spoken> read(bool is_finished) const;
+  // Drops what disagrees with the best prefix's whole words.
+  void settle();
+  // The words that all prefixes share and go on from, as the best path has them; they are forgotten here.
+  std::vector<SpokenWord> take();
 
  private:
   struct Candidate {
@@ -115,6 +119,10 @@ class Stream {
   void end_word(Prefix& prefix) const;
   void collect_garbage();
   Spoken spell(const Entry& entry) const;
+  std::vector<uint32_t> list_chain(uint32_t prefix) const;
+  size_t count_whole(const std::vector<uint32_t>& chain) const;
+  size_t count_shared(const std::vector<uint32_t>& one, const std::vector<uint32_t>& other) const;
+  void forget(size_t num_labels);
 
   const Decoder& decoder_;
   uint32_t frame_ = 0;

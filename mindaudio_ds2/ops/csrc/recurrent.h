@@ -41,6 +41,14 @@ struct Place {
 
     Vec read_bias(const float* bias, int gate) const { return load_upto(bias + gate * num_hidden + unit, num_units); }
 
+    Vec read_state(const float* states, int64_t utterance) const {
+        return states == nullptr ? Vec{} : load_upto(states + utterance * num_hidden + unit, num_units);
+    }
+
+    void write_state(float* states, Vec value, int64_t utterance) const {
+        store_upto(states + utterance * num_hidden + unit, value, num_units);
+    }
+
     void fetch(const float* values, int num_gates) const {
         for (int gate = 0; gate < num_gates; ++gate) __builtin_prefetch(values + offset(gate, num_gates));
     }
@@ -193,6 +201,8 @@ void step_forward(const ForwardArguments& p, int d, int64_t step, const Share& s
             store(after + k, h);
             at.write(p.y, d == 0 ? h : h + at.read(p.y));
             if (p.previous[d] != nullptr) at.write(p.previous[d], h_before);
+            if (p.end_hidden != nullptr) at.write_state(p.end_hidden, h, s.utterance[row]);
+            if (p.end_cell != nullptr) at.write_state(p.end_cell, load(cell), s.utterance[row]);
         }
     }
 }
@@ -211,9 +221,11 @@ void run_forward(const ForwardArguments& p, int thread, int num_threads, Barrier
         for (int64_t vector = share.begin; vector < share.end; ++vector) {
             for (int64_t row = 0; row < s.num_utterances; ++row) {
                 const int64_t k = operand_index(row, vector * kLanes, s.num_utterances);
-                store(p.hidden[0] + k, Vec{});
+                const Place at = find_place(s, 0, row, vector);
+                store(p.hidden[0] + k, at.read_state(p.start_hidden, s.utterance[row]));
                 store(p.hidden[1] + k, Vec{});
-                store(p.cell + (vector * s.num_utterances + row) * kLanes, Vec{});
+                store(p.cell + (vector * s.num_utterances + row) * kLanes,
+                      at.read_state(p.start_cell, s.utterance[row]));
             }
         }
         barrier.wait(num_threads);

@@ -31,6 +31,10 @@ struct ForwardArguments {
     float* gates[2];              // (S, B, 4 * H), null where no gradient is wanted; so are the next two
     float* cells[2];              // (S, B, H) LSTM only
     float* previous[2];           // (S, B, H)
+    const float* start_hidden;    // (B, H) states before the first frame; null for zeros
+    const float* start_cell;      // (B, H) LSTM only
+    float* end_hidden;            // (B, H) states after the last frame of each utterance; null where nobody asks
+    float* end_cell;              // (B, H) LSTM only
     float* packed;                // scratch, as sized in aot_recurrent.cpp
     float* hidden[2];             // of the frame before and this one
     float* cell;

@@ -1,0 +1,147 @@
+"""Sound that comes through a pipe while it is being made: WAV, or raw samples of 16 bits."""
+
+import os
+import select
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindaudio_ds2.errors import AudioError
+
+BLOCK_BYTES = 1 << 16
+POLL_SECONDS = 0.2
+"""How often a pipe that gives nothing is left to see whether somebody wants to stop."""
+
+PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+REMEDY = "send WAV, or raw samples with --rate_hz: ffmpeg -i INPUT -f s16le -ac 1 -ar 16000 - | …"
+
+
+@dataclass(frozen=True)
+class SampleFormat:
+    """How the samples of a pipe are written.
+
+    Attributes:
+        rate_hz: samples a second of each channel (Hz).
+        num_channels: interleaved.
+        num_bytes: of a sample.
+        is_float: whether they are floating-point numbers, else integers, of one byte without sign.
+    """
+
+    rate_hz: int
+    num_channels: int = 1
+    num_bytes: int = 2
+    is_float: bool = False
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of a sample of all channels."""
+        return self.num_bytes * self.num_channels
+
+    def decode(self, content: bytes) -> NDArray[np.float32]:
+        """The mean of the channels (n,) float32, full scale being 1; `content` holds whole frames."""
+        if self.is_float:
+            samples = np.frombuffer(content, f"<f{self.num_bytes}").astype(np.float32)
+        elif self.num_bytes == 1:
+            samples = (np.frombuffer(content, np.uint8).astype(np.float32) - 128) / 128
+        else:
+            wide = np.zeros((len(content) // self.num_bytes, 4), np.uint8)  # the highest bytes of 32 bits
+            wide[:, 4 - self.num_bytes :] = np.frombuffer(content, np.uint8).reshape(-1, self.num_bytes)
+            samples = wide.view("<i4")[:, 0].astype(np.float32) / np.float32(2**31)
+        mixed: NDArray[np.float32] = samples.reshape(-1, self.num_channels).mean(axis=1, dtype=np.float32)
+        return mixed
+
+
+class PcmReader:
+    """Reads samples from a pipe as they come.
+
+    Args:
+        descriptor: of the open pipe or file.
+        rate_hz: of raw signed 16-bit little-endian samples of one channel (Hz); None expects the header of a WAV.
+        should_stop: asked now and then; where it says so, reading ends as at the end of the pipe.
+
+    Attributes:
+        format: how the samples are written.
+        num_bytes_left: of a last sample that was cut off; they are not heard.
+
+    Raises:
+        AudioError: a terminal, not a WAV, or one whose samples cannot be read.
+    """
+
+    def __init__(
+        self, descriptor: int, rate_hz: int | None = None, should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        if os.isatty(descriptor):
+            raise AudioError(f"standard input is a terminal; {REMEDY}")
+        self._descriptor, self._should_stop = descriptor, should_stop
+        self._num_due: float = float("inf")
+        self.num_bytes_left = 0
+        self.format = SampleFormat(rate_hz) if rate_hz is not None else self._read_header()
+        if self.format.rate_hz <= 0:
+            raise AudioError(f"a sample rate of {self.format.rate_hz} Hz is impossible; give the one of the sound")
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Blocks (n,) float32 of one channel, each as soon as it is there."""
+        rest = b""
+        while self._num_due > 0 and (content := self._read(int(min(BLOCK_BYTES, self._num_due)))):
+            self._num_due -= len(content)
+            rest += content
+            num_whole = len(rest) // self.format.frame_bytes * self.format.frame_bytes
+            if num_whole:
+                yield self.format.decode(rest[:num_whole])
+                rest = rest[num_whole:]
+        self.num_bytes_left = len(rest)
+
+    def _read(self, num_bytes: int) -> bytes:
+        """What is there, at most so much; empty at the end, or where reading is to stop."""
+        while not self._should_stop():
+            if select.select([self._descriptor], [], [], POLL_SECONDS)[0]:
+                return os.read(self._descriptor, num_bytes)
+        return b""
+
+    def _read_exactly(self, num_bytes: int) -> bytes:
+        content = b""
+        while len(content) < num_bytes:
+            more = self._read(num_bytes - len(content))
+            if not more:
+                raise AudioError(f"standard input ended within the header of its WAV; {REMEDY}")
+            content += more
+        return content
+
+    def _read_header(self) -> SampleFormat:
+        """Walk through the chunks of a WAV up to its samples, whose size may be unknown: 0, or as large as can be."""
+        head = self._read_exactly(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            raise AudioError(f"standard input is no WAV; {REMEDY}")
+        found: SampleFormat | None = None
+        while True:
+            name, size = struct.unpack("<4sI", self._read_exactly(8))
+            if name == b"data":
+                break
+            if size > 1 << 20:
+                raise AudioError(f"standard input has a chunk of {size} bytes before its samples; {REMEDY}")
+            content = self._read_exactly(size + size % 2)
+            if name == b"fmt ":
+                found = _read_format(content)
+        if found is None:
+            raise AudioError(f"standard input is a WAV that does not tell how its samples are written; {REMEDY}")
+        if 0 < size < 0xFFFFFF00:
+            self._num_due = size
+        return found
+
+
+def _read_format(content: bytes) -> SampleFormat:
+    if len(content) < 16:
+        raise AudioError(f"standard input is a WAV that does not tell how its samples are written; {REMEDY}")
+    kind, num_channels, rate_hz, _, _, num_bits = struct.unpack("<HHIIHH", content[:16])
+    if kind == EXTENSIBLE and len(content) >= 26:
+        (kind,) = struct.unpack("<H", content[24:26])
+    sizes = {PCM: (8, 16, 24, 32), FLOAT: (32, 64)}
+    if num_bits not in sizes.get(kind, ()) or not 1 <= num_channels <= 64:
+        raise AudioError(
+            f"standard input is a WAV of format {kind} with {num_bits} bits and {num_channels} channels, which cannot "
+            f"be heard; {REMEDY}"
+        )
+    return SampleFormat(rate_hz, num_channels, num_bits // 8, kind == FLOAT)

@@ -1,0 +1,168 @@
+"""MindSpore Cells around the native recurrent layers, with their gradients.
+
+Shapes: B batch, S output frames, H hidden units, G gates. All arrays are float32 unless said otherwise. Large products
+of matrices, before and behind the recurrence, stay with MindSpore's own MatMul. They have run on x86-64 CPUs.
+"""
+
+from pathlib import Path
+
+from mindspore import Tensor, nn, ops
+
+from mindaudio_ds2.ops.native import load_op
+
+
+class NativeRecurrence(nn.Cell):
+    """The part of a recurrent layer that goes step by step, for one direction (paper, section 3.1).
+
+    Args:
+        kernels: the shared library.
+        rnn_type: "lstm" or "gru".
+    """
+
+    def __init__(self, kernels: Path, rnn_type: str) -> None:
+        super().__init__()
+        self.is_lstm = rnn_type == "lstm"
+        name = "Lstm1" if self.is_lstm else "Gru1"
+        inputs, num_saved = ("fffi", 3) if self.is_lstm else ("ffffi", 2)
+        self.run_saving = load_op(kernels, f"{name}Forward", inputs, 1 + num_saved)
+        self.run_only = load_op(kernels, f"{name}Inference", inputs, 1)
+        self.run_back = load_op(kernels, f"{name}Backward", "ffffi", 1 if self.is_lstm else 2)
+        states = "ff" if self.is_lstm else "f"
+        self.run_resuming = load_op(kernels, f"{name}Resume", inputs + states, 1 + len(states))
+
+    def resume(
+        self, projected: Tensor, w_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, lengths: Tensor, states: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Go on from where a chunk before ended; without gradient.
+
+        Args:
+            projected, w_hh, bias_ih, bias_hh, lengths: as in `construct`.
+            states: (K, B, H), of an LSTM hidden and cell states, of a GRU hidden ones; zeros at first.
+
+        Returns:
+            Hidden states (S, B, H), zero beyond the lengths; K states (B, H) after the last frame of each utterance.
+        """
+        if self.is_lstm:
+            return self.run_resuming(projected, w_hh, bias_ih + bias_hh, lengths, states[0], states[1])
+        return self.run_resuming(projected, w_hh, bias_ih, bias_hh, lengths, states[0])
+
+    def construct(
+        self, projected: Tensor, w_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Run over time.
+
+        Args:
+            projected: (S, B, G * H), the input times the input weights, without bias.
+            w_hh: (G * H, H), rows in PyTorch's order of gates.
+            bias_ih: (G * H,).
+            bias_hh: (G * H,).
+            lengths: (B,) int32.
+
+        Returns:
+            Hidden states (S, B, H), zero beyond the lengths; in training also what the gradient needs.
+        """
+        if self.is_lstm:
+            if self.training:
+                return self.run_saving(projected, w_hh, bias_ih + bias_hh, lengths)
+            return (self.run_only(projected, w_hh, bias_ih + bias_hh, lengths),)
+        if self.training:
+            return self.run_saving(projected, w_hh, bias_ih, bias_hh, lengths)
+        return (self.run_only(projected, w_hh, bias_ih, bias_hh, lengths),)
+
+    def bprop(
+        self,
+        projected: Tensor,
+        w_hh: Tensor,
+        bias_ih: Tensor,
+        bias_hh: Tensor,
+        lengths: Tensor,
+        out: tuple[Tensor, ...],
+        dout: tuple[Tensor, ...],
+    ) -> tuple[Tensor, ...]:
+        """Gradients of all inputs. Only the hidden states are used further on, so only `dout[0]` counts."""
+        previous = out[-1]
+        if self.is_lstm:
+            d_projected = self.run_back(dout[0], w_hh, out[1], out[2], lengths)
+            d_hidden = d_projected
+        else:
+            d_projected, d_hidden = self.run_back(dout[0], w_hh, out[1], previous, lengths)
+        d_w_hh, d_bias_hh = _sum_over_time(d_hidden, previous)
+        d_bias_ih = d_bias_hh if self.is_lstm else _sum_rows(d_projected)
+        return d_projected, d_w_hh, d_bias_ih, d_bias_hh, ops.zeros_like(lengths)
+
+
+class NativeBidirectionalRecurrence(nn.Cell):
+    """`NativeRecurrence` in both directions at once, one on each core; the second reads each utterance backwards.
+
+    Args:
+        kernels: the shared library.
+        rnn_type: "lstm" or "gru".
+    """
+
+    def __init__(self, kernels: Path, rnn_type: str) -> None:
+        super().__init__()
+        self.is_lstm = rnn_type == "lstm"
+        name = "Lstm2" if self.is_lstm else "Gru2"
+        inputs, num_saved = ("ffffffi", 6) if self.is_lstm else ("ffffffffi", 4)
+        self.run_saving = load_op(kernels, f"{name}Forward", inputs, 1 + num_saved)
+        self.run_only = load_op(kernels, f"{name}Inference", inputs, 1)
+        self.run_back = load_op(kernels, f"{name}Backward", "fffffffi", 2 if self.is_lstm else 4)
+
+    def construct(
+        self,
+        projected: Tensor,
+        projected_back: Tensor,
+        w_hh: Tensor,
+        w_hh_back: Tensor,
+        bias_ih: Tensor,
+        bias_ih_back: Tensor,
+        bias_hh: Tensor,
+        bias_hh_back: Tensor,
+        lengths: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """As `NativeRecurrence.construct`, two of each; the hidden states of both directions are summed."""
+        if self.is_lstm:
+            bias, bias_back = bias_ih + bias_hh, bias_ih_back + bias_hh_back
+            if self.training:
+                return self.run_saving(projected, projected_back, w_hh, w_hh_back, bias, bias_back, lengths)
+            return (self.run_only(projected, projected_back, w_hh, w_hh_back, bias, bias_back, lengths),)
+        biases = (bias_ih, bias_ih_back, bias_hh, bias_hh_back)
+        if self.training:
+            return self.run_saving(projected, projected_back, w_hh, w_hh_back, *biases, lengths)
+        return (self.run_only(projected, projected_back, w_hh, w_hh_back, *biases, lengths),)
+
+    def bprop(
+        self,
+        projected: Tensor,
+        projected_back: Tensor,
+        w_hh: Tensor,
+        w_hh_back: Tensor,
+        bias_ih: Tensor,
+        bias_ih_back: Tensor,
+        bias_hh: Tensor,
+        bias_hh_back: Tensor,
+        lengths: Tensor,
+        out: tuple[Tensor, ...],
+        dout: tuple[Tensor, ...],
+    ) -> tuple[Tensor, ...]:
+        """Gradients of all inputs. Only the hidden states are used further on, so only `dout[0]` counts."""
+        previous, previous_back = out[-2], out[-1]
+        saved = (out[1], out[2], out[3], out[4])  # gates; cells of an LSTM, previous states of a GRU
+        d_all = self.run_back(dout[0], w_hh, w_hh_back, *saved, lengths)
+        d_projected, d_projected_back, d_hidden, d_hidden_back = d_all[0], d_all[1], d_all[-2], d_all[-1]
+        d_w_hh, d_bias_hh = _sum_over_time(d_hidden, previous)
+        d_w_hh_back, d_bias_hh_back = _sum_over_time(d_hidden_back, previous_back)
+        d_bias_ih = d_bias_hh if self.is_lstm else _sum_rows(d_projected)
+        d_bias_ih_back = d_bias_hh_back if self.is_lstm else _sum_rows(d_projected_back)
+        d_weights = (d_w_hh, d_w_hh_back, d_bias_ih, d_bias_ih_back, d_bias_hh, d_bias_hh_back)
+        return d_projected, d_projected_back, *d_weights, ops.zeros_like(lengths)
+
+
+def _sum_over_time(d_hidden: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of w_hh (G * H, H) and bias_hh (G * H,) from those of what they gave at each step."""
+    flat = d_hidden.reshape((-1, d_hidden.shape[2]))
+    return ops.MatMul(transpose_a=True)(flat, previous.reshape((-1, previous.shape[2]))), _sum_rows(d_hidden)
+
+
+def _sum_rows(gradient: Tensor) -> Tensor:
+    return ops.reduce_sum(gradient.reshape((-1, gradient.shape[2])), 0)

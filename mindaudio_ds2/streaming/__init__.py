@@ -1,0 +1,1 @@
+"""Live speech: samples in, events out while they are being said."""

@@ -1,0 +1,168 @@
+"""Sound that is still going on, to events: any rate, any chunks."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindaudio_ds2.audio.feature_stream import FeatureStream
+from mindaudio_ds2.audio.features import num_samples_before
+from mindaudio_ds2.audio.normalization import LOOKAHEAD_SECONDS
+from mindaudio_ds2.audio.resampling import StreamResampler
+from mindaudio_ds2.config import FeatureConfig
+from mindaudio_ds2.decoding.choice import Decoder
+from mindaudio_ds2.errors import AudioError
+from mindaudio_ds2.streaming.events import Endpointing, Event
+from mindaudio_ds2.streaming.utterances import UtteranceStream
+from mindaudio_ds2.text.alphabet import Alphabet
+
+LOUDEST_SAMPLES = 4.0
+"""Samples beyond this were never scaled to [-1, 1]."""
+
+
+class NetworkStream(Protocol):
+    """One utterance on its way through a network. Any cut gives the same log-probabilities."""
+
+    def feed(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features (T, F) to the log-probabilities (S, V) that can be known by now, perhaps none."""
+
+    def finish(self) -> NDArray[np.float32]:
+        """The last log-probabilities (S, V)."""
+
+
+class StreamingModel(Protocol):
+    """From features to log-probabilities, while they come."""
+
+    features: FeatureConfig
+    alphabet: Alphabet
+    seconds_per_output_frame: float
+    num_frames_ahead: int
+
+    def start_stream(self) -> NetworkStream:
+        """A new utterance, to be fed in chunks."""
+
+
+class LiveStream(Protocol):
+    """What `Recognizer.stream` opens: `Stream`, or `SegmentStream` where a network needs whole utterances."""
+
+    rate_hz: int
+    num_samples: int
+    latency_seconds: float
+    is_incremental: bool
+
+    def feed(self, samples: NDArray[Any]) -> list[Event]:
+        """Hear more: `(n,)` of one channel, floating-point numbers in [-1, 1] or 16-bit integers; any n."""
+
+    def finish(self) -> list[Event]:
+        """The end of the sound: its last words."""
+
+
+class Stream:
+    """One live stream; `Recognizer.stream` opens it.
+
+    However the samples are cut, final texts and endpoints are the same, and the log-probabilities are those of the
+    whole, to rounding. Memory and time of a chunk do not grow with the stream.
+
+    Args:
+        model: a forward-only network whose features a stream can have.
+        decoder: greedy or beam.
+        rate_hz: sample rate of what will come (Hz).
+        endpointing: when utterances end; None for one without end.
+
+    Attributes:
+        latency_seconds: how much sound behind its own time an output frame waits for; what computing takes comes on
+            top (s).
+        is_incremental: whether words come while an utterance is being said.
+        num_samples: fed so far.
+
+    Raises:
+        AudioError: the rate is impossible, or soxr is missing.
+        ConfigError: features that a stream cannot have.
+    """
+
+    is_incremental = True
+
+    def __init__(self, model: StreamingModel, decoder: Decoder, rate_hz: int, endpointing: Endpointing | None) -> None:
+        self.rate_hz, self.num_samples = rate_hz, 0
+        self.latency_seconds = find_latency_seconds(model)
+        self._waveforms = WaveformStream(rate_hz, model.features.sample_rate_hz)
+        self._features = FeatureStream(model.features)
+        self._network = model.start_stream()
+        self._utterances = UtteranceStream(decoder, model.alphabet, model.seconds_per_output_frame, endpointing)
+        self._is_finished = False
+
+    def feed(self, samples: NDArray[Any]) -> list[Event]:
+        """Hear more.
+
+        Args:
+            samples: `(n,)` of one channel, floating-point numbers in [-1, 1] or 16-bit integers; any n.
+
+        Returns:
+            What is new; a partial comes last, and at most one.
+
+        Raises:
+            AudioError: samples that cannot be, or the stream is finished.
+        """
+        if self._is_finished:
+            raise AudioError("this stream is finished; open another with Recognizer.stream()")
+        waveform = self._waveforms.feed(samples)
+        self.num_samples += len(samples)
+        return self._utterances.feed(self._network.feed(self._features.feed(waveform)))
+
+    def finish(self) -> list[Event]:
+        """The end of the sound: its last words."""
+        if self._is_finished:
+            raise AudioError("this stream is finished; open another with Recognizer.stream()")
+        self._is_finished = True
+        last = self._features.feed(self._waveforms.finish())
+        log_probs = [self._network.feed(last), self._network.feed(self._features.finish()), self._network.finish()]
+        events = self._utterances.feed(np.concatenate(log_probs))
+        ended = self._utterances.finish(self.num_samples / self.rate_hz)
+        return [event for event in events if event.kind != "partial"] + ended
+
+
+class WaveformStream:
+    """Samples of any kind and rate to a waveform at the network's rate.
+
+    Args:
+        from_hz: rate of the samples (Hz).
+        to_hz: rate of the waveform (Hz).
+
+    Raises:
+        AudioError: the rate is impossible, or soxr is missing.
+    """
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        if from_hz <= 0:
+            raise AudioError(f"a sample rate of {from_hz} Hz is impossible; give the one of the sound")
+        self._resampler = StreamResampler(from_hz, to_hz) if from_hz != to_hz else None
+
+    def feed(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        """`(n,)` samples to what is certain of the waveform, float32 in [-1, 1].
+
+        Raises:
+            AudioError: another shape or kind, not finite, or not scaled.
+        """
+        if samples.ndim != 1:
+            raise AudioError(f"samples must be one channel, (num_samples,), found {samples.shape}")
+        if samples.dtype == np.int16:
+            samples = samples / np.float32(32768)
+        if samples.dtype.kind != "f":
+            raise AudioError(f"samples must be floating-point in [-1, 1] or int16, found {samples.dtype}")
+        if not np.isfinite(samples).all() or np.abs(samples).max(initial=0) > LOUDEST_SAMPLES:
+            raise AudioError("samples are not finite or not scaled; divide them so that full scale is 1")
+        waveform = samples.astype(np.float32)
+        return np.clip(self._resampler.feed(waveform) if self._resampler else waveform, -1, 1)
+
+    def finish(self) -> NDArray[np.float32]:
+        """The rest of the waveform."""
+        return np.clip(self._resampler.finish() if self._resampler else np.zeros(0, np.float32), -1, 1)
+
+
+def find_latency_seconds(model: StreamingModel) -> float:
+    """How much sound behind its own time an output frame waits for: the rest of the window, the level's lookahead, the
+    convolutions and the lookahead of the network, and as many frames as make the next output frame (s)."""
+    features = model.features
+    stride = round(model.seconds_per_output_frame / features.hop_seconds)
+    window = (features.window_samples - num_samples_before(features)) / features.sample_rate_hz
+    return window + LOOKAHEAD_SECONDS + (model.num_frames_ahead + stride - 1) * features.hop_seconds

@@ -1,0 +1,100 @@
+"""Sound from pipes, against what soundfile wrote."""
+
+import io
+import os
+import struct
+import threading
+
+import numpy as np
+import pytest
+import soundfile
+
+from mindaudio_ds2.audio.pcm import PcmReader
+from mindaudio_ds2.errors import AudioError
+
+SOUND = (0.5 * np.sin(np.arange(3000) / 7)).astype(np.float32)
+
+
+def send(content: bytes, piece: int = 1000) -> int:
+    """The reading end of a pipe through which this comes piece by piece."""
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        for start in range(0, len(content), piece):
+            os.write(writing, content[start : start + piece])
+        os.close(writing)
+
+    threading.Thread(target=write, daemon=True).start()
+    return reading
+
+
+def read(reader: PcmReader) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.float32), *reader])
+
+
+@pytest.mark.parametrize(
+    ("subtype", "tolerance"),
+    [("PCM_U8", 0.01), ("PCM_16", 1e-4), ("PCM_24", 1e-6), ("PCM_32", 1e-6), ("FLOAT", 0), ("DOUBLE", 1e-7)],
+)
+@pytest.mark.parametrize("container", ["WAV", "WAVEX"])
+def test_every_kind_of_wav_is_read_and_its_channels_mixed(subtype: str, tolerance: float, container: str) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([SOUND, SOUND * 0.5], axis=1), 22050, subtype, format=container)
+    reader = PcmReader(send(file.getvalue()))
+    assert (reader.format.rate_hz, reader.format.num_channels) == (22050, 2)
+    np.testing.assert_allclose(read(reader), SOUND * 0.75, atol=tolerance + 1e-7)
+
+
+def test_raw_samples_want_a_rate_and_need_no_whole_reads() -> None:
+    content = (SOUND * 32767).astype("<i2").tobytes()
+    reader = PcmReader(send(content + b"\1", piece=333), 8000)
+    np.testing.assert_allclose(read(reader), SOUND, atol=1e-4)
+    assert reader.num_bytes_left == 1
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_a_wav_of_unknown_size_is_read_to_the_end(size: int) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, SOUND, 16000, "PCM_16", format="WAV")
+    content = bytearray(file.getvalue())
+    place = content.index(b"data") + 4
+    content[place : place + 4] = struct.pack("<I", size)
+    assert len(read(PcmReader(send(bytes(content))))) == len(SOUND)
+
+
+def test_what_stands_behind_the_samples_is_no_sound() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, SOUND, 16000, "PCM_16", format="WAV")
+    assert len(read(PcmReader(send(file.getvalue() + b"LIST\4\0\0\0abcd")))) == len(SOUND)
+
+
+def test_reading_stops_when_it_is_told_though_nothing_comes() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, bytes(200))
+    is_over = threading.Event()
+    reader = PcmReader(reading, 16000, is_over.is_set)
+    blocks = iter(reader)
+    assert len(next(blocks)) == 100
+    threading.Timer(0.3, is_over.set).start()
+    assert list(blocks) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "ended within the header"),
+        (b"OggS" + bytes(40), "no WAV"),
+        (b"RIFF\0\0\0\0WAVEfmt \2\0\0\0\1\0", "does not tell"),
+        (b"RIFF\0\0\0\0WAVEdata\0\0\0\0", "does not tell"),
+        (b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x55\0\1\0\x40\x1f\0\0\0\0\0\0\0\0\x10\0", "format 85"),
+        (b"RIFF\0\0\0\0WAVEjunk\xff\xff\xff\x7f", "before its samples"),
+    ],
+)
+def test_what_is_no_wav_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        PcmReader(send(content))
+
+
+def test_impossible_rates_are_refused() -> None:
+    with pytest.raises(AudioError, match="impossible"):
+        PcmReader(send(b""), 0)

@@ -1,0 +1,207 @@
+"""Listening with a microphone that a test holds, and standard input as a stream, against the whole recording."""
+
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mindaudio_ds2.commands import listen, transcribe
+from mindaudio_ds2.commands._live import METER_CHARACTERS, draw_meter, measure_level_db
+from mindaudio_ds2.transcribe import Recognizer
+from tests.streaming.babbler import RATE_HZ, Babbler, make_sound
+
+
+class FakeMicrophone(types.ModuleType):
+    """`sounddevice` with one microphone that plays a sound and then presses Ctrl-C.
+
+    Args:
+        sound: (n,) int16 at `RATE_HZ`.
+        overflows: whether the driver says that it lost a block.
+    """
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, sound: NDArray[np.int16], overflows: bool = False) -> None:
+        super().__init__("sounddevice")
+        self.sound, self.overflows = sound, overflows
+
+    def query_devices(self, device: Any = None, kind: str = "") -> Any:
+        rows = [
+            {"name": "speaker", "max_input_channels": 0, "default_samplerate": 48000.0},
+            {"name": "desk", "max_input_channels": 1, "default_samplerate": float(RATE_HZ)},
+        ]
+        if not kind:
+            return rows
+        if device not in (None, 1, "desk"):
+            raise ValueError(f"no input device matching {device!r}")
+        return rows[1]
+
+    def InputStream(self, callback: Any, blocksize: int, **options: Any) -> Any:
+        assert options == {"device": options["device"], "samplerate": RATE_HZ, "channels": 1, "dtype": "int16"}
+
+        def play() -> None:
+            for start in range(0, len(self.sound), blocksize):
+                block = self.sound[start : start + blocksize, None]
+                callback(block, len(block), None, types.SimpleNamespace(input_overflow=self.overflows))
+            time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        class Opened:
+            def __enter__(self) -> None:
+                threading.Thread(target=play, daemon=True).start()
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+        return Opened()
+
+
+@pytest.fixture
+def recognizer(monkeypatch: pytest.MonkeyPatch) -> Recognizer:
+    found = Recognizer(Babbler())
+    monkeypatch.setattr(Recognizer, "load", lambda *_: found)
+    return found
+
+
+SOUND = (make_sound(7.0) * 32767).astype(np.int16)
+
+
+def call(main: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["mindaudio-ds2 listen", *arguments])
+    main()
+
+
+def test_words_are_written_as_they_come_and_ctrl_c_saves_them(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeMicrophone(SOUND))
+    monkeypatch.chdir(tmp_path)
+    call(listen.main, monkeypatch, "any.onnx")
+    expected = recognizer.transcribe(SOUND, RATE_HZ).text
+    assert len(expected.split()) > 4
+    shown = capsys.readouterr()
+    assert shown.out.split() == expected.split()
+    (saved,) = tmp_path.iterdir()
+    assert saved.name.startswith("listen_")
+    assert saved.read_text(encoding="utf-8").split() == expected.split()
+    assert "listening to desk at 16000 Hz; Ctrl-C ends" in shown.err
+    assert f"7.0 s heard; the transcript is in {saved.name}" in shown.err
+    assert "lost" not in shown.err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_subtitles_are_saved_and_lost_blocks_told(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeMicrophone(SOUND, overflows=True))
+    output = tmp_path / "said.srt"
+    call(listen.main, monkeypatch, "any.onnx", "--format", "srt", "--output", str(output), "--microphone", "1")
+    assert "00:00:0" in output.read_text(encoding="utf-8")
+    assert "70 blocks of sound were lost" in capsys.readouterr().err
+
+
+def test_microphones_are_listed_and_a_missing_one_is_an_error(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeMicrophone(SOUND))
+    call(listen.main, monkeypatch, "--list_microphones")
+    assert capsys.readouterr().out == "  1  desk  16000 Hz, 1 channels\n"
+    with pytest.raises(SystemExit, match="2"):
+        call(listen.main, monkeypatch, "any.onnx", "--microphone", "attic", "--output", "x.txt")
+    assert "--list_microphones shows those there are" in capsys.readouterr().err
+
+
+def test_without_sounddevice_the_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(SystemExit, match="2"):
+        call(listen.main, monkeypatch, "--list_microphones")
+    assert "pip install 'mindaudio_ds2[mic]'" in capsys.readouterr().err
+
+
+def test_on_a_terminal_the_last_line_is_rewritten(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeMicrophone(SOUND))
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "40")
+    call(listen.main, monkeypatch, "any.onnx", "--output", str(tmp_path / "x.txt"))
+    lines = terminal.getvalue().split("\r\x1b[K")
+    assert len(lines) > 60
+    assert all(len(line.split("\n")[0]) < 40 for line in lines if line.startswith("["))
+    kept = [line for line in lines if "\n" in line]
+    assert "".join(kept).split() == recognizer.transcribe(SOUND, RATE_HZ).text.split()
+
+
+def feed_stdin(monkeypatch: pytest.MonkeyPatch, path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    monkeypatch.setattr(sys, "stdin", path.open("rb"))
+
+
+def test_standard_input_is_transcribed_as_it_comes(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed_stdin(monkeypatch, tmp_path / "raw", SOUND.tobytes() + b"x")
+    live = ("--pre_trained_model_path", "any.onnx", "--stream", "-", "--rate_hz", str(RATE_HZ))
+    call(transcribe.main, monkeypatch, *live, "--output", str(tmp_path / "said.txt"))
+    expected = recognizer.transcribe(SOUND, RATE_HZ).text
+    shown = capsys.readouterr()
+    assert shown.out.split() == (tmp_path / "said.txt").read_text(encoding="utf-8").split() == expected.split()
+    assert "the last sample was cut off: 1 bytes were not heard" in shown.err
+
+
+def test_events_are_written_as_lines_of_json(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import soundfile
+
+    soundfile.write(tmp_path / "said.wav", SOUND, RATE_HZ)
+    feed_stdin(monkeypatch, tmp_path / "copy", (tmp_path / "said.wav").read_bytes())
+    call(transcribe.main, monkeypatch, "--pre_trained_model_path", "any.onnx", "--stream", "-", "--format", "json")
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    finals = [row["text"] for row in rows if row["kind"] == "final"]
+    assert " ".join(finals) == recognizer.transcribe(SOUND, RATE_HZ).text
+    assert {row["kind"] for row in rows} >= {"final", "endpoint"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--stream", "talk.wav"), "give - as the only AUDIO"),
+        (("--stream", "-", "--format", "srt"), "name a file with --output"),
+        (("--stream", "-", "--silence", "0"), "ends nothing"),
+    ],
+)
+def test_what_a_stream_cannot_be_is_refused(
+    arguments: tuple[str, ...],
+    message: str,
+    recognizer: Recognizer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        call(transcribe.main, monkeypatch, "--pre_trained_model_path", "any.onnx", *arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_the_meter_follows_the_level() -> None:
+    assert measure_level_db(np.full(100, 32767, np.int16)) == pytest.approx(0, abs=0.01)
+    assert measure_level_db(np.zeros(0, np.int16)) == measure_level_db(np.zeros(9, np.int16)) == -60
+    assert [draw_meter(level).count("#") for level in (-60, -30, 0)] == [0, METER_CHARACTERS // 2, METER_CHARACTERS]
