@@ -28,7 +28,7 @@ from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 8
+FORMAT_VERSION = 9
 AUGMENTATION_BEFORE_3: dict[str, Any] = {
     "speed_probability": 0.0,
     "speed_range": [0.9, 1.1],
@@ -114,6 +114,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = models.find_file(path, "weights")
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
+    if path.suffix in (".yaml", ".yml"):
+        raise CheckpointError(f"{path} is a YAML, and a checkpoint (X.ckpt) is expected here; name the YAML with -c")
     entries = _read_entries(path)
     text = entries.pop(ENTRY, None)
     if not isinstance(text, str):
@@ -182,6 +184,9 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["model"]["rnn_initialization"] = "uniform"
     if version < 8:
         config["features"] |= {"normalization": "utterance", "corpus_mean": [], "corpus_deviation": []}
+    if version < 9:
+        config["data"]["root"] = None
+        config["batching"]["num_workers"] = 0
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

@@ -23,11 +23,13 @@ class DataConfig:
     """Which utterances."""
 
     train_manifest: str
-    """Manifest to train on (path; relative paths count from the working folder)."""
+    """Manifest to train on, ours or another project's (path; a relative one counts from the working folder)."""
     dev_manifest: str
     """Manifest scored after each epoch; chooses the best checkpoint (path)."""
     test_manifest: str
     """Manifest that eval.py scores (path). Training never reads it."""
+    root: str | None
+    """Folder from which relative paths in manifests count; null for each manifest's own folder (path)."""
     min_duration_seconds: float
     """Shorter training utterances are left out, counted and listed (seconds)."""
     max_duration_seconds: float
@@ -40,6 +42,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         low, high = self.min_duration_seconds, self.max_duration_seconds
         _require(0 <= low < high, "data.min_duration_seconds", low, f"choose 0 or more and below {high} s")
+        _require(self.root != "", "data.root", "", "name a folder, or null")
         _require(0 <= self.max_excluded_share <= 1, "data.max_excluded_share", self.max_excluded_share, "0 to 1")
 
 
@@ -229,6 +232,8 @@ class BatchingConfig:
     """Go through the first epoch from short to long (paper, section 3.3)."""
     prefetch_batches: int
     """Batches prepared ahead of the step (count)."""
+    num_workers: int
+    """Processes that load audio for each process that trains; 0 for a thread, enough for a CPU's steps (count)."""
 
     def __post_init__(self) -> None:
         edges = self.bucket_edges_seconds
@@ -240,6 +245,7 @@ class BatchingConfig:
         _require(seconds > 0, "batching.max_batch_padded_seconds", seconds, "above 0")
         for name in ("prefetch_batches", "accumulation_steps"):
             _require(getattr(self, name) > 0, f"batching.{name}", getattr(self, name), "at least 1")
+        _require(0 <= self.num_workers <= 64, "batching.num_workers", self.num_workers, "0 to 64")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
-from mindaudio_ds2.config import Config, flatten, listed
+from mindaudio_ds2.config import Config, flatten, listed, to_mapping
 from mindaudio_ds2.errors import ConfigError
-from mindaudio_ds2.familiar_names import say_in_words, suggest, translate
+from mindaudio_ds2.familiar_names import say_in_words, say_type, suggest, translate
 from mindaudio_ds2.hparams import find_hparams
 from mindaudio_ds2.reading import ReadError
 from mindaudio_ds2.yaml_reader import parse_yaml
@@ -58,10 +58,11 @@ def parse_command_line(
         description: the first lines of `--help`.
         arguments: without the program's name.
         add_options: adds the verb's own options to the parser.
-        default_path: the YAML used without `-c`; None where a verb can do without one.
+        default_path: the YAML used without `-c`; None where the verb can take a checkpoint's own configuration.
 
     Returns:
-        The configuration (None without a YAML) and the verb's own options as attributes.
+        The configuration (None without a YAML) and the verb's own options as attributes; without a YAML, `changes` is
+        one of them: the values of the keys that were given, by dotted path, for `override`.
 
     Raises:
         ConfigError: see `read_config`; also for unknown options.
@@ -70,21 +71,61 @@ def parse_command_line(
     finder.add_argument("-c", "--config")
     path = _find_yaml(finder.parse_known_args(list(arguments))[0].config) or default_path
     arguments, section = _take_section(arguments)
+    parser = make_parser(description, add_options, default_path)
+    own = [action for action in parser._actions if not _is_key(action)]
+    options, defaults = {action.dest for action in own}, {action.dest: action.default for action in own}
+    if path is not None:
+        mapping = _read_yaml(path)
+        from_mapping(mapping, str(path))  # the file must be right by itself, before anything overrides it
+        parser.set_defaults(flatten(mapping))
+    else:
+        for action in filter(_is_key, parser._actions):
+            action.default = argparse.SUPPRESS  # in the help, too: it is the checkpoint's
+    _tidy_help(parser, options, section, hidden=set() if path is not None else OF_TRAINING)
+    namespace = _parse_arguments(parser, arguments, with_defaults=path is not None)
+    chosen = listed({key: value for key, value in namespace.as_dict().items() if key not in options})
+    if path is None:
+        given = {key: namespace.get(key, default) for key, default in defaults.items()}
+        return None, argparse.Namespace(**given, changes=flatten(chosen))
+    config: Config = from_mapping(chosen, "the command line")
+    return config, namespace
+
+
+def make_parser(
+    description: str, add_options: Callable[[ArgumentParser], None], default_path: Path | None = None
+) -> ArgumentParser:
+    """The parser of a verb's command line, before a YAML has given the keys their values."""
     parser = _new_parser(description)
     parser.add_argument("-c", "--config", metavar="FILE", default=default_path, help="YAML with every key (path)")
     add_options(parser)
-    options = {action.dest for action in parser._actions}
-    if path is None:
-        return None, _parse_arguments(parser, arguments)
-    mapping = _read_yaml(path)
-    from_mapping(mapping, str(path))  # the file must be right by itself, before anything overrides it
     parser.add_class_arguments(Config, None)
-    parser.set_defaults(flatten(mapping))
-    _tidy_help(parser, options, section)
-    namespace = _parse_arguments(parser, arguments)
-    chosen = {key: value for key, value in namespace.as_dict().items() if key not in options}
-    config: Config = from_mapping(listed(chosen), "the command line")
-    return config, namespace
+    return parser
+
+
+def _is_key(action: argparse.Action) -> bool:
+    """Whether an action stands for a key or section of the configuration, and not for an option of the verb."""
+    return action.dest.partition(".")[0] in KEYS
+
+
+def override(config: Config, changes: Mapping[str, Any], fixed: Sequence[str] = ()) -> Config:
+    """A configuration with other values, checked as a whole.
+
+    Args:
+        config: of a checkpoint.
+        changes: by dotted path.
+        fixed: sections whose values are the checkpoint's and cannot be others.
+
+    Raises:
+        ConfigError: an impossible value, or one of a fixed section.
+    """
+    if foreign := [key for key in changes if key.partition(".")[0] in fixed]:
+        raise ConfigError(f"the command line: {', '.join(foreign)} cannot be changed: the checkpoint's weights fix it")
+    mapping = to_mapping(config)
+    for key, value in changes.items():
+        section, _, name = key.rpartition(".")
+        (mapping[section] if section else mapping)[name] = value
+    changed: Config = from_mapping(mapping, "the command line")
+    return changed
 
 
 def _find_yaml(named: str | None) -> str | Path | None:
@@ -95,7 +136,19 @@ def _find_yaml(named: str | None) -> str | Path | None:
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """jsonargparse's, but the description keeps its lines."""
+    """jsonargparse's, but the description keeps its lines, types are words, and no default is none."""
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return re.sub(r" \(default: null\)|, default: null(?=\))", "", super()._expand_help(action))
+
+    def _get_type_str(self, action: argparse.Action) -> str | None:
+        return None if super()._get_type_str(action) is None else _say_type_of(action)
+
+
+def _say_type_of(action: argparse.Action) -> str:
+    if action.choices is not None:
+        return f"one of {', '.join(map(str, action.choices))}"
+    return say_type(getattr(action, "_typehint", None) or action.type)
 
 
 def _new_parser(description: str) -> ArgumentParser:
@@ -109,6 +162,10 @@ def _new_parser(description: str) -> ArgumentParser:
     )
 
 
+OF_TRAINING = {"run_dir", "seed"}
+"""Keys that mean nothing to verbs that take a checkpoint's configuration."""
+
+KEYS = {field.name for field in dataclasses.fields(Config)}
 SECTIONS: dict[str, type] = {
     field.name: field.type
     for field in dataclasses.fields(Config)
@@ -125,10 +182,10 @@ def _take_section(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     return kept, None
 
 
-def _tidy_help(parser: ArgumentParser, options: set[str], section: str | None) -> None:
+def _tidy_help(parser: ArgumentParser, options: set[str], section: str | None, hidden: set[str]) -> None:
     """Of the keys, `--help` shows those of one section, or of none but the run; all sections are listed behind them.
 
-    The YAML has given every key, so none is required any more; and a section has no file of its own.
+    The YAML or a checkpoint gives every key, so none is required; and a section has no file of its own.
     """
     for action in parser._actions:
         if action.dest in options:
@@ -136,7 +193,7 @@ def _tidy_help(parser: ArgumentParser, options: set[str], section: str | None) -
             continue
         action.required = False
         is_shown = action.dest.startswith(f"{section}.") if section else "." not in action.dest
-        if action.dest in SECTIONS or not is_shown:
+        if action.dest in SECTIONS or action.dest in hidden or not is_shown:
             action.help = argparse.SUPPRESS
     lines = [f"  {name:<14} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in SECTIONS.items()]
     parser.epilog = "\n".join(["keys of the configuration, by section; `--help SECTION` lists them:", *lines])
@@ -144,20 +201,25 @@ def _tidy_help(parser: ArgumentParser, options: set[str], section: str | None) -
         parser.description = parser.epilog = None
 
 
-def _parse_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> Any:
+def _parse_arguments(parser: ArgumentParser, arguments: Sequence[str], with_defaults: bool) -> Any:
     keys = [word.removeprefix("--") for action in parser._actions for word in action.option_strings]
     translated = translate(arguments, [key for key in keys if key not in SECTIONS])
-    return _parse(parser, lambda: parser.parse_args(translated), "the command line")
+    return _parse(parser, lambda: parser.parse_args(translated, defaults=with_defaults), "the command line")
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
     if Path(path).suffix in (".ckpt", ".pth", ".pt", ".mindir", ".onnx"):
-        raise ConfigError(f"-c takes a YAML, and {path} is a model; name it with --pre_trained_model_path")
+        raise ConfigError(f"{path} is a model, and a YAML is expected here; name it with --pre_trained_model_path")
     try:
         mapping = parse_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; name one of hparams/*.yaml with -c") from None
-    except (OSError, UnicodeDecodeError, ReadError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not readable YAML: it is no text ({error.reason}); a checkpoint is named with "
+            "--pre_trained_model_path"
+        ) from None
+    except (OSError, ReadError) as error:
         raise ConfigError(f"{path} is not readable YAML: {error}") from error
     if not isinstance(mapping, dict):
         raise ConfigError(f"{path} must be a mapping of keys to values; copy one of hparams/*.yaml")
@@ -219,7 +281,7 @@ def _parse(parser: ArgumentParser, parse: Callable[[], Any], source: str) -> Any
     try:
         return parse()
     except ArgumentError as error:
-        message = say_in_words(str(error), {"data.feature_cache_dir": "a path or null"})
+        message = say_in_words(str(error), {action.dest: _say_type_of(action) for action in parser._actions})
         strangers = re.search(r"unrecognized arguments: (.*)", message, re.DOTALL)
         if strangers:
             keys = [word.removeprefix("--") for action in parser._actions for word in action.option_strings]

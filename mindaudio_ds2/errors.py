@@ -40,8 +40,11 @@ class LongAudioError(AudioError):
     """
 
     def __init__(self, message: str, seconds: float) -> None:
-        super().__init__(message)
+        super().__init__(message, seconds)
         self.seconds = seconds
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class CheckpointError(DeepSpeechError):
@@ -73,8 +76,11 @@ class Interrupted(DeepSpeechError):
     """
 
     def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
+        super().__init__(message, signal_number)
         self.exit_status = 128 + signal_number
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def exit_on_error(main: Callable[[], Any]) -> Callable[[], None]:

@@ -1,38 +1,23 @@
 """Scoring: every utterance of a manifest exactly once, errors as integers, the hypotheses beside their references."""
 
 import dataclasses
-import datetime
-import json
-import math
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2 import models
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import plan_evaluation
 from mindaudio_ds2.batching.shapes import FixedShapes
-from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
-from mindaudio_ds2.decoding.choice import Decoder, DecoderChoice, find_choice
-from mindaudio_ds2.decoding.confidence import measure_calibration
+from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.decoding.choice import Decoder, DecoderChoice
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
-from mindaudio_ds2.decoding.metrics import AlignedWord, ErrorCounts, align_words, count_errors
-from mindaudio_ds2.files import require_writable, write_text
-from mindaudio_ds2.machine.agreement import require_same_start, require_same_weights
-from mindaudio_ds2.machine.backend import STOCK, Backend
+from mindaudio_ds2.decoding.metrics import ErrorCounts, align_words, count_errors
 from mindaudio_ds2.machine.collectives import Ranks
-from mindaudio_ds2.machine.runtime import describe_environment
-from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, feature_signature
-from mindaudio_ds2.ops.library import find_kernels
-from mindaudio_ds2.reading import ReadError, parse_json
+from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.text.alphabet import Alphabet
 
 
@@ -101,7 +86,7 @@ class Evaluator:
         ranks: Ranks | None = None,
         decoder: Decoder | None = None,
     ) -> None:
-        self.recognizer = recognizer
+        self.recognizer = recognizer.prepare(config.features.num_bins)
         self.ranks = ranks or Ranks()
         self.compile_seconds, self.is_compiled = 0.0, False
         self.utterances = utterances
@@ -121,8 +106,6 @@ class Evaluator:
         )
         no_labels = [np.zeros(0, dtype=np.int32)] * len(utterances)
         self.loader = open_loader(utterances, no_labels, config)
-        if is_open:
-            recognizer.set_inputs(*feature_signature(config.features.num_bins))
 
     def run(self, watch: Iterable[TensorBatch] | None = None) -> Evaluation:
         """Score every utterance.
@@ -154,10 +137,9 @@ class Evaluator:
         for batch in batches:
             if not self.is_compiled:
                 started = time.monotonic()
-                self.recognizer(batch.features, batch.feature_lengths)[0].asnumpy()
+                self.recognizer.hear(batch.features, batch.feature_lengths, 1)
                 self.compile_seconds, self.is_compiled = time.monotonic() - started, True
-            outputs = self.recognizer(batch.features, batch.feature_lengths)
-            log_probs, lengths = (output.asnumpy()[: len(batch.indices)] for output in outputs)
+            log_probs, lengths = self.recognizer.hear(batch.features, batch.feature_lengths, len(batch.indices))
             yield from zip(batch.indices, (rows[:n] for rows, n in zip(log_probs, lengths, strict=True)), strict=True)
 
     def batches(self) -> Iterable[TensorBatch]:
@@ -170,148 +152,6 @@ class Evaluator:
         return ScoredUtterance(self.utterances[index], reference, best, count_errors(reference, best), hypotheses)
 
 
-def evaluate_checkpoint(
-    checkpoint_path: str | Path,
-    config: Config | None,
-    manifest_path: str | None,
-    output_dir: str | None,
-    backend: Backend = STOCK,
-    ranks: Ranks | None = None,
-    choice: DecoderChoice | None = None,
-) -> tuple[Evaluation, Path]:
-    """Score a manifest with a checkpoint and write `eval_<manifest>.json` and `eval_<manifest>_utterances.jsonl`.
-
-    Features, alphabet and network come from the checkpoint; batching and the test manifest from `config`.
-
-    Args:
-        checkpoint_path: a checkpoint of ours, or the name of a model.
-        config: None takes the checkpoint's own.
-        manifest_path: None takes `data.test_manifest`.
-        output_dir: None takes the checkpoint's folder, or `runs/NAME` for a model.
-        backend: how this process computes, from `runtime.start`.
-        ranks: the processes that share the work, of which the first writes; None for this one alone.
-        choice: the decoder; None takes the decoder.json beside the checkpoint, or decodes greedily.
-
-    Returns:
-        The scores, and the path of the summary.
-
-    Raises:
-        CheckpointError, ManifestError, AudioError, DeviceError, OutputError: see their places.
-    """
-    ranks = ranks or Ranks()
-    checkpoint_path = models.find_file(checkpoint_path, "weights")
-    checkpoint = load_checkpoint(checkpoint_path)
-    network = restore_network(checkpoint, str(checkpoint_path), backend)
-    own = checkpoint.config
-    if config is None:  # a checkpoint may come from anywhere, and does not choose where this program writes
-        config = dataclasses.replace(own, data=dataclasses.replace(own.data, feature_cache_dir=None))
-    config = dataclasses.replace(config, features=own.features, text=own.text, model=own.model)
-    manifest = manifest_path or config.data.test_manifest
-    folder = Path(output_dir) if output_dir else models.choose_results_folder(checkpoint_path)
-    split = name_split(manifest, folder)
-    path = folder / f"eval_{split}.json"
-    if ranks.is_first:
-        require_writable(path)
-    utterances = read_manifest(manifest)
-    require_same_start(ranks, config, {manifest: utterances})
-    require_same_weights(ranks, network.weights())
-    choice = choice or find_choice(checkpoint_path)
-    library = find_kernels("auto", "CPU") if choice.kind == "beam" else None
-    decoder = choice.open(Alphabet(config.text), config.seconds_per_output_frame, library)
-    evaluation = Evaluator(Recognizer(network), utterances, config, ranks, decoder).run()
-    if not ranks.is_first:
-        return evaluation, path
-    rows = [json.dumps(_to_row(scored), ensure_ascii=False) for scored in evaluation.utterances]
-    write_text(folder / f"eval_{split}_utterances.jsonl", "\n".join(rows) + "\n")
-    calibration = measure_calibration(*measure_confidence(evaluation.utterances))
-    summary: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
-        **describe_environment(),
-        "checkpoint": str(checkpoint_path),
-        "manifest": str(manifest),
-        "num_parameters": count_parameters(network),
-        "train_hours": checkpoint.state.get("train_hours"),
-        "epochs": checkpoint.state.get("epoch"),
-        **choice.describe(),
-        "split": split,
-        **summarize(evaluation),
-        **{key: value if math.isfinite(value) else None for key, value in calibration.items()},  # JSON has no NaN
-    }
-    write_text(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    return evaluation, path
-
-
-def name_split(manifest: str | Path, folder: Path) -> str:
-    """What the scores of a manifest are called: its name, and its folder's where another corpus's scores have that.
-
-    Args:
-        manifest: what is scored.
-        folder: where the scores go.
-    """
-    path = Path(manifest)
-    names = [path.stem, f"{path.resolve().parent.name}_{path.stem}"]
-    for name in names:
-        if _read_manifest_name(folder / f"eval_{name}.json") in (None, path.resolve()):
-            return name
-    return f"{names[-1]}_{zlib.crc32(str(path.resolve()).encode()):08x}"
-
-
-def _read_manifest_name(scores: Path) -> Path | None:
-    """Which manifest a file of scores is of; None where there is no such file, or none that tells."""
-    try:
-        return Path(parse_json(scores.read_text(encoding="utf-8"))["manifest"]).resolve()
-    except (OSError, ReadError, KeyError, TypeError, UnicodeDecodeError):
-        return None
-
-
-def summarize(evaluation: Evaluation) -> dict[str, Any]:
-    """Counts and rates of an evaluation as plain values; rates are fractions."""
-    counts = evaluation.counts
-    return {
-        **dataclasses.asdict(counts),
-        "word_errors": counts.word_errors,
-        "wer": counts.wer,
-        "cer": counts.cer,
-        "audio_seconds": evaluation.audio_seconds,
-        "wall_seconds": evaluation.wall_seconds,
-        "compile_seconds": evaluation.compile_seconds,
-        "real_time_factor": evaluation.real_time_factor,
-        "real_time_factor_with_compiling": evaluation.wall_seconds / evaluation.audio_seconds,
-        "utterances_per_second": counts.num_utterances / (evaluation.wall_seconds - evaluation.compile_seconds),
-        "unwritable": evaluation.unwritable,
-    }
-
-
-def show(evaluation: Evaluation, num_worst: int) -> str:
-    """A table of the rates and the worst utterances, their words set below each other."""
-    counts = evaluation.counts
-    lines = [
-        f"{counts.num_utterances} utterances, {evaluation.audio_seconds / 60:.1f} min of audio, "
-        f"real-time factor {evaluation.real_time_factor:.3f} after {evaluation.compile_seconds:.1f} s of compiling",
-        f"WER {100 * counts.wer:6.2f} %   {counts.word_errors} errors in {counts.num_words} words "
-        f"({counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted)",
-        f"CER {100 * counts.cer:6.2f} %   {counts.character_errors} errors in {counts.num_characters} characters",
-    ]
-    if evaluation.unwritable:
-        listed = ", ".join(f"{character!r} {count} x" for character, count in evaluation.unwritable.items())
-        lines.append(f"the references hold characters that this network cannot write, each an error: {listed}")
-    worst = [scored for scored in evaluation.worst(num_worst) if scored.counts.character_errors]
-    if worst:
-        lines.append("worst utterances:")
-    for scored in worst:
-        lines.append(f"  {scored.utterance.id}: {scored.counts.word_errors} of {scored.counts.num_words} words wrong")
-        lines += [f"    {line}" for line in _set_below(align_words(scored.reference, scored.hypothesis))]
-    return "\n".join(lines)
-
-
-def _set_below(alignment: list[AlignedWord]) -> tuple[str, str]:
-    pairs = [(word.reference or "*", word.hypothesis or "*") for word in alignment]
-    widths = [max(len(reference), len(hypothesis)) for reference, hypothesis in pairs]
-    reference = " ".join(left.ljust(width) for (left, _), width in zip(pairs, widths, strict=True))
-    hypothesis = " ".join(right.ljust(width) for (_, right), width in zip(pairs, widths, strict=True))
-    return f"ref {reference.rstrip()}", f"hyp {hypothesis.rstrip()}"
-
-
 def measure_confidence(scored: Iterable[ScoredUtterance]) -> tuple[list[float], list[bool]]:
     """The confidence of every word recognised, and whether it is right: aligned with an equal word."""
     confidences: list[float] = []
@@ -322,18 +162,3 @@ def measure_confidence(scored: Iterable[ScoredUtterance]) -> tuple[list[float], 
             confidences.append(word.confidence)
             is_right.append(place.reference == place.hypothesis)
     return confidences, is_right
-
-
-def _to_row(scored: ScoredUtterance) -> dict[str, Any]:
-    others = [{"text": other.text, "score": other.score} for other in scored.decoded]
-    return {
-        "id": scored.utterance.id,
-        "reference": scored.reference,
-        "hypothesis": scored.hypothesis,
-        "word_errors": scored.counts.word_errors,
-        "num_words": scored.counts.num_words,
-        "character_errors": scored.counts.character_errors,
-        "num_characters": scored.counts.num_characters,
-        "words": [dataclasses.asdict(word) for word in scored.decoded[0].words],
-        **({"nbest": others} if len(others) > 1 else {}),
-    }

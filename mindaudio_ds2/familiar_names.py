@@ -3,6 +3,9 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from mindaudio_ds2.errors import ConfigError
 
@@ -18,6 +21,7 @@ SAME_MEANING = {
     "dev_manifest": "data.dev_manifest",
     "val_manifest": "data.dev_manifest",
     "test_manifest": "data.test_manifest",
+    "data_root": "data.root",
 }
 """Options of deepspeech.pytorch, MindAudio and others that can mean one key only."""
 
@@ -30,21 +34,21 @@ ANOTHER_WAY = {
     "accelerator": "device_target (CPU, GPU or Ascend)",
     "data_path": "data.train_manifest, data.dev_manifest and data.test_manifest, which a recipe's prepare.py writes",
     "checkpoint_path": "pre_trained_model_path X.ckpt (weights to start from or to score), or --resume",
-    "num_workers": "no key: audio is loaded in a thread beside the training",
 }
 """Options that need a decision, with the names of ours."""
 
-TYPES = {
-    "<class 'int'>": "a whole number",
-    "<class 'float'>": "a number",
-    "<class 'bool'>": "true or false",
-    "<class 'str'>": "text",
-    "<class 'list'>": "a list, such as [1, 2]",
-    "<class 'dict'>": "a mapping, such as {rnns: 0.3}",
+TYPES: dict[Any, tuple[str, str]] = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "true or false"),
+    str: ("text", "texts"),
+    Path: ("a path", "paths"),
+    type(None): ("null", "null"),
 }
-MISTYPED = re.compile(
-    r'Parser key "(?P<key>[^"]+)":\s+Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)', re.DOTALL
-)
+"""One and many of a type."""
+
+MISTYPED = re.compile(r'Parser key "(?P<key>[^"]+)":.*?Got value: (?P<value>.*)', re.DOTALL)
+REFUSED = re.compile(r"argument (?:-\w/)?--(?P<key>[\w.]+): invalid .+? value: '(?P<value>.*)'", re.DOTALL)
 
 
 def translate(arguments: Sequence[str], keys: Iterable[str]) -> list[str]:
@@ -91,17 +95,34 @@ def suggest(name: str, keys: Iterable[str]) -> str:
     return f"; did you mean {by_name[found[0]]}?" if found else ""
 
 
-def say_in_words(message: str, choices: Mapping[str, str]) -> str:
+def say_type(kind: Any) -> str:
+    """A type in words: `list[int]` is "a list of whole numbers"; a type that has no words is "text"."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin is list:
+        return f"a list of {_say_many(inner[0])}"
+    if origin is tuple:
+        return f"a list of {len(inner)} {_say_many(inner[0])}"
+    if origin is dict:
+        return f"a mapping of {_say_many(inner[0])} to {_say_many(inner[1])}, such as {{name: 0.3}}"
+    if origin in (Union, UnionType):
+        return " or ".join(map(say_type, inner))
+    return TYPES.get(kind, TYPES[str])[0]
+
+
+def _say_many(kind: Any) -> str:
+    return TYPES[kind][1] if kind in TYPES else say_type(kind)
+
+
+def say_in_words(message: str, types: Mapping[str, str]) -> str:
     """A message of jsonargparse about a value of the wrong type, as a sentence; other messages stay.
 
     Args:
         message: of the exception.
-        choices: what a key may be, in words, where that is known better than from the message.
+        types: what each key may be, in words.
     """
-    found = MISTYPED.search(message)
-    if not found:
+    found = MISTYPED.search(message) or REFUSED.search(message)
+    if not found or found["key"] not in types:
         return message
-    wanted = found["type"]
-    literal = re.search(r"Literal\[(.+?)\]", wanted)
-    words = TYPES.get(wanted) or (f"one of {literal[1]}" if literal else wanted)
-    return f"{found['key']} must be {choices.get(found['key'], words)}, found {found['value'].strip()!r}"
+    return f"{found['key']} must be {types[found['key']]}, found {found['value'].strip()!r}"

@@ -13,7 +13,7 @@ from mindaudio_ds2.batching.plan import BatchSpec, plan_evaluation
 from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes
 from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
 from mindaudio_ds2.machine.backend import STOCK, Backend
-from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
+from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.model.streaming import NetworkStream, StreamingNetwork
 from mindaudio_ds2.text.alphabet import Alphabet
 
@@ -45,11 +45,8 @@ class CheckpointNetwork:
         self.num_frames_ahead = self.config.model.num_frames_ahead
         self._network = network
         self._streaming: StreamingNetwork | None = None
-        self.recognizer = Recognizer(network)
-        self.recognizer.set_train(False)
+        self.recognizer = Recognizer(network).prepare(self.features.num_bins)
         self.takes_open_shapes = network.takes_open_shapes
-        if network.takes_open_shapes:
-            self.recognizer.set_inputs(*feature_signature(self.features.num_bins))
 
     @property
     def streaming(self) -> "CheckpointNetwork | None":
@@ -93,6 +90,4 @@ class CheckpointNetwork:
         if shape and max(len(features) for _, features, _ in examples) > shape.num_frames:
             shape = None  # a file lasts longer than it says
         batch = collate(examples, self.alphabet.blank_id, shape)
-        outputs = self.recognizer(Tensor(batch.features), Tensor(batch.feature_lengths))
-        log_probs, lengths = (output.asnumpy()[: len(examples)] for output in outputs)
-        return log_probs, lengths
+        return self.recognizer.hear(Tensor(batch.features), Tensor(batch.feature_lengths), len(examples))

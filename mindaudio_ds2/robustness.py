@@ -12,7 +12,8 @@ from tqdm import tqdm
 from mindaudio_ds2.audio.augment import Waveform, make_generator
 from mindaudio_ds2.audio.conditions import CONDITIONS, Condition
 from mindaudio_ds2.audio.io import read_audio
-from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
+from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.decoding.metrics import ErrorCounts, count_errors
 from mindaudio_ds2.recognition import CheckpointNetwork
@@ -24,13 +25,16 @@ Item = tuple[str, Callable[[], Waveform]]
 """A reference, and what makes its waveform when it is due."""
 
 
-def measure_robustness(network: CheckpointNetwork, manifest: str | Path, seed: int) -> list[dict[str, Any]]:
+def measure_robustness(
+    network: CheckpointNetwork, manifest: str | Path, seed: int, data_root: str | None = None
+) -> list[dict[str, Any]]:
     """Score a manifest as it is and under every condition, greedily.
 
     Args:
         network: what is measured.
         manifest: its utterances.
         seed: noise and rooms depend on it and on the utterance alone.
+        data_root: where the manifest's relative paths begin; None for its own folder.
 
     Returns:
         A row for each condition, the clean recordings first: its name, counts, and rates as fractions.
@@ -38,7 +42,7 @@ def measure_robustness(network: CheckpointNetwork, manifest: str | Path, seed: i
     Raises:
         ManifestError, AudioError: the manifest or a recording cannot be used.
     """
-    utterances = sorted(read_manifest(manifest), key=lambda each: each.duration_seconds)
+    utterances = sorted(open_manifest(manifest, data_root), key=lambda each: each.duration_seconds)
     rows = []
     with tqdm(total=1 + len(CONDITIONS) + len(JOINED), desc="robustness", unit="condition", disable=None) as bar:
         for name, items in _list_conditions(utterances, network.features.sample_rate_hz, seed):

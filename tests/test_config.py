@@ -2,6 +2,7 @@ import ast
 import copy
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
 from mindaudio_ds2.config import Config, FeatureConfig, ModelConfig, to_mapping
-from mindaudio_ds2.config_reader import from_mapping, parse_command_line, read_config
+from mindaudio_ds2.config_reader import from_mapping, override, parse_command_line, read_config
 from mindaudio_ds2.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 YAML_PATH = ROOT / "hparams" / "deepspeech2.yaml"
 COMPLETE = to_mapping(read_config(YAML_PATH))
+SECTIONS = [field for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)]
 
 
 def change(key: str, value: object) -> dict[str, Any]:
@@ -373,9 +375,56 @@ def test_the_verbs_own_options_stand_beside_the_config() -> None:
     assert (options.resume, parsed.seed) == (True, 2)
 
 
+def test_without_a_file_the_keys_that_are_given_are_changes_to_a_checkpoint() -> None:
+    parsed, options = parse("--seed", "5", "--data.root", "null", "--model.conv_channels", "[4]", default_path=None)
+    assert parsed is None
+    assert options.changes == {"seed": 5, "data.root": None, "model.conv_channels": [4]}
+    config = from_mapping(COMPLETE, "some.yaml")
+    assert override(config, {"seed": 5, "batching.sortagrad": False}) == dataclasses.replace(
+        config, seed=5, batching=dataclasses.replace(config.batching, sortagrad=False)
+    )
+    with pytest.raises(ConfigError, match="model.conv_kernel_frequency is"):
+        override(config, options.changes)  # two layers have two strides each
+    with pytest.raises(ConfigError, match="model.conv_channels cannot be changed"):
+        override(config, options.changes, ("model",))
+
+
+@pytest.mark.parametrize("section", ["", *(field.name for field in SECTIONS)])
+def test_help_says_types_in_words(section: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--help", *([section] if section else []))
+    types = re.findall(r"\(type: ([^()]*?)(?:, default|\))", " ".join(capsys.readouterr().out.split()))
+    assert types
+    words = (
+        r"(an? |or |and |list of |mapping of |to |such as |whole |\d )*(numbers?|texts?|null|true or false|one of .*)"
+    )
+    assert not [text for text in types if not re.match(words, text)]
+    assert not [text for text in types if re.search(r"[\[\]<>']|class|Literal|\bint\b|\bstr\b", text)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--order", "x"], "order must be one of 1, 2, 3, found 'x'"),
+        (["--count", "x"], "count must be a whole number, found 'x'"),
+        (["--optimizer.betas", "[1]"], "optimizer.betas must be a list of 2 numbers, found '[1]'"),
+        (["--training.learning_rate_factors", "5"], "must be a mapping of texts to numbers, such as {name: 0.3}"),
+    ],
+)
+def test_a_wrong_type_is_told_in_words(arguments: list[str], words: str) -> None:
+    def add_options(parser: ArgumentParser) -> None:
+        parser.add_argument("--order", type=int, choices=[1, 2, 3], help="go on")
+        parser.add_argument("--count", type=int, help="go on")
+
+    with pytest.raises(ConfigError) as raised:
+        parse_command_line("Train.", arguments, add_options, YAML_PATH)
+    assert words in str(raised.value)
+
+
 def test_a_verb_that_needs_no_file_gets_no_config() -> None:
     parsed, options = parse("--resume", default_path=None)
     assert parsed is None
+    assert options.changes == {}
     assert options.resume
 
 

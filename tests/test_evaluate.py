@@ -12,7 +12,7 @@ from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
 from mindaudio_ds2.decoding.metrics import ErrorCounts
 from mindaudio_ds2.errors import AudioError, ManifestError, OutputError
-from tests.tiny_corpus import TRANSCRIPTS
+from tests.tiny_corpus import TRANSCRIPTS, evaluate_one
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -146,7 +146,8 @@ def test_the_worst_utterances_are_those_with_most_word_errors_then_character_err
 
 def test_what_is_shown_sets_the_words_of_the_worst_below_each_other() -> None:
     from mindaudio_ds2.decoding.metrics import count_errors
-    from mindaudio_ds2.evaluate import Evaluation, ScoredUtterance, show
+    from mindaudio_ds2.evaluate import Evaluation, ScoredUtterance
+    from mindaudio_ds2.scores import show
 
     pairs = {"right": ("GO ON", "GO ON"), "wrong": ("A NINE THREE GO", "NINE THREE GO ON")}
     scored = tuple(
@@ -173,10 +174,8 @@ def test_what_is_shown_sets_the_words_of_the_worst_below_each_other() -> None:
 @pytest.fixture(scope="module")
 def evaluated(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """The checkpoint alone, without a YAML: (Evaluation, path of the summary)."""
-    from mindaudio_ds2.evaluate import evaluate_checkpoint
-
     folder = tmp_path_factory.mktemp("evaluated")
-    return evaluate_checkpoint(finished_run / "best.ckpt", None, None, str(folder))
+    return evaluate_one(finished_run / "best.ckpt", None, None, str(folder))
 
 
 def test_the_test_manifest_of_the_run_is_the_default(evaluated: tuple[Any, Path]) -> None:
@@ -209,9 +208,7 @@ def test_the_summary_says_what_a_result_depends_on(evaluated: tuple[Any, Path], 
 def test_two_evaluations_are_equal_but_for_wall_times(
     evaluated: tuple[Any, Path], finished_run: Path, tmp_path: Path
 ) -> None:
-    from mindaudio_ds2.evaluate import evaluate_checkpoint
-
-    _, path = evaluate_checkpoint(finished_run / "best.ckpt", None, None, str(tmp_path))
+    _, path = evaluate_one(finished_run / "best.ckpt", None, None, str(tmp_path))
     first, second = read_summary(evaluated[1]), read_summary(path)
     assert {key: first[key] for key in first if key not in WALL_TIMES} == {
         key: second[key] for key in second if key not in WALL_TIMES
@@ -223,8 +220,6 @@ def test_two_evaluations_are_equal_but_for_wall_times(
 def test_features_alphabet_and_network_come_from_the_checkpoint_whatever_the_yaml_says(
     evaluated: tuple[Any, Path], finished_run: Path, configure: Configure, tmp_path: Path
 ) -> None:
-    from mindaudio_ds2.evaluate import evaluate_checkpoint
-
     other = {
         "features.window": "hamming",
         "features.hop_seconds": 0.02,
@@ -236,32 +231,28 @@ def test_features_alphabet_and_network_come_from_the_checkpoint_whatever_the_yam
         "model.conv_stride_time": [3],
         "batching.max_batch_utterances": 2,
     }
-    evaluation, _ = evaluate_checkpoint(finished_run / "best.ckpt", configure(other), None, str(tmp_path))
+    evaluation, _ = evaluate_one(finished_run / "best.ckpt", configure(other), None, str(tmp_path))
     assert evaluation.utterances == evaluated[0].utterances
 
 
 def test_a_yaml_or_a_path_can_name_another_manifest(
     recognizer: Any, finished_run: Path, corpus: Path, configure: Configure, tmp_path: Path
 ) -> None:
-    from mindaudio_ds2.evaluate import evaluate_checkpoint
-
     write_manifest(tmp_path / "few.jsonl", read_manifest(corpus / "dev.jsonl")[:2])
     write_manifest(tmp_path / "fewer.jsonl", read_manifest(corpus / "dev.jsonl")[:1])
     config = configure({"data.test_manifest": str(tmp_path / "few.jsonl")})
-    evaluation, path = evaluate_checkpoint(finished_run / "best.ckpt", config, None, str(tmp_path))
+    evaluation, path = evaluate_one(finished_run / "best.ckpt", config, None, str(tmp_path))
     assert (path.name, len(evaluation.utterances)) == ("eval_few.json", 2)
     wanted = str(tmp_path / "fewer.jsonl")
-    evaluation, path = evaluate_checkpoint(finished_run / "best.ckpt", config, wanted, str(tmp_path))
+    evaluation, path = evaluate_one(finished_run / "best.ckpt", config, wanted, str(tmp_path))
     assert (path.name, len(evaluation.utterances)) == ("eval_fewer.json", 1)
 
 
 def test_results_lie_beside_the_checkpoint_unless_a_folder_is_given(
     learned_run: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    from mindaudio_ds2.evaluate import evaluate_checkpoint
-
     checkpoint = shutil.copy(learned_run / "last.ckpt", tmp_path)
-    evaluation, path = evaluate_checkpoint(checkpoint, None, str(corpus / "dev.jsonl"), None)
+    evaluation, path = evaluate_one(checkpoint, None, str(corpus / "dev.jsonl"), None)
     assert path == tmp_path / "eval_dev.json"
     assert evaluation.counts.word_errors == evaluation.counts.character_errors == 0
     assert [scored.hypothesis for scored in evaluation.utterances] == list(TRANSCRIPTS["dev"])
@@ -270,24 +261,20 @@ def test_results_lie_beside_the_checkpoint_unless_a_folder_is_given(
 def test_wrong_durations_in_the_manifest_are_an_error_that_names_the_utterance(
     finished_run: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    from mindaudio_ds2.evaluate import evaluate_checkpoint
-
     first = read_manifest(corpus / "dev.jsonl")[0]
     write_manifest(tmp_path / "wrong.jsonl", [Utterance("u0", first.audio_path, 1.5, "A")])
     with pytest.raises(ManifestError, match=r"utterance 'u0': duration_seconds is 1\.500 .* prepare\.py"):
-        evaluate_checkpoint(finished_run / "best.ckpt", None, str(tmp_path / "wrong.jsonl"), str(tmp_path))
+        evaluate_one(finished_run / "best.ckpt", None, str(tmp_path / "wrong.jsonl"), str(tmp_path))
 
 
 def test_scores_of_two_corpora_do_not_overwrite_each_other(finished_run: Path, corpus: Path, tmp_path: Path) -> None:
-    from mindaudio_ds2.evaluate import evaluate_checkpoint
-
     utterances = read_manifest(corpus / "dev.jsonl")
     paths = []
     for name in ("one", "two", "two/two", "one"):
         (tmp_path / name).mkdir(exist_ok=True)
         write_manifest(tmp_path / name / "test.jsonl", utterances[: 1 + (name != "one")])
         wanted = str(tmp_path / name / "test.jsonl")
-        paths.append(evaluate_checkpoint(finished_run / "best.ckpt", None, wanted, str(tmp_path))[1])
+        paths.append(evaluate_one(finished_run / "best.ckpt", None, wanted, str(tmp_path))[1])
     assert [path.name for path in paths[:2]] == ["eval_test.json", "eval_two_test.json"]
     assert len(set(paths)) == 3, "the first corpus again replaces its own scores only"
     assert paths[3] == paths[0]
@@ -297,12 +284,12 @@ def test_scores_of_two_corpora_do_not_overwrite_each_other(finished_run: Path, c
 def test_characters_that_the_network_cannot_write_are_counted_and_named(
     finished_run: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    from mindaudio_ds2.evaluate import evaluate_checkpoint, show
+    from mindaudio_ds2.scores import show
 
     first = read_manifest(corpus / "dev.jsonl")[0]
     changed = Utterance("u0", first.audio_path, first.duration_seconds, "A\u200b 7 7.")
     write_manifest(tmp_path / "odd.jsonl", [changed])
-    evaluation, path = evaluate_checkpoint(finished_run / "best.ckpt", None, str(tmp_path / "odd.jsonl"), str(tmp_path))
+    evaluation, path = evaluate_one(finished_run / "best.ckpt", None, str(tmp_path / "odd.jsonl"), str(tmp_path))
     assert read_summary(path)["unwritable"] == {"7": 2, "\u200b": 1, ".": 1}
     assert "'7' 2 x, '\\u200b' 1 x, '.' 1 x" in show(evaluation, 0)
 
@@ -310,22 +297,20 @@ def test_characters_that_the_network_cannot_write_are_counted_and_named(
 def test_a_checkpoint_alone_does_not_choose_a_folder_for_features(
     learned_run: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mindaudio_ds2 import evaluate
+    from mindaudio_ds2 import scores
 
-    loaded = evaluate.load_checkpoint(learned_run / "last.ckpt")
+    loaded = scores.load_checkpoint(learned_run / "last.ckpt")
     data = dataclasses.replace(loaded.config.data, feature_cache_dir=str(tmp_path / "chosen"))
     foreign = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, data=data))
-    monkeypatch.setattr(evaluate, "load_checkpoint", lambda _: foreign)
-    evaluate.evaluate_checkpoint("foreign.ckpt", None, str(corpus / "dev.jsonl"), str(tmp_path / "scores"))
+    monkeypatch.setattr(scores, "load_checkpoint", lambda _: foreign)
+    evaluate_one("foreign.ckpt", None, str(corpus / "dev.jsonl"), str(tmp_path / "scores"))
     assert not (tmp_path / "chosen").exists()
 
 
 def test_a_folder_below_a_file_is_an_error_that_names_it(finished_run: Path, tmp_path: Path) -> None:
-    from mindaudio_ds2.evaluate import evaluate_checkpoint
-
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write .*/file/below/eval_test"):
-        evaluate_checkpoint(finished_run / "best.ckpt", None, None, str(tmp_path / "file" / "below"))
+        evaluate_one(finished_run / "best.ckpt", None, None, str(tmp_path / "file" / "below"))
 
 
 def read_summary(path: Path) -> dict[str, Any]:

@@ -44,6 +44,7 @@ YAML: dict[str, Any] = {
         "train_manifest": "train.jsonl",
         "dev_manifest": "dev.jsonl",
         "test_manifest": "test.jsonl",
+        "root": None,
         "min_duration_seconds": 0.1,
         "max_duration_seconds": 2.0,
         "max_excluded_share": 0.0,
@@ -92,6 +93,7 @@ YAML: dict[str, Any] = {
         "accumulation_steps": 1,
         "sortagrad": True,
         "prefetch_batches": 2,
+        "num_workers": 0,
     },
     "model": {
         "conv_channels": [4],
@@ -229,6 +231,16 @@ def train_here(
     from mindaudio_ds2.training.trainer import train
 
     return train(config, resume, pre_trained_model_path, dataclasses.replace(backend, **backend_changes))
+
+
+def evaluate_one(
+    checkpoint: Path | str, config: Config | None, manifest: str | None, output_dir: str | None
+) -> tuple[Any, Path]:
+    """Score one manifest here; None takes what the checkpoint says. Returns the `Evaluation`, and its path."""
+    from mindaudio_ds2.scores import evaluate_checkpoint
+
+    (scored,) = evaluate_checkpoint(checkpoint, config or {}, [manifest] if manifest else [], output_dir)
+    return scored
 
 
 def read_metrics(run_dir: Path, kind: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The joint between NumPy and MindSpore: batches are loaded ahead of the step and handed over as tensors."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +10,15 @@ import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from mindaudio_ds2.batching.augmentation import UNCHANGED, Changes
-from mindaudio_ds2.batching.collate import Batch, collate, join
-from mindaudio_ds2.batching.feature_cache import load_features
+from mindaudio_ds2.batching.collate import Batch
+from mindaudio_ds2.batching.loading import Augment, Source
 from mindaudio_ds2.batching.plan import BatchSpec
+from mindaudio_ds2.batching.workers import Workers
 from mindaudio_ds2.config import Config, FeatureConfig
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.text.alphabet import Alphabet
 
 COLUMNS = ["features", "feature_lengths", "labels", "label_lengths"]
-
-Augment = Callable[[int], Changes]
-"""What is done to the utterance at a position, see `Augmenter.make_changes`."""
 
 Row = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
@@ -46,7 +43,7 @@ class TensorBatch:
 
 
 class BatchLoader:
-    """Loads planned batches in a thread of its own, while the network works on the one before.
+    """Loads planned batches while the network works on the one before: in a thread, or in processes of their own.
 
     Args:
         utterances: the list that the plans are made for.
@@ -55,6 +52,7 @@ class BatchLoader:
         blank_id: fills the labels beyond their length.
         cache_dir: folder that keeps features, see `load_features`; None computes them each time.
         prefetch_batches: batches made ready ahead of the step; one more may be in the making.
+        num_workers: processes that load, each every n-th batch; 0 for a thread of this one. The batches are the same.
     """
 
     def __init__(
@@ -66,62 +64,59 @@ class BatchLoader:
         blank_id: int,
         cache_dir: Path | None,
         prefetch_batches: int,
+        num_workers: int = 0,
     ) -> None:
         assert len(utterances) == len(labels)
-        self.utterances = utterances
-        self.labels = labels
-        self.config = config
-        self.blank_id = blank_id
-        self.cache_dir = cache_dir
+        self.source = Source(utterances, labels, config, blank_id, cache_dir)
         self.prefetch_batches = prefetch_batches
+        self.num_workers = num_workers
 
     def iterate(
         self, batches: Sequence[BatchSpec], skip_batches: int = 0, augment: Augment | None = None
     ) -> Iterator[TensorBatch]:
         """Go through planned batches in their order.
 
-        A loop that is left early (break, an exception, Ctrl-C) stops the thread, once the batch in the making is done.
+        A loop that is left early (break, an exception, Ctrl-C) stops the thread, once the batch in the making is done,
+        and all processes at once.
 
         Args:
             batches: of this rank, from `plan_epoch` or `plan_evaluation`.
             skip_batches: so many are passed over without being loaded, for a run that goes on within an epoch.
-            augment: what is done to each utterance, for training; None leaves all as they are.
+            augment: what is done to each utterance, for training; None leaves all as they are. With workers, it can
+                be pickled.
 
         Raises:
             AudioError: an utterance cannot be used; raised when its batch is due, after all batches before it.
             ManifestError: an utterance's duration in the manifest is wrong; likewise.
             OutputError: the cache cannot be written; likewise.
+            TrainingError: a worker has died; likewise.
         """
         batches = batches[skip_batches:]
         if not batches:  # MindSpore refuses an empty data set
             return
-        source = _BatchSource(self, batches, augment)
+        workers = Workers(self.source, batches, augment, self.num_workers) if self.num_workers else None
+        source = _BatchSource(self, batches, augment, workers)
         dataset = ds.GeneratorDataset(
             source, COLUMNS, shuffle=False, num_parallel_workers=1, python_multiprocessing=False
         )
-        with _prefetching(self.prefetch_batches):
-            rows = dataset.create_tuple_iterator(num_epochs=1, do_copy=False)
+        rows = None
         try:
+            with _prefetching(self.prefetch_batches):
+                rows = dataset.create_tuple_iterator(num_epochs=1, do_copy=False)
             for position, (features, feature_lengths, labels, label_lengths) in enumerate(rows):
                 if position in source.failures:
                     raise source.failures.pop(position)
                 indices = batches[position].indices
                 yield TensorBatch(features, feature_lengths, labels, label_lengths, indices)
         finally:
-            rows.stop()
+            if workers:  # first, for the thread may be waiting for one of them
+                workers.stop()
+            if rows is not None:
+                rows.stop()
 
     def load(self, batch: BatchSpec, augment: Augment | None = None) -> Batch:
-        """Load one batch here and now, as NumPy arrays.
-
-        Raises:
-            AudioError, ManifestError, OutputError: see `iterate`.
-        """
-        examples = []
-        for index in batch.indices:
-            changes = augment(index) if augment else UNCHANGED
-            features = load_features(self.utterances[index], self.config, self.cache_dir, changes.waveform)
-            examples.append([(index, change(features), self.labels[index]) for change in changes.views])
-        return join([collate(view, self.blank_id, batch.shape) for view in zip(*examples, strict=True)])
+        """Load one batch here and now, as NumPy arrays; see `Source.load`."""
+        return self.source.load(batch, augment)
 
 
 def open_loader(utterances: Sequence[Utterance], labels: Sequence[NDArray[np.int32]], config: Config) -> BatchLoader:
@@ -134,6 +129,7 @@ def open_loader(utterances: Sequence[Utterance], labels: Sequence[NDArray[np.int
         blank_id=Alphabet(config.text).blank_id,
         cache_dir=Path(cache) if cache else None,
         prefetch_batches=config.batching.prefetch_batches,
+        num_workers=config.batching.num_workers,
     )
 
 
@@ -145,8 +141,11 @@ class _BatchSource:
     reads takes the batch's place.
     """
 
-    def __init__(self, loader: BatchLoader, batches: Sequence[BatchSpec], augment: Augment | None) -> None:
+    def __init__(
+        self, loader: BatchLoader, batches: Sequence[BatchSpec], augment: Augment | None, workers: Workers | None
+    ) -> None:
         self.loader = loader
+        self.workers = workers
         self.batches = batches
         self.augment = augment
         self.failures: dict[int, Exception] = {}
@@ -156,7 +155,10 @@ class _BatchSource:
 
     def __getitem__(self, position: int) -> Row:
         try:
-            batch = self.loader.load(self.batches[position], self.augment)
+            if self.workers:
+                batch = self.workers.receive(position)
+            else:
+                batch = self.loader.load(self.batches[position], self.augment)
         except Exception as error:  # also a defect of ours belongs to the caller
             self.failures[position] = error
             lengths = np.zeros(1, dtype=np.int32)

@@ -19,17 +19,16 @@ from typing import Any
 
 import numpy as np
 
+from mindaudio_ds2.commands._command import Command
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.config_reader import parse_command_line
-from mindaudio_ds2.corpus.manifest import read_manifest
+from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.arpa import read_arpa
 from mindaudio_ds2.decoding.beam import Units, check_model
 from mindaudio_ds2.decoding.language_model import LanguageModel, NgramTables, write_language_model
 from mindaudio_ds2.decoding.lm_text import CleanText, clean_text, read_text
 from mindaudio_ds2.decoding.ngram_estimate import estimate
-from mindaudio_ds2.errors import ConfigError, LanguageModelError, exit_on_error
+from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.files import require_writable
-from mindaudio_ds2.hparams import find_hparams
 from mindaudio_ds2.text.alphabet import Alphabet
 
 MIN_HELD_OUT_STEP, NUM_HELD_OUT = 20, 2000
@@ -80,7 +79,7 @@ def build(options: Any, config: Config) -> str:
     if options.arpa:
         return _store(output, read_arpa(options.arpa), metadata, alphabet, [])
     print("reading the text", file=sys.stderr)
-    tests = [utterance.transcript for path in options.exclude for utterance in read_manifest(path)]
+    tests = [utterance.transcript for path in options.exclude for utterance in open_manifest(path, config.data.root)]
     text = clean_text(read_text(options.texts), alphabet, tests)
     step = max(MIN_HELD_OUT_STEP, len(text.lines) // NUM_HELD_OUT)
     train = [line for number, line in enumerate(text.lines) if number % step]
@@ -152,13 +151,12 @@ def _judge(model: LanguageModel, held_out: list[str]) -> list[str]:
     ]
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, build, describe."""
-    config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, find_hparams("deepspeech2"))
-    assert config is not None
+def run(config: Config, options: Any) -> None:
+    """Build, describe."""
     print(build(options, config))
 
+
+main = Command(__doc__, add_options, run, takes_keys=True, default="deepspeech2")
 
 if __name__ == "__main__":
     main()

@@ -8,14 +8,14 @@
 All but a checkpoint is computed from the configuration alone, in no time.
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from mindaudio_ds2.audio.normalization import LOOKAHEAD_SECONDS
+from mindaudio_ds2.commands._command import Command
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.config_reader import parse_command_line
-from mindaudio_ds2.errors import ConfigError, exit_on_error
+from mindaudio_ds2.config_reader import override
+from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.model.arithmetic import (
     Layer,
     count_convolved_frames,
@@ -147,17 +147,17 @@ def read_checkpoint_config(path: str) -> Config:
     return load_checkpoint(path).config
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, describe, print."""
-    config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, None)
+def run(config: Config | None, options: Any) -> None:
+    """Describe, print."""
     path = options.pre_trained_model_path
     if (config is None) == (path is None):
         raise ConfigError("name either a YAML with -c or a checkpoint with --pre_trained_model_path")
     if config is None:
-        config = read_checkpoint_config(path)
+        config = override(read_checkpoint_config(path), options.changes)
     print(f"{Path(path or str(options.config))}\n\n{describe(config)}")
 
+
+main = Command(__doc__, add_options, run, takes_keys=True)
 
 if __name__ == "__main__":
     main()

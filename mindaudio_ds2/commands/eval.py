@@ -3,52 +3,60 @@
 
     python eval.py --pre_trained_model_path runs/an4/best.ckpt
     python eval.py -c hparams/an4.yaml --pre_trained_model_path runs/an4/best.ckpt --manifest data/an4/dev.jsonl
-
-With a language model (see mindaudio-ds2 build_lm and tune):
-
+    python eval.py --pre_trained_model_path runs/an4/best.ckpt --manifest clean.csv other.csv --data_root /data/speech
     python eval.py --pre_trained_model_path runs/an4/best.ckpt --decoder beam --lm an4.lm --hotwords names.txt
 
-Features, alphabet and network come from the checkpoint; so do batching and the test manifest, unless -c names a YAML.
+Features, alphabet and network come from the checkpoint; so do batching and the test manifest, unless -c names a YAML or
+`--section.key VALUE` changes them.
 """
 
-import sys
 from typing import Any
 
-from mindaudio_ds2.config_reader import parse_command_line
+from mindaudio_ds2.commands._command import Command
+from mindaudio_ds2.config import Config
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
-from mindaudio_ds2.errors import exit_on_error
 from mindaudio_ds2.machine import collectives, runtime
 
 
 def add_options(parser: Any) -> None:
     """The verb's own options."""
     parser.add_argument("--pre_trained_model_path", metavar="X.ckpt", required=True, help="the checkpoint (path)")
-    parser.add_argument("--manifest", help="score this one (path; default: data.test_manifest)")
-    parser.add_argument("--output_dir", help="where results go (path; default: the checkpoint's folder)")
-    parser.add_argument("--num_worst", type=int, default=5, help="how many of the worst utterances are shown (count)")
+    parser.add_argument(
+        "--manifest", nargs="+", metavar="FILE", help="score these, of any format (paths; default: data.test_manifest)"
+    )
+    parser.add_argument("--output_dir", metavar="DIR", help="where results go (path; default: the checkpoint's folder)")
+    parser.add_argument(
+        "--num_worst", type=int, default=5, metavar="N", help="how many of the worst utterances are shown (count)"
+    )
     add_decoding_options(parser)
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, prepare the device, score, show."""
-    config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, None)
+def run(config: Config | None, options: Any) -> None:
+    """Prepare the device, score, show."""
     choice = read_choice(options)
-    device_target, native, timeout_seconds = "CPU", "auto", 600.0
-    if config:
-        device_target, native = config.device_target, config.ops.native
-        timeout_seconds = config.processes.timeout_seconds
+    settings = config or options.changes
+    device_target, native, timeout_seconds = _choose_machine(config, options)
     with collectives.join(runtime.find_own_place(), timeout_seconds) as ranks:
         backend = runtime.start(device_target, 0, native, ranks.count_threads())
-        from mindaudio_ds2.evaluate import evaluate_checkpoint, show
+        from mindaudio_ds2.scores import evaluate_checkpoint, show_all
 
-        evaluation, path = evaluate_checkpoint(
-            options.pre_trained_model_path, config, options.manifest, options.output_dir, backend, ranks, choice
+        manifests = options.manifest or []
+        scored = evaluate_checkpoint(
+            options.pre_trained_model_path, settings, manifests, options.output_dir, backend, ranks, choice
         )
         if ranks.is_first:
-            print(show(evaluation, options.num_worst))
-            print(f"details in {path}")
+            print(show_all(scored, options.num_worst))
 
+
+def _choose_machine(config: Config | None, options: Any) -> tuple[str, str, float]:
+    """Device, native kernels and patience (seconds), before a checkpoint can be read: the YAML's, or those given."""
+    if config:
+        return config.device_target, config.ops.native, config.processes.timeout_seconds
+    get = options.changes.get
+    return get("device_target", "CPU"), get("ops.native", "auto"), get("processes.timeout_seconds", 600.0)
+
+
+main = Command(__doc__, add_options, run, takes_keys=True)
 
 if __name__ == "__main__":
     main()

@@ -8,25 +8,29 @@ python export.py --pre_trained_model_path runs/an4/best.ckpt --file_format ONNX 
 import argparse
 from pathlib import Path
 
-from mindaudio_ds2.errors import exit_on_error
-from mindaudio_ds2.export.options import add_options, check_options, export_as_asked
+from mindaudio_ds2.commands._command import Command, Parser
+from mindaudio_ds2.export import options as options_of_export
+from mindaudio_ds2.export.options import check_options, export_as_asked
 from mindaudio_ds2.machine import runtime
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, export, say where it lies."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: Parser) -> None:
+    """The verb's own options."""
     parser.add_argument("--pre_trained_model_path", metavar="X.ckpt", required=True, help="the checkpoint (path)")
     parser.add_argument("--output_dir", type=Path, help="path; default: export/ beside the checkpoint")
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
-    add_options(parser)
-    options = parser.parse_args()
+    options_of_export.add_options(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Export, say where it lies."""
     check_options(options)
     runtime.require_one_process("export.py")
     backend = runtime.start(options.device_target, 0, "auto" if options.file_format == "ONNX" else "off")
     print(export_as_asked(options, backend))
 
+
+main = Command(__doc__, add_options, run)
 
 if __name__ == "__main__":
     main()

@@ -11,20 +11,21 @@ The alphabet in the order of the outputs is written beside it, as OUT.labels.jso
 import argparse
 from pathlib import Path
 
-from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.machine import runtime
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, export, say what to set over there."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: Parser) -> None:
+    """The command's own options."""
     parser.add_argument("checkpoint", type=Path, metavar="X.ckpt", help="our checkpoint (path)")
     parser.add_argument("output", type=Path, metavar="OUT", help="their file, to be written (path)")
     parser.add_argument(
         "--format", choices=("mindaudio", "model_zoo", "deepspeech.pytorch"), required=True, help="for whom"
     )
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Export, say what to set over there."""
     runtime.start("CPU", 0)
     from mindaudio_ds2.importers.exporting import export_weights
 
@@ -38,6 +39,8 @@ def main() -> None:
         + ("" if model.bidirectional else f", lookahead_context {model.lookahead_frames}")
     )
 
+
+main = Command(__doc__, add_options, run)
 
 if __name__ == "__main__":
     main()

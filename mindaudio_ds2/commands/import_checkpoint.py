@@ -15,16 +15,16 @@ the options; without them the project's own values are taken, and listed.
 import argparse
 from pathlib import Path
 
+from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.config_reader import read_config
-from mindaudio_ds2.errors import exit_on_error
 from mindaudio_ds2.hparams import find_hparams
 from mindaudio_ds2.machine import runtime
 
 DEFAULT_CONFIG = find_hparams("deepspeech2")
 
 
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: Parser) -> None:
+    """The command's own options."""
     parser.add_argument("source", type=Path, metavar="SOURCE", help="their checkpoint: .ckpt, .pth or .pt (path)")
     parser.add_argument("output", type=Path, metavar="OUT.ckpt", help="our checkpoint, to be written (path)")
     parser.add_argument(
@@ -42,13 +42,10 @@ def _make_parser() -> argparse.ArgumentParser:
         "-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
         help="YAML for what no checkpoint of theirs tells: batching, optimiser, paths; default: %(default)s",
     )  # fmt: skip
-    return parser
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, import, say what became of the file."""
-    options = _make_parser().parse_args()
+def run(options: argparse.Namespace) -> None:
+    """Import, say what became of the file."""
     template = read_config(options.config)
     runtime.start("CPU", 0)
     from mindaudio_ds2.importers.importing import Choices, import_checkpoint
@@ -78,6 +75,8 @@ def main() -> None:
         print(f"left out: {len(imported.left_out)} entries that are no part of the network ({shown})")
     print(f"to go on training: python train.py -c {imported.config_path} --pre_trained_model_path {options.output}")
 
+
+main = Command(__doc__, add_options, run)
 
 if __name__ == "__main__":
     main()

@@ -24,18 +24,20 @@ from pathlib import Path
 from mindaudio_ds2.audio.io import measure_durations
 from mindaudio_ds2.audio.verification import AudioLimits, verify_audio
 from mindaudio_ds2.commands import _manifest_options as options_of
+from mindaudio_ds2.commands._command import Command
 from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.charts import draw_histograms
 from mindaudio_ds2.corpus.format_writers import write_any_manifest
 from mindaudio_ds2.corpus.formats import read_any_manifest
-from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
+from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 from mindaudio_ds2.corpus.naming import name_uniquely
+from mindaudio_ds2.corpus.opening import add_data_root, open_manifest
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.corpus.reports import describe, to_json
 from mindaudio_ds2.corpus.selection import Choice
 from mindaudio_ds2.corpus.statistics import SuspicionLimits, measure_corpus
-from mindaudio_ds2.errors import ConfigError, ManifestError, exit_on_error
+from mindaudio_ds2.errors import ConfigError, ManifestError
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.text.characters import name_character
@@ -51,7 +53,8 @@ def show_statistics(options: argparse.Namespace) -> int:
     alphabet = _make_alphabet(options)
     normalize = alphabet.normalize if alphabet else (lambda transcript: " ".join(transcript.split()))
     names = name_uniquely(options.manifests)
-    corpora = {name: read_manifest(path) for name, path in zip(names, options.manifests, strict=True)}
+    read = [open_manifest(path, options.data_root) for path in options.manifests]
+    corpora = dict(zip(names, read, strict=True))
     characters = alphabet.characters if alphabet else None
     limits = SuspicionLimits(
         options.min_duration,
@@ -104,7 +107,7 @@ def verify(options: argparse.Namespace) -> int:
     problems, num_utterances, hours = Problems(), 0, 0.0
     start = time.perf_counter()
     for path in options.manifests:
-        utterances = read_manifest(path)
+        utterances = open_manifest(path, options.data_root)
         num_utterances += len(utterances)
         hours += sum(utterance.duration_seconds for utterance in utterances) / 3600
         verify_audio(utterances, limits, options.workers, problems)
@@ -132,7 +135,7 @@ def merge(options: argparse.Namespace) -> int:
     first_names: dict[str, str] = {}
     clashes = Problems()
     for name, path in zip(names, options.manifests, strict=True):
-        for utterance in read_manifest(path):
+        for utterance in open_manifest(path, options.data_root):
             if options.prefix_ids:
                 utterance = dataclasses.replace(utterance, id=f"{name}/{utterance.id}")
             first = first_names.setdefault(utterance.id, name)
@@ -159,7 +162,7 @@ def _write(path: Path, utterances: Sequence[Utterance]) -> int:
 
 def choose(options: argparse.Namespace) -> int:
     """`filter`: keep what all options allow, in the manifest's order; print how much was left out, and why."""
-    utterances = read_manifest(options.manifest)
+    utterances = open_manifest(options.manifest, options.data_root)
     left_out = Problems()
     kept = _make_choice(options, utterances).keep(utterances, left_out)
     print(f"left out {left_out.num:,} of {len(utterances):,} utterances")
@@ -219,7 +222,7 @@ def convert(options: argparse.Namespace) -> int:
     """`convert`: from any format to any, measuring the audio where the format has no durations."""
     problems = Problems()
     measure = functools.partial(measure_durations, num_workers=options.workers)
-    utterances = read_any_manifest(options.manifest, options.source_format, measure, problems)
+    utterances = read_any_manifest(options.manifest, options.source_format, measure, problems, options.data_root)
     num_rows = len(utterances) + problems.num
     if problems:
         problems.check(num_rows, options.max_problem_share, "mend these rows, or allow more with --max_problem_share")
@@ -270,16 +273,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         if name in WRITES:
             text = "the manifest to write (path)"
             command.add_argument("--output", type=Path, required=True, metavar="FILE", help=text)
+        add_data_root(command)
         add(command)
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line and run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
-    options = parser.parse_args()
+def run(options: argparse.Namespace) -> None:
+    """Run one of them."""
     sys.exit(options.run(options))
+
+
+main = Command(__doc__, add_options, run)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ names. `mindaudio-ds2 pack_model` makes one of a run.
 import argparse
 
 from mindaudio_ds2 import console, models
-from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.commands._command import Command, Parser
 
 
 def show(found: list[models.Model]) -> str:
@@ -30,12 +30,16 @@ def show(found: list[models.Model]) -> str:
     )
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, print."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+def add_options(_: Parser) -> None:
+    """There are none."""
+
+
+def run(_: argparse.Namespace) -> None:
+    """Print."""
     console.write_line(show(models.list_models()), to_stdout=True)
 
+
+main = Command(__doc__, add_options, run)
 
 if __name__ == "__main__":
     main()

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from mindaudio_ds2 import console, models
+from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.decoding.choice import find_choice, save_choice
-from mindaudio_ds2.errors import exit_on_error
 from mindaudio_ds2.files import write_atomically, write_text
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.machine.backend import Backend
@@ -81,10 +81,8 @@ def _take_decoder(checkpoint: Path, folder: Path) -> None:
     save_choice(folder / models.DECODER, choice, {})
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, pack, show."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: Parser) -> None:
+    """The command's own options."""
     add = parser.add_argument
     add("checkpoint", type=Path, metavar="X.ckpt", help="the run's checkpoint (path)")
     add("folder", type=Path, help="of the model; its name is the model's (path)")
@@ -93,7 +91,10 @@ def main() -> None:
     add("--weights", default="int8", choices=["fp32", "fp16", "int8"], help="of model.onnx (default: int8)")
     add("--manifest", metavar="M.jsonl", help="judges smaller weights (path; default: the run's dev manifest)")
     add("--max_wer_loss", type=float, default=0.02, metavar="SHARE", help="of the WER of fp32 weights (default: 0.02)")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Pack, show."""
     runtime.require_one_process("pack_model")
     console.write_line("starting MindSpore")
     model = pack(options, runtime.start("CPU", 0, "auto"))
@@ -101,6 +102,8 @@ def main() -> None:
         f"{model.folder}: {model.num_bytes / 1e6:.1f} MB; {', '.join(model.card['files'])}", to_stdout=True
     )
 
+
+main = Command(__doc__, add_options, run)
 
 if __name__ == "__main__":
     main()

@@ -11,20 +11,22 @@ Reads metrics.jsonl, which train.py writes into the run folder; a run may still 
 import argparse
 from pathlib import Path
 
-from mindaudio_ds2.errors import OutputError, exit_on_error
+from mindaudio_ds2.commands._command import Command, Parser
+from mindaudio_ds2.errors import OutputError
 from mindaudio_ds2.files import write_atomically
 from mindaudio_ds2.reporting.curves import draw_curves, has_times
 from mindaudio_ds2.reporting.metrics import describe_run, name_runs, read_run
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, read, draw, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: Parser) -> None:
+    """The command's own options."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR", help="run folder of train.py (path)")
     parser.add_argument("--output", type=Path, required=True, help="picture to write: .png, .svg or .pdf (path)")
     parser.add_argument("--over", choices=("epochs", "minutes"), default="epochs", help="x-axis; default: epochs")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read, draw, save."""
     suffix = options.output.suffix.lower()
     if suffix not in (".png", ".svg", ".pdf"):
         raise OutputError(f"--output {options.output} should end in .png, .svg or .pdf")
@@ -34,3 +36,6 @@ def main() -> None:
     figure = draw_curves(runs, options.over)
     write_atomically(options.output, lambda partial: figure.savefig(partial, format=suffix[1:]))
     print("\n".join([*map(describe_run, runs), f"{options.output}"]))
+
+
+main = Command(__doc__, add_options, run)

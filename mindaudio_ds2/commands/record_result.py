@@ -12,7 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mindaudio_ds2.errors import OutputError, exit_on_error
+from mindaudio_ds2.commands._command import Command, Parser
+from mindaudio_ds2.errors import OutputError
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.reading import ReadError, parse_json
 
@@ -96,15 +97,16 @@ def _read_last_epoch(run: Path) -> dict[str, Any]:
     return epochs[-1]
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, append, rewrite."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: Parser) -> None:
+    """The command's own options."""
     parser.add_argument("run", type=Path, help="run folder of train.py (path)")
     parser.add_argument("recipe", type=Path, help="folder of the recipe (path)")
     parser.add_argument("--split", default="test", help="name of the scored manifest without .jsonl; default: test")
     parser.add_argument("--note", default="", help="a few words on what is special (text)")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Append, rewrite."""
     results = options.recipe / "results.jsonl"
     old = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
     new = json.dumps(make_line(options.run, options.recipe, options.split, options.note))
@@ -114,6 +116,8 @@ def main() -> None:
     write_text(readme, put_table(readme.read_text(encoding="utf-8"), table))
     print(f"{results}: {len(old) + 1} lines; table in {readme}")
 
+
+main = Command(__doc__, add_options, run)
 
 if __name__ == "__main__":
     main()

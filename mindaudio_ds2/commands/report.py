@@ -12,16 +12,15 @@ there. Needs matplotlib: `pip install -e '.[plots]'`.
 import argparse
 from pathlib import Path
 
-from mindaudio_ds2.errors import ConfigError, exit_on_error
+from mindaudio_ds2.commands._command import Command, Parser
+from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.reporting.report import make_report
 from mindaudio_ds2.reporting.run_folder import read_run_folder
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, read, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: Parser) -> None:
+    """The command's own options."""
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run folder of train.py (path)")
     parser.add_argument("--output", type=Path, help="page to write (path; default: RUN_DIR/report.html)")
     parser.add_argument("--num_worst", type=int, default=20, help="worst utterances shown (count; default: 20)")
@@ -32,7 +31,10 @@ def main() -> None:
         metavar="ID",
         help="draw what the network hears in this one; may be repeated (default: the worst of each evaluation)",
     )
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read, write the page."""
     if options.num_worst < 0:
         raise ConfigError(f"--num_worst is {options.num_worst}; choose 0 or more")
     run = read_run_folder(options.run)
@@ -40,3 +42,6 @@ def main() -> None:
     require_writable(output)
     write_text(output, make_report(run, options.num_worst, options.utterance))
     print(output)
+
+
+main = Command(__doc__, add_options, run)

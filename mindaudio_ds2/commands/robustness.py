@@ -11,19 +11,22 @@ import importlib.util
 import json
 from pathlib import Path
 
-from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.commands._command import Command, Parser
+from mindaudio_ds2.corpus.opening import add_data_root
 from mindaudio_ds2.files import require_writable, write_atomically, write_text
 from mindaudio_ds2.machine import runtime
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, score, show, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: Parser) -> None:
+    """The command's own options."""
     parser.add_argument("checkpoint", type=Path, help="checkpoint of train.py (path)")
     parser.add_argument("manifest", type=Path, help="what is scored (path)")
     parser.add_argument("--seed", type=int, default=1, help="of noise and rooms (integer; default: 1)")
-    options = parser.parse_args()
+    add_data_root(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Score, show, save."""
     target = options.checkpoint.parent / f"robustness_{options.manifest.stem}.jsonl"
     require_writable(target)
     kernels = runtime.start("CPU", 0, "auto")
@@ -31,7 +34,8 @@ def main() -> None:
     from mindaudio_ds2.reporting.robustness import draw_robustness, show_robustness
     from mindaudio_ds2.robustness import measure_robustness
 
-    rows = measure_robustness(CheckpointNetwork(options.checkpoint, kernels), options.manifest, options.seed)
+    network = CheckpointNetwork(options.checkpoint, kernels)
+    rows = measure_robustness(network, options.manifest, options.seed, options.data_root)
     write_text(target, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n")
     print(show_robustness(rows))
     print(f"details in {target}")
@@ -43,6 +47,8 @@ def main() -> None:
     write_atomically(picture, lambda partial: figure.savefig(partial, format="png"))
     print(f"picture in {picture}")
 
+
+main = Command(__doc__, add_options, run)
 
 if __name__ == "__main__":
     main()

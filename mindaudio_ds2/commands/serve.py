@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from mindaudio_ds2 import console, models
+from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.decoding.choice import add_decoding_options, find_choice, read_choice
-from mindaudio_ds2.errors import ConfigError, exit_on_error
+from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.machine import runtime
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: Parser) -> None:
+    """The command's own options."""
     parser.add_argument(
         "model", metavar="MODEL", nargs="?", help="checkpoint, .onnx or name of a model (default: english)"
     )
@@ -50,13 +51,10 @@ def _parse() -> argparse.Namespace:
         "--grace_seconds", type=float, default=30, help="for work to end after a signal (s; default: 30)"
     )
     add_decoding_options(parser)
-    return parser.parse_args()
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, load, serve."""
-    options = _parse()
+def run(options: argparse.Namespace) -> None:
+    """Load, serve."""
     runtime.require_one_process("mindaudio-ds2 serve")
     if options.nbest != 1:
         raise ConfigError("--nbest means nothing here: answers hold one text; leave it out")
@@ -97,6 +95,8 @@ def _read_token(text: str | None) -> str | None:
         raise ConfigError("--token must be printable ASCII without spaces, and not empty")
     return text
 
+
+main = Command(__doc__, add_options, run)
 
 if __name__ == "__main__":
     main()

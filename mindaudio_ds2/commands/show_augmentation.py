@@ -9,7 +9,6 @@ training makes them, one an epoch. Beside them lies a .wav for each picture whos
 `pip install -e '.[plots]'`.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,11 @@ from mindaudio_ds2.audio.augment import Draw, NoiseDraw, TimeWarp
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.batching.augmentation import Augmenter
+from mindaudio_ds2.commands._command import Command
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.corpus.manifest import Utterance
-from mindaudio_ds2.errors import OutputError, exit_on_error
+from mindaudio_ds2.errors import OutputError
 from mindaudio_ds2.files import require_writable, write_atomically
-from mindaudio_ds2.hparams import find_hparams
 
 WIDTH_INCHES, ROW_INCHES, DOTS_PER_INCH = 12.0, 1.7, 90
 COLOR_RANGE = (-2.0, 3.0)
@@ -146,12 +144,8 @@ def show(folder: Path, name: str, pictures: Sequence[Picture], config: Config) -
             write_sound(folder / f"{picture.name}.wav", picture.waveform, config.features.sample_rate_hz)
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, draw, write."""
-    default = find_hparams("deepspeech2")
-    config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, default)
-    assert config is not None
+def run(config: Config, options: Any) -> None:
+    """Draw, write."""
     if options.num_draws < 1:
         raise OutputError(f"--num_draws {options.num_draws} leaves nothing to show; choose at least 1")
     path, folder = Path(options.audio), Path(options.output)
@@ -166,6 +160,8 @@ def main() -> None:
     show(folder, "together", together, config)
     print(f"{folder}: alone.png, together.png and their sounds. In training: {augmenter.describe()}")
 
+
+main = Command(__doc__, add_options, run, takes_keys=True, default="deepspeech2")
 
 if __name__ == "__main__":
     main()

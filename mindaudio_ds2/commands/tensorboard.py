@@ -13,18 +13,19 @@ import argparse
 import time
 from pathlib import Path
 
-from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.reporting.tensorboard import FOLDER, SECONDS_BETWEEN_LOOKS, export
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, convert."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: Parser) -> None:
+    """The command's own options."""
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run folder of train.py (path)")
     parser.add_argument("--output", type=Path, help="folder of the event file (path; default: RUN_DIR/tensorboard)")
     parser.add_argument("--follow", action="store_true", help="go on with what the run measures, until Ctrl-C")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Convert."""
 
     def wait() -> bool:
         if options.follow:
@@ -33,3 +34,6 @@ def main() -> None:
 
     path, num_rows = export(options.run, options.output or options.run / FOLDER, wait)
     print(f"{path}: {num_rows} rows; look with: tensorboard --logdir {path.parent}")
+
+
+main = Command(__doc__, add_options, run)

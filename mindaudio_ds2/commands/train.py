@@ -7,12 +7,10 @@ mpirun -n 2 python train.py -c hparams/an4.yaml
 python train.py -c hparams/an4.yaml --run_dir runs/wide --model.rnn_hidden_size 512
 """
 
-import sys
 from typing import Any
 
-from mindaudio_ds2.config_reader import parse_command_line
-from mindaudio_ds2.errors import exit_on_error
-from mindaudio_ds2.hparams import find_hparams
+from mindaudio_ds2.commands._command import Command
+from mindaudio_ds2.config import Config
 from mindaudio_ds2.machine import collectives, runtime
 
 
@@ -24,11 +22,8 @@ def add_options(parser: Any) -> None:
     )
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, prepare the device, train."""
-    config, options = parse_command_line(__doc__ or "", sys.argv[1:], add_options, find_hparams("deepspeech2"))
-    assert config is not None
+def run(config: Config, options: Any) -> None:
+    """Prepare the device, train."""
     with collectives.join(runtime.find_own_place(), config.processes.timeout_seconds) as ranks:
         backend = runtime.start(
             config.device_target, config.seed, config.ops.native, ranks.count_threads(), config.precision.compute
@@ -37,6 +32,8 @@ def main() -> None:
 
         train(config, options.resume, options.pre_trained_model_path, backend, ranks)
 
+
+main = Command(__doc__, add_options, run, takes_keys=True, default="deepspeech2")
 
 if __name__ == "__main__":
     main()

@@ -16,6 +16,7 @@ from pathlib import Path
 from mindaudio_ds2 import console
 from mindaudio_ds2.audio.pcm import PcmReader
 from mindaudio_ds2.audio.sound_files import STREAM
+from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.commands._live import (
     LiveTranscript,
     add_endpointing_options,
@@ -24,7 +25,7 @@ from mindaudio_ds2.commands._live import (
     read_endpointing,
 )
 from mindaudio_ds2.decoding.choice import DecoderChoice, add_decoding_options, read_choice
-from mindaudio_ds2.errors import AudioError, ConfigError, OutputError, exit_on_error
+from mindaudio_ds2.errors import AudioError, ConfigError, OutputError
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.training.interruption import Interruption
@@ -32,8 +33,8 @@ from mindaudio_ds2.transcribe import Recognizer, TranscriptionRun, find_recordin
 from mindaudio_ds2.transcript_formats import ENDINGS, FORMATS, SUBTITLES, name_recordings
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: Parser) -> None:
+    """The verb's own options."""
     parser.add_argument(
         "--pre_trained_model_path", metavar="MODEL", help="checkpoint, .onnx or name of a model (default: english)"
     )
@@ -48,13 +49,10 @@ def _parse() -> argparse.Namespace:
     add_endpointing_options(live)
     add_decoding_options(parser)
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="sound files, or folders of them (paths)")
-    return parser.parse_args()
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, transcribe, print or write."""
-    options = _parse()
+def run(options: argparse.Namespace) -> None:
+    """Transcribe, print or write."""
     runtime.require_one_process("transcribe.py")
     choice = read_choice(options)
     if options.stream:
@@ -65,14 +63,14 @@ def main() -> None:
         raise ConfigError(f"{options.format} is a file for each of {len(paths)} recordings; name --output_dir DIR")
     if options.output or options.output_dir:
         require_writable(Path(options.output or options.output_dir / "transcript"))
-    run = Recognizer.load(options.pre_trained_model_path, options.device_target, choice).run(paths)
-    _hand_over(run, options)
-    for note in run.notes:
+    done = Recognizer.load(options.pre_trained_model_path, options.device_target, choice).run(paths)
+    _hand_over(done, options)
+    for note in done.notes:
         console.write_line(note)
-    if run.problems:
-        listed = "\n  ".join(run.problems)
-        raise AudioError(f"{len(run.problems)} of {len(run.transcriptions)} recordings were not read:\n  {listed}")
-    console.write_line(f"{run.audio_seconds:.1f} s of audio in {run.wall_seconds:.1f} s")
+    if done.problems:
+        listed = "\n  ".join(done.problems)
+        raise AudioError(f"{len(done.problems)} of {len(done.transcriptions)} recordings were not read:\n  {listed}")
+    console.write_line(f"{done.audio_seconds:.1f} s of audio in {done.wall_seconds:.1f} s")
 
 
 def transcribe_stream(options: argparse.Namespace, choice: DecoderChoice | None) -> None:
@@ -116,6 +114,8 @@ def _hand_over(run: TranscriptionRun, options: argparse.Namespace) -> None:
     elif text and not console.write_line(text, to_stdout=True):
         raise OutputError(f"the text was not printed: {'; '.join(console.trouble())}; use --output FILE")
 
+
+main = Command(__doc__, add_options, run)
 
 if __name__ == "__main__":
     main()

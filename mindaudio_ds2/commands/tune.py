@@ -15,11 +15,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mindaudio_ds2.commands._command import Command
+from mindaudio_ds2.corpus.opening import add_data_root, open_manifest
 from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import DecoderChoice, save_choice
 from mindaudio_ds2.decoding.confidence import fit_calibration, measure_calibration
 from mindaudio_ds2.decoding.tuning import Trial, count_trials, search
-from mindaudio_ds2.errors import exit_on_error
 from mindaudio_ds2.files import require_writable, write_atomically
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.machine.backend import Backend
@@ -33,6 +34,7 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--output", metavar="FILE", help="default: decoder.json beside the checkpoint (path)")
     parser.add_argument("--max_utterances", type=int, default=200, help="of DEV, spread over it (count; default: 200)")
     parser.add_argument("--beam_width", type=int, default=BeamSettings.beam_width, help="prefixes kept (count)")
+    add_data_root(parser)
 
 
 def tune(options: Any, backend: Backend) -> str:
@@ -49,7 +51,6 @@ def tune(options: Any, backend: Backend) -> str:
         CheckpointError, ManifestError, AudioError, LanguageModelError, ConfigError, OutputError: as their readers.
     """
     from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
-    from mindaudio_ds2.corpus.manifest import read_manifest
     from mindaudio_ds2.evaluate import Evaluator, measure_confidence
     from mindaudio_ds2.model.deepspeech2 import Recognizer
 
@@ -57,7 +58,7 @@ def tune(options: Any, backend: Backend) -> str:
     require_writable(output)
     checkpoint = load_checkpoint(options.checkpoint)
     config, library = checkpoint.config, backend.kernels
-    utterances = read_manifest(options.dev)
+    utterances = open_manifest(options.dev, options.data_root)
     utterances = utterances[:: -(-len(utterances) // options.max_utterances)]
     choice = DecoderChoice("beam", BeamSettings(beam_width=options.beam_width), Path(options.lm))
     network = restore_network(checkpoint, str(options.checkpoint), backend)
@@ -68,7 +69,6 @@ def tune(options: Any, backend: Backend) -> str:
         return changed.open(evaluator.alphabet, config.seconds_per_output_frame, library)
 
     open_with(choice.settings)  # a model that does not fit is found before the long work
-    evaluator.recognizer.set_train(False)
     heard = tqdm(evaluator.find_log_probs(evaluator.batches()), desc="hearing", total=len(utterances), disable=None)
     found = dict(sorted(heard))
     with tqdm(desc="trying weights", total=count_trials(), disable=None) as bar:
@@ -136,16 +136,14 @@ def _draw(path: Path, trials: list[Trial]) -> str:
     return f" and {path}"
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, tune, show."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
-    options = parser.parse_args()
+def run(options: argparse.Namespace) -> None:
+    """Tune, show."""
     runtime.require_one_process("tune")
     print("starting MindSpore", file=sys.stderr)
     print(tune(options, runtime.start("CPU", 0, "auto")))
 
+
+main = Command(__doc__, add_options, run)
 
 if __name__ == "__main__":
     main()

@@ -9,18 +9,22 @@
 
 MindAudio reads the first of them by the order of a sample's values, whatever their keys; what it writes itself says
 `data_path` and `txt_path`, and is read here too. None of the formats has ids, speakers or durations: an id is made of
-the audio's name, the speaker is unknown, and the audio is measured. Relative paths count from the manifest's folder.
+the audio's name, the speaker is unknown, and the audio is measured. Relative paths count from the manifest's folder, or
+from another that is named.
 """
 
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
+from tqdm import tqdm
+
+from mindaudio_ds2 import console
+from mindaudio_ds2.corpus.manifest import EMPTY_REMEDY, Utterance, find_folder, read_manifest, read_text
 from mindaudio_ds2.corpus.naming import name_uniquely
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.errors import AudioError, ManifestError
@@ -28,6 +32,7 @@ from mindaudio_ds2.reading import ReadError, parse_json
 
 Format = Literal["ours", "deepspeech.pytorch", "mindspore", "tensorflow", "mozilla"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+MANY_ROWS = 20_000
 COLUMNS = ("wav_filename", "wav_filesize", "transcript")
 
 Measure = Callable[[Sequence[Path]], list[float | AudioError]]
@@ -44,7 +49,9 @@ class _Row:
     transcript: str
 
 
-def read_any_manifest(path: Path, kind: Format | None, measure: Measure, problems: Problems) -> list[Utterance]:
+def read_any_manifest(
+    path: Path, kind: Format | None, measure: Measure, problems: Problems, root: str | Path | None = None
+) -> list[Utterance]:
     """Read a manifest of any of the `FORMATS`.
 
     Args:
@@ -53,6 +60,7 @@ def read_any_manifest(path: Path, kind: Format | None, measure: Measure, problem
         measure: gives the durations where the format has none.
         problems: gets every row that cannot be used: no transcript file, audio that cannot be measured, and so on.
             Our own format allows none, and raises.
+        root: the folder from which relative paths count; None for the manifest's own.
 
     Returns:
         The usable rows in their order, with absolute audio paths.
@@ -60,11 +68,12 @@ def read_any_manifest(path: Path, kind: Format | None, measure: Measure, problem
     Raises:
         ManifestError: no such file, or not a manifest of this format, or of any.
     """
-    text = _read_text(path)
+    text = read_text(path)
     kind = kind or recognise(path, text)
     if kind == "ours":
-        return read_manifest(path)
-    rows = [row for row in _READERS[kind](path, text, problems) if _is_usable(row, problems)]
+        return read_manifest(path, root)
+    folder = find_folder(path, root)
+    rows = [row for row in _READERS[kind](path, text, folder, problems) if _is_usable(row, problems)]
     ids = name_uniquely([row.audio_path for row in rows])
     durations = measure([row.audio_path for row in rows])
     utterances = []
@@ -95,15 +104,6 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise ManifestError(f"manifest {path} does not exist; correct the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"manifest {path} cannot be read as UTF-8 text: {error}") from error
-
-
 def recognise(path: Path, text: str) -> Format:
     """Tell a manifest's format from its text.
 
@@ -116,24 +116,24 @@ def recognise(path: Path, text: str) -> Format:
     """
     first = text.lstrip().partition("\n")[0].rstrip("\r")
     if not first:
-        raise ManifestError(f"manifest {path} is empty")
+        raise ManifestError(f"manifest {path} is empty; {EMPTY_REMEDY}")
     columns = [column.strip('"') for column in re.split("[\t,]", first)]
     if first.startswith("{"):
         try:
             return "deepspeech.pytorch" if "samples" in parse_json(first) else "ours"
-        except ReadError:
-            return "deepspeech.pytorch"  # one object over many lines
+        except ReadError:  # one object over many lines, or ours with a damaged line
+            return "deepspeech.pytorch" if '"samples"' in text else "ours"
     if COLUMNS[0] in columns:
         return "tensorflow" if "\t" in first else "mozilla"
     if len(columns) == 2 and "," in first:
         return "mindspore"
     raise ManifestError(
-        f"{path} is no manifest of a known format; its first line is {first[:80]!r}. Say which it is: "
-        f"{', '.join(FORMATS)}"
+        f"{path} is no manifest of a known format ({', '.join(FORMATS)}); its first line is {first[:80]!r}. Name "
+        "another, or say which it is: mindaudio-ds2 manifest convert --from FORMAT"
     )
 
 
-def _read_deepspeech_pytorch(path: Path, text: str, problems: Problems) -> list[_Row]:
+def _read_deepspeech_pytorch(path: Path, text: str, base: Path, problems: Problems) -> list[_Row]:
     try:
         content: Any = parse_json(text)
     except ReadError as error:
@@ -143,9 +143,9 @@ def _read_deepspeech_pytorch(path: Path, text: str, problems: Problems) -> list[
     samples = content.get("samples") if is_mapping else None
     if not isinstance(root, str) or not isinstance(samples, list) or not samples:
         raise ManifestError(f"manifest {path} needs a root_path (text) and samples (a list that is not empty)")
-    folder = path.absolute().parent / root
+    folder = base / root
     rows: list[_Row] = []
-    for number, sample in enumerate(samples, start=1):
+    for number, sample in enumerate(_watch(samples, path), start=1):
         where = f"sample {number}"
         sample = sample if isinstance(sample, dict) else {}
         audio, transcript = sample.get("wav_path"), sample.get("transcript_path", sample.get("txt_path"))
@@ -156,10 +156,9 @@ def _read_deepspeech_pytorch(path: Path, text: str, problems: Problems) -> list[
     return rows
 
 
-def _read_mindspore(path: Path, text: str, problems: Problems) -> list[_Row]:
-    folder = path.absolute().parent
+def _read_mindspore(path: Path, text: str, folder: Path, problems: Problems) -> list[_Row]:
     rows: list[_Row] = []
-    for number, line in _number_lines(path, re.split("\r\n|\r|\n", text)):
+    for number, line in _watch(_number_lines(path, re.split("\r\n|\r|\n", text)), path):
         fields = line.strip().split(",")
         where = f"line {number}"
         if len(fields) == 2:
@@ -167,6 +166,13 @@ def _read_mindspore(path: Path, text: str, problems: Problems) -> list[_Row]:
         else:
             problems.add("row without its fields", f"{where}: {len(fields)} fields between commas, not 2: {line!r}")
     return rows
+
+
+def _watch(rows: list[Any], path: Path) -> Iterator[Any]:
+    """Rows whose transcripts are files, which takes a while for many: with a bar, and a line where nobody watches."""
+    if len(rows) > MANY_ROWS:
+        console.write_line(f"reading {len(rows):,} transcripts of {path}")
+    yield from tqdm(rows, "reading transcripts", unit="file", disable=None, delay=2)
 
 
 def _add_row(rows: list[_Row], where: str, audio: Path, transcript: Path, problems: Problems) -> None:
@@ -177,8 +183,7 @@ def _add_row(rows: list[_Row], where: str, audio: Path, transcript: Path, proble
         problems.add("transcript that cannot be read", f"{where}: {transcript}: {error}")
 
 
-def _read_tensorflow(path: Path, text: str, problems: Problems) -> list[_Row]:
-    folder = path.absolute().parent
+def _read_tensorflow(path: Path, text: str, folder: Path, problems: Problems) -> list[_Row]:
     lines = _number_lines(path, text.splitlines())
     if tuple(lines[0][1].split("\t")) != COLUMNS:
         raise ManifestError(f"manifest {path} must begin with {' '.join(COLUMNS)}, divided by tabs: {lines[0][1]!r}")
@@ -199,8 +204,7 @@ def _number_lines(path: Path, lines: list[str]) -> list[tuple[int, str]]:
     return numbered
 
 
-def _read_mozilla(path: Path, text: str, problems: Problems) -> list[_Row]:
-    folder = path.absolute().parent
+def _read_mozilla(path: Path, text: str, folder: Path, problems: Problems) -> list[_Row]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     rows = []
     try:

@@ -18,6 +18,7 @@ from mindaudio_ds2.files import write_text
 from mindaudio_ds2.reading import ReadError, parse_json
 
 MAX_PROBLEMS_SHOWN = 10
+EMPTY_REMEDY = "run the recipe's prepare.py, or write one line an utterance"
 
 REQUIRED_KEYS = frozenset({"id", "audio_path", "duration_seconds", "transcript"})
 KEYS = REQUIRED_KEYS | {"speaker"}
@@ -69,11 +70,12 @@ def _find_problem(utterance: Utterance) -> str | None:
     return None
 
 
-def read_manifest(path: str | Path) -> list[Utterance]:
-    """Read and validate a manifest.
+def read_manifest(path: str | Path, root: str | Path | None = None) -> list[Utterance]:
+    """Read and validate a manifest of our own format; `opening.open_manifest` reads all.
 
     Args:
         path: a JSON-lines file, see the module's text.
+        root: the folder from which relative audio paths count; None for the manifest's own.
 
     Returns:
         The utterances in the file's order, with absolute audio paths. Audio files are not opened here.
@@ -86,8 +88,9 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     utterances: list[Utterance] = []
     problems: list[str] = []
     lines_by_id: dict[str, int] = {}
-    folder = str(path.absolute().parent)
-    for number, line in enumerate(_read_lines(path), start=1):
+    folder = str(find_folder(path, root))
+    lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -103,13 +106,23 @@ def read_manifest(path: str | Path) -> list[Utterance]:
         shown = "\n  ".join(problems[:MAX_PROBLEMS_SHOWN])
         raise ManifestError(f"manifest {path} has {len(problems)} unusable lines; mend or remove them:\n  {shown}")
     if not utterances:
-        raise ManifestError(f"manifest {path} is empty; run the recipe's prepare.py, or write one line an utterance")
+        raise ManifestError(f"manifest {path} is empty; {EMPTY_REMEDY}")
     return utterances
 
 
-def _read_lines(path: Path) -> list[str]:
+def find_folder(path: Path, root: str | Path | None) -> Path:
+    """The folder from which a manifest's relative paths count: `root`, or the manifest's own."""
+    return path.absolute().parent if root is None else Path(root).absolute()
+
+
+def read_text(path: Path) -> str:
+    """All of a manifest, its line breaks as they stand there, without a mark of byte order.
+
+    Raises:
+        ManifestError: there is no such file, or it is not UTF-8.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise ManifestError(
             f"manifest {path} does not exist; make it with a recipe's prepare.py, or set the right path"

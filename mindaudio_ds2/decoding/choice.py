@@ -119,10 +119,16 @@ def add_decoding_options(parser: Any) -> None:
         metavar="FILE",
         help="names and phrases to expect, one a line, a tab and a weight may follow (path)",
     )
-    parser.add_argument("--nbest", type=int, default=1, help="hypotheses kept for each utterance (count)")
-    parser.add_argument("--beam_width", type=int, help="prefixes kept after each frame (count; default: 100)")
-    parser.add_argument("--lm_weight", type=float, help="of the language model (default: 1, or of decoder.json)")
-    parser.add_argument("--word_bonus", type=float, help="for each word (nats; default: 1, or of decoder.json)")
+    parser.add_argument("--nbest", metavar="N", type=int, default=1, help="hypotheses kept for each utterance (count)")
+    parser.add_argument(
+        "--beam_width", metavar="N", type=int, help="prefixes kept after each frame (count; default: 100)"
+    )
+    parser.add_argument(
+        "--lm_weight", metavar="X", type=float, help="of the language model (default: 1, or of decoder.json)"
+    )
+    parser.add_argument(
+        "--word_bonus", metavar="X", type=float, help="for each word (nats; default: 1, or of decoder.json)"
+    )
 
 
 def find_choice(model_path: Path) -> DecoderChoice:

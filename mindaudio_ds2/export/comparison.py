@@ -51,7 +51,7 @@ def recognise_with_mindspore(recognizer: Recognizer, config: FeatureConfig) -> R
         padded = np.zeros((len(features), lengths.max(), config.num_bins), np.float32)
         for row, frames in zip(padded, features, strict=True):
             row[: len(frames)] = frames
-        log_probs, lengths = (output.asnumpy() for output in recognizer(Tensor(padded), Tensor(lengths)))
+        log_probs, lengths = recognizer.hear(Tensor(padded), Tensor(lengths), len(features))
         return [row[:length] for row, length in zip(log_probs, lengths, strict=True)]
 
     return recognise

@@ -9,7 +9,8 @@ import onnx
 
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.checkpoint import Checkpoint, load_checkpoint, restore_network
-from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
+from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.errors import CheckpointError, ManifestError
 from mindaudio_ds2.export.comparison import (
     Recognise,
@@ -22,7 +23,7 @@ from mindaudio_ds2.export.comparison import (
 from mindaudio_ds2.export.onnx_model import OnnxForm, build_onnx, find_scores, write_vocabulary
 from mindaudio_ds2.files import write_atomically, write_text
 from mindaudio_ds2.machine.backend import STOCK, Backend
-from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
+from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.text.alphabet import Alphabet
 
 TOLERANCE = 1e-4
@@ -119,11 +120,7 @@ class _Exact:
     def __init__(self, checkpoint: Checkpoint, source: str, utterances: list[Utterance], backend: Backend) -> None:
         features = checkpoint.config.features
         network = restore_network(checkpoint, source, backend)
-        recognizer = Recognizer(network)
-        recognizer.set_train(False)
-        if network.takes_open_shapes:
-            recognizer.set_inputs(*feature_signature(features.num_bins))
-        self._recognise = recognise_with_mindspore(recognizer, features)
+        self._recognise = recognise_with_mindspore(Recognizer(network).prepare(features.num_bins), features)
         spread = utterances[:: max(1, len(utterances) // MOST_TRIAL_RECORDINGS)][:MOST_TRIAL_RECORDINGS]
         recordings = [read_audio(utterance.audio_path, features.sample_rate_hz) for utterance in spread]
         self._waveforms = [*make_trial_waveforms(features), *recordings]
@@ -141,4 +138,4 @@ def _read_utterances(checkpoint: Checkpoint, manifest: str | None, form: OnnxFor
             f"{form.weights} weights are compared by their word errors, but {path} (data.dev_manifest) does not exist; "
             "name a manifest with --manifest"
         )
-    return list(read_manifest(path))
+    return open_manifest(path, checkpoint.config.data.root)

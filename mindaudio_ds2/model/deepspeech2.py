@@ -4,7 +4,9 @@ Shapes: B batch, T input frames, S output frames, F frequency bins, C channels, 
 """
 
 import mindspore as ms
+import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
+from numpy.typing import NDArray
 
 from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.machine.backend import STOCK, Backend
@@ -144,6 +146,8 @@ class DeepSpeech2(nn.Cell):
 class Recognizer(nn.Cell):
     """A network as evaluation, transcription and export see it: features in, log-probabilities out.
 
+    Whoever wants to know what a network hears calls `prepare` once, and `hear` for each batch.
+
     Args:
         network: a trained `DeepSpeech2`.
     """
@@ -164,6 +168,34 @@ class Recognizer(nn.Cell):
         """
         logits, lengths = self.network(features, lengths)
         return ops.transpose(ops.log_softmax(logits, -1), (1, 0, 2)), lengths  # (S, B, V) -> (B, S, V)
+
+    def prepare(self, num_bins: int) -> "Recognizer":
+        """Normalise as in evaluation, and be compiled once for all shapes where the network can.
+
+        Args:
+            num_bins: F of its features.
+        """
+        self.set_train(False)
+        if self.network.takes_open_shapes:
+            self.set_inputs(*feature_signature(num_bins))
+        return self
+
+    def hear(
+        self, features: Tensor, lengths: Tensor, num_utterances: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """What is heard in a batch.
+
+        Args:
+            features: (B, T, F) float32.
+            lengths: (B,) int32.
+            num_utterances: rows that are utterances; those behind only fill up a shape.
+
+        Returns:
+            Log-probabilities (num_utterances, S, V), of which only the frames within the lengths mean something, and
+            those lengths (num_utterances,).
+        """
+        log_probs, output_lengths = (output.asnumpy()[:num_utterances] for output in self(features, lengths))
+        return log_probs, output_lengths
 
 
 def make_sequence_mask(lengths: Tensor, num_frames: int) -> Tensor:

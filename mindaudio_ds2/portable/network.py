@@ -24,6 +24,7 @@ BATCHES = BatchingConfig(
     accumulation_steps=1,
     sortagrad=False,
     prefetch_batches=1,
+    num_workers=0,
 )
 """How much is recognised at a time: enough for the matrix products, little enough for a small machine."""
 

@@ -58,15 +58,12 @@ class Listener:
 
         backend = runtime.start("CPU", 0, "auto")
         from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
-        from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
+        from mindaudio_ds2.model.deepspeech2 import Recognizer
 
         checkpoint = load_checkpoint(checkpoint_path)
         network = restore_network(checkpoint, str(checkpoint_path), backend)
         self.config: Config = checkpoint.config
-        self._recognizer = Recognizer(network)
-        self._recognizer.set_train(False)
-        if network.takes_open_shapes:
-            self._recognizer.set_inputs(*feature_signature(self.config.features.num_bins))
+        self._recognizer = Recognizer(network).prepare(self.config.features.num_bins)
 
     def hear(self, utterance: Utterance) -> Heard:
         """Recognise one utterance.
@@ -78,7 +75,7 @@ class Listener:
 
         features = load_features(utterance, self.config.features, None)
         lengths = np.array([len(features)], dtype=np.int32)
-        log_probs, lengths = (output.asnumpy() for output in self._recognizer(Tensor(features[None]), Tensor(lengths)))
+        log_probs, lengths = self._recognizer.hear(Tensor(features[None]), Tensor(lengths), 1)
         alphabet = Alphabet(self.config.text)
         (hypothesis,) = decode_greedy(log_probs, lengths, alphabet, self.config.seconds_per_output_frame)
         return Heard(features, np.exp(log_probs[0, : lengths[0]]), hypothesis.text)

@@ -7,7 +7,8 @@ from typing import Any
 
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import read_config
-from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
+from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.errors import ConfigError, ManifestError, OutputError
 from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.reporting.metrics import Run, read_run
@@ -132,7 +133,8 @@ def _read_scores(path: Path) -> Scores:
         missing.append(f"{lines} does not exist; eval.py writes it")
     utterances: dict[str, Utterance] = {}
     try:
-        utterances = {utterance.id: utterance for utterance in read_manifest(summary["manifest"])}
+        read = open_manifest(summary["manifest"], summary.get("data_root"))
+        utterances = {utterance.id: utterance for utterance in read}
     except ManifestError:  # its text would quote lines of whatever file the summary names
         missing.append(f"speakers and audio are not known: {summary['manifest']} is no manifest that can be read")
     return Scores(summary, scored, utterances, tuple(missing))

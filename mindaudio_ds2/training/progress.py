@@ -14,6 +14,7 @@ FREE_KEYS = (
     "device_target",
     "data.",
     "batching.prefetch_batches",
+    "batching.num_workers",
     "batching.accumulation_steps",
     "processes.timeout_seconds",
     "training.early_stopping_epochs",

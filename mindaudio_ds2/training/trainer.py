@@ -5,17 +5,19 @@ writes files.
 """
 
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Iterator, Sequence
 
-from mindaudio_ds2.batching.augmentation import Augmenter, Changes
+from mindaudio_ds2.batching.augmentation import Augmenter
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import EpochPlan
 from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.checkpoint import build_network, fill
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
+from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.evaluate import Evaluation, Evaluator
 from mindaudio_ds2.machine.agreement import fingerprint_of, require_same_start, require_same_weights
 from mindaudio_ds2.machine.backend import STOCK, Backend
@@ -75,7 +77,7 @@ def train(
     """
     ranks = ranks or Ranks()
     training_set = read_training_set(config)
-    dev_utterances = read_manifest(config.data.dev_manifest)
+    dev_utterances = open_manifest(config.data.dev_manifest, config.data.root)
     require_audio(dev_utterances, config.data.dev_manifest)
     manifests = {config.data.train_manifest: training_set.utterances, config.data.dev_manifest: dev_utterances}
     require_same_start(ranks, config, manifests)
@@ -235,15 +237,13 @@ class Trainer:
             progress.begin_epoch()
         pace = Pace(progress)
         with EpochDisplay(self.log, progress, plan, self.config.training.epochs, self.ranks.is_first) as display:
-            loaded = self.loader.iterate(plan.batches, progress.batch * self.num_batches, self._augment)
+            augment = functools.partial(self.augmenter.make_changes, progress.epoch)
+            loaded = self.loader.iterate(plan.batches, progress.batch * self.num_batches, augment)
             batches = pace.await_batches(loaded)
             while group := tuple(itertools.islice(batches, self.num_batches)):
                 is_stop_wished = self._take_step(group, plan, interruption, pace)
                 display.update()
                 self._save_if_due(is_stop_wished, interruption)
-
-    def _augment(self, index: int) -> Changes:
-        return self.augmenter.make_changes(self.progress.epoch, index)
 
     def _take_step(self, group: Sequence[TensorBatch], plan: EpochPlan, interruption: Interruption, pace: Pace) -> bool:
         """Make one update from the batches of this and all other processes; returns whether one was asked to stop."""

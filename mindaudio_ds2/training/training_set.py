@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.batching.plan import Exclusion, select_trainable
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
+from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.errors import AudioError
 from mindaudio_ds2.text.alphabet import Alphabet
 
@@ -41,7 +42,7 @@ def read_training_set(config: Config) -> TrainingSet:
         TrainingError: nothing is left.
         AudioError: audio files are missing.
     """
-    utterances = read_manifest(config.data.train_manifest)
+    utterances = open_manifest(config.data.train_manifest, config.data.root)
     alphabet = Alphabet(config.text)
     encoded = [alphabet.encode_transcript(utterance.id, utterance.transcript) for utterance in utterances]
     labels = [transcript.labels for transcript in encoded]

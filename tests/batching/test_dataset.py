@@ -45,7 +45,7 @@ def utterances(tmp_path: Path) -> list[Utterance]:
 
 @pytest.fixture
 def batches(utterances: list[Utterance]) -> tuple[BatchSpec, ...]:
-    config = BatchingConfig([8.0], 3, 20.0, 1, False, PREFETCH_BATCHES)
+    config = BatchingConfig([8.0], 3, 20.0, 1, False, PREFETCH_BATCHES, 0)
     durations = [utterance.duration_seconds for utterance in utterances]
     return plan_evaluation(durations, config, num_frames=CONFIG.num_frames)
 
@@ -81,7 +81,7 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder(load_features)
-    monkeypatch.setattr("mindaudio_ds2.batching.dataset.load_features", recorder)
+    monkeypatch.setattr("mindaudio_ds2.batching.loading.load_features", recorder)
     return recorder
 
 

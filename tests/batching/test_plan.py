@@ -29,6 +29,7 @@ BATCHING = BatchingConfig(
     accumulation_steps=1,
     sortagrad=False,
     prefetch_batches=2,
+    num_workers=0,
 )
 AUGMENTATION = {
     "speed_probability": 0.0,
@@ -280,7 +281,7 @@ def test_a_big_corpus_is_planned_with_little_padding() -> None:
     size = 281_241
     anywhere, near = generator.uniform(1.4, 11, size), np.clip(generator.normal(14.2, 1.6, size), 1.4, 24.5)
     durations = np.where(generator.random(size) < 0.35, anywhere, near)
-    config = BatchingConfig([4.0, 6, 8, 10, 11, 12, 13, 14, 15, 16, 17, 20, 24.5], 32, 400.0, 1, True, 4)
+    config = BatchingConfig([4.0, 6, 8, 10, 11, 12, 13, 14, 15, 16, 17, 20, 24.5], 32, 400.0, 1, True, 4, 0)
     frames = [count_frames(duration) for duration in durations.tolist()]
     for epoch, most in ((0, 0.005), (1, 0.07)):
         plan = plan_epoch(durations, config, epoch=epoch, seed=1, num_frames=count_frames, rank=3, world_size=8)
@@ -315,6 +316,7 @@ def make_config(**data: float) -> Config:
             "test_manifest": "test.jsonl",
             "min_duration_seconds": 0.2,
             "max_duration_seconds": 8.0,
+            "root": None,
             "max_excluded_share": 1.0,
             "feature_cache_dir": None,
             **data,

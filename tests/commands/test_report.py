@@ -30,6 +30,7 @@ from mindaudio_ds2.reporting.mistakes import (
 from mindaudio_ds2.reporting.page import Markup, element, page, table
 from mindaudio_ds2.reporting.report import make_report
 from mindaudio_ds2.reporting.run_folder import ScoredLine, read_run_folder
+from tests.tiny_corpus import evaluate_one
 
 ROOT = Path(__file__).resolve().parents[2]
 VOID = {"meta", "img", "br"}
@@ -358,12 +359,10 @@ def test_the_network_hears_what_eval_wrote_down(
     finished_run: Path, corpus: Path, tmp_path: Path, mindspore_cpu: None
 ) -> None:
     pytest.importorskip("matplotlib")
-    from mindaudio_ds2.evaluate import evaluate_checkpoint
-
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
     config: Config = read_config(run / "config.yaml")
-    evaluation, _ = evaluate_checkpoint(run / "best.ckpt", config, str(corpus / "test.jsonl"), None)
+    evaluation, _ = evaluate_one(run / "best.ckpt", config, str(corpus / "test.jsonl"), None)
     first = read_manifest(corpus / "test.jsonl")[0]
     heard = Listener(run / "best.ckpt").hear(first)
     assert heard.hypothesis == evaluation.utterances[0].hypothesis

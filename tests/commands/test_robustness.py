@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mindaudio_ds2.audio.conditions import CONDITIONS
+from tests.tiny_corpus import evaluate_one
 
 
 def test_robustness_scores_every_condition_and_writes_table_lines_and_picture(
@@ -20,7 +21,6 @@ def test_robustness_scores_every_condition_and_writes_table_lines_and_picture(
 ) -> None:
     from mindaudio_ds2.commands import robustness
     from mindaudio_ds2.corpus.manifest import read_manifest
-    from mindaudio_ds2.evaluate import evaluate_checkpoint
 
     checkpoint = Path(shutil.copy(learned_run / "last.ckpt", tmp_path))
     monkeypatch.setattr(sys, "argv", ["robustness", str(checkpoint), str(corpus / "test.jsonl")])
@@ -28,7 +28,7 @@ def test_robustness_scores_every_condition_and_writes_table_lines_and_picture(
     rows = [json.loads(line) for line in (tmp_path / "robustness_test.jsonl").read_text("utf-8").splitlines()]
     joined = [f"{count} of a speaker joined" for count in (2, 5, 15)]
     assert [row["condition"] for row in rows] == ["clean", *CONDITIONS, *joined]
-    evaluation, _ = evaluate_checkpoint(checkpoint, None, str(corpus / "test.jsonl"), str(tmp_path / "eval"))
+    evaluation, _ = evaluate_one(checkpoint, None, str(corpus / "test.jsonl"), str(tmp_path / "eval"))
     assert (rows[0]["wer"], rows[0]["cer"]) == (evaluation.counts.wer, evaluation.counts.cer)
     assert {row["num_words"] for row in rows} == {evaluation.counts.num_words}
     assert rows[1 + list(CONDITIONS).index("white noise at 0 dB")]["cer"] > rows[0]["cer"]

@@ -81,6 +81,55 @@ def test_eval_of_a_perfect_recogniser_shows_no_worst_utterances(
     assert (checkpoint.parent / "eval_test.json").exists()
 
 
+def test_eval_without_a_yaml_takes_changes_to_what_the_checkpoint_says(
+    run_verb: RunVerb, checkpoint: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--data.test_manifest", corpus / "dev.jsonl", "--batch_size", "2", "--output_dir", tmp_path)
+    assert run_verb("eval", "--pre_trained_model_path", checkpoint, *options) == 0
+    assert "5 utterances" in capsys.readouterr().out
+    assert (tmp_path / "eval_dev.json").exists()
+    for key, value in (("features.fft_size", "256"), ("model.rnn_hidden_size", "5"), ("text.characters", "AB")):
+        assert run_verb("eval", "--pre_trained_model_path", checkpoint, f"--{key}", value) == 2
+        assert f"{key} cannot be changed" in capsys.readouterr().err
+    assert run_verb("eval", "--pre_trained_model_path", checkpoint, "--batching.prefetch_batches", "0") == 2
+    assert "batching.prefetch_batches is 0, which is impossible" in capsys.readouterr().err
+
+
+def test_eval_scores_several_manifests_and_compares_them(
+    run_verb: RunVerb, checkpoint: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utterances = read_manifest(corpus / "dev.jsonl")
+    for name in ("clean", "other"):
+        (tmp_path / name).mkdir()
+        write_manifest(tmp_path / name / "test.jsonl", utterances[: 2 + (name == "other")])
+    manifests = [tmp_path / "clean" / "test.jsonl", tmp_path / "other" / "test.jsonl", corpus / "train.jsonl"]
+    assert run_verb("eval", "--pre_trained_model_path", checkpoint, "--manifest", *manifests) == 0
+    shown = capsys.readouterr().out
+    table = shown.split("\n\n")[-1].splitlines()
+    assert table[0].split() == ["corpus", "utterances", "minutes", "WER", "CER"]
+    assert [line.split()[:2] for line in table[1:]] == [["clean_test", "2"], ["other_test", "3"], ["train", "12"]]
+    for line in table[1:]:
+        name, _, _, wer, *_ = line.split()
+        summary = json.loads((checkpoint.parent / f"eval_{name}.json").read_text(encoding="utf-8"))
+        assert summary["split"] == name
+        assert float(wer) == pytest.approx(100 * summary["wer"], abs=0.005)
+        assert f"details in {checkpoint.parent / f'eval_{name}.json'}" in shown
+    assert run_verb("eval", "--pre_trained_model_path", checkpoint, "--manifest", manifests[0], manifests[0]) == 2
+    assert "named twice" in capsys.readouterr().err
+
+
+def test_a_yaml_in_place_of_a_checkpoint_and_a_checkpoint_in_place_of_a_yaml_are_told(
+    run_verb: RunVerb, checkpoint: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yaml = write_yaml(tmp_path / "tiny.yaml", make_settings(corpus, tmp_path / "unused", {}))
+    assert run_verb("eval", "--pre_trained_model_path", yaml) == 2
+    assert f"{yaml} is a YAML, and a checkpoint (X.ckpt) is expected here" in capsys.readouterr().err
+    unnamed = Path(shutil.copy(checkpoint, tmp_path / "weights"))
+    for path in (checkpoint, unnamed):
+        assert run_verb("train", "-c", path) == 2
+        assert "--pre_trained_model_path" in capsys.readouterr().err
+
+
 # transcribe -----------------------------------------------------------------------------------------------------------
 
 
@@ -215,15 +264,15 @@ def test_every_documented_command_is_understood(monkeypatch: pytest.MonkeyPatch,
         raise ParsedError
 
     def parse_and_stop(parse_args: Callable[..., Any]) -> Callable[..., Any]:
-        def parse(*arguments: Any) -> None:
-            parse_args(*arguments)
+        def parse(*arguments: Any, **keywords: Any) -> None:
+            parse_args(*arguments, **keywords)
             raise ParsedError
 
         return parse
 
     for made_by_another_command in ("data/mine/hparams.yaml", "runs/theirs/start.yaml"):
         command = command.replace(made_by_another_command, "hparams/an4.yaml")
-    script, *arguments = shlex.split(command, comments=True)
+    script, *arguments = shlex.split(command.partition(" > ")[0], comments=True)
     if script == "mindaudio-ds2":
         script = "mindaudio_ds2/__main__.py"
     assert (ROOT / script).exists(), f"{place} shows {command!r}, but there is no {script}"

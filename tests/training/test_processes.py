@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import read_manifest, write_manifest
 from tests.mpirun import expect_end, find_mpirun, run_processes
-from tests.tiny_corpus import make_config, make_settings, read_metrics, train_here, write_yaml
+from tests.tiny_corpus import evaluate_one, make_config, make_settings, read_metrics, train_here, write_yaml
 
 JOINT_BATCH = 6
 NUM_UTTERANCES = 11  # two updates an epoch: six utterances, and five, which two or three processes share unevenly
@@ -71,8 +71,8 @@ Trainer._take_step, Trainer.run, dataset.load_features = (
     take_step_and_have_an_accident, run_and_leave_weights, load_features_or_fail
 )
 if accident == "another rate and manifest" and rank == 1:
-    read_manifest = training_set.read_manifest
-    training_set.read_manifest = lambda path: read_manifest(path)[:-1]
+    open_manifest = training_set.open_manifest
+    training_set.open_manifest = lambda *arguments: open_manifest(*arguments)[:-1]
     sys.argv += ["--schedule.peak_learning_rate", "0.02"]
 train.main()
 """
@@ -218,11 +218,9 @@ def test_only_the_first_process_writes_and_talks(starter: Starter, two: str) -> 
 def test_the_score_does_not_depend_on_the_number_of_processes(
     finished_run: Path, tmp_path: Path, mindspore_cpu: None
 ) -> None:
-    from mindaudio_ds2.evaluate import evaluate_checkpoint
-
     find_mpirun()
     checkpoint = finished_run / "best.ckpt"
-    evaluate_checkpoint(checkpoint, None, None, str(tmp_path / "one"))
+    evaluate_one(checkpoint, None, None, str(tmp_path / "one"))
     options = ("--pre_trained_model_path", checkpoint, "--output_dir", tmp_path / "three")
     status, shown = run_processes(3, "eval.py", *options)
     assert status == 0, shown

@@ -280,15 +280,14 @@ def test_every_nth_epoch_is_kept(configure: Configure, monkeypatch: pytest.Monke
 def test_a_batch_that_gives_no_finite_loss_is_skipped_counted_and_stops_the_run_past_the_limit(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mindaudio_ds2.batching import dataset
-
-    load_features = dataset.load_features
+    from mindaudio_ds2.batching import loading
+    from mindaudio_ds2.batching.feature_cache import load_features
 
     def load_or_spoil(utterance: Utterance, *arguments: Any) -> NDArray[np.float32]:
         features = load_features(utterance, *arguments)
         return features * np.float32("nan") if utterance.id == "train_4" else features
 
-    monkeypatch.setattr(dataset, "load_features", load_or_spoil)
+    monkeypatch.setattr(loading, "load_features", load_or_spoil)
     stub_evaluation(monkeypatch, [0.5])
     config = configure({"training.max_bad_steps": 1})
     with pytest.raises(TrainingError) as raised:
