@@ -1,4 +1,4 @@
-# Sourced by the run_*.sh and export.sh beside it: where the verbs lie, --help, and the checks of arguments.
+# Sourced by the run_*.sh and export.sh beside it: where the verbs lie, --help, checks of arguments, and the log.
 
 verbs="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
@@ -40,11 +40,19 @@ require_command() {
     command -v "$1" >/dev/null || fail "there is no $1 on the PATH; $2"
 }
 
-# run_mpirun ARGUMENT...: mpirun, to which SIGTERM goes as SIGUSR1. That one it passes on, and all processes save and end
-# with 143; a SIGTERM of its own Open MPI 5 answers by killing them.
+# log_to NAME: from here on what is printed also goes to the end of this file (LOG=FILE chooses another), and the work
+# goes on when the console is closed.
+log_to() {
+    trap '' HUP
+    exec > >(exec tee -i -p -a "${LOG:-$1}") 2>&1
+}
+
+# run_mpirun ARGUMENT...: mpirun, to which SIGTERM and Ctrl-C go as SIGUSR1. That one it passes on, and all processes save
+# and end with 143; a SIGTERM of its own Open MPI 5 answers by killing them. In a session of its own it hears of no
+# console that is closed, which would end it, too.
 run_mpirun() {
-    trap 'kill -USR1 "$!"' TERM
-    mpirun "$@" &
+    trap 'kill -USR1 "$!"' TERM INT
+    setsid mpirun "$@" &
     local launcher=$! status=0
     wait "$launcher" || status=$?
     while kill -0 "$launcher" 2>/dev/null; do # the trap ends a `wait` before its time
@@ -52,4 +60,10 @@ run_mpirun() {
         wait "$launcher" || status=$?
     done
     exit "$status"
+}
+
+# show_and_run COMMAND...: for scripts of several steps.
+show_and_run() {
+    printf '\n$ %s\n' "$*"
+    "$@"
 }

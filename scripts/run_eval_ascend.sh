@@ -1,10 +1,18 @@
 #!/usr/bin/env bash
-# Score a checkpoint on an Ascend device: bash scripts/run_eval_ascend.sh CHECKPOINT CONFIG [OPTION...]
+# Score a checkpoint on an Ascend device: bash scripts/run_eval_ascend.sh CHECKPOINT [CONFIG] [OPTION...]
 #
-# CHECKPOINT is a best.ckpt, say; CONFIG a YAML of hparams/, for batching and the test manifest. Options go to eval.py:
-# --manifest data/dev.jsonl, --output_dir scores ...
+# CHECKPOINT is a best.ckpt, say; CONFIG a YAML of hparams/, where batching and the test manifest are not to be those of the
+# checkpoint. Options go to eval.py: --manifest data/dev.jsonl, --output_dir scores ...
+# What it prints also goes to eval.log (LOG=FILE: there), and it goes on when the console is closed.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/launching.sh"
-check_arguments CHECKPOINT CONFIG -- "$@"
+check_arguments CHECKPOINT -- "$@"
 
-exec python "$verbs/eval.py" -c "$2" --device_target Ascend --pre_trained_model_path "$1" "${@:3}"
+checkpoint="$1" config=()
+shift
+if [[ ${1:-} == *.yaml || ${1:-} == *.yml ]]; then
+    config=(-c "$1")
+    shift
+fi
+log_to eval.log
+exec python "$verbs/eval.py" "${config[@]}" --device_target Ascend --pre_trained_model_path "$checkpoint" "$@"

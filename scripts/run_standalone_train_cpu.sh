@@ -2,8 +2,10 @@
 # Train in one process on the CPU: bash scripts/run_standalone_train_cpu.sh CONFIG [OPTION...]
 #
 # CONFIG is a YAML of hparams/. Options go to train.py: --resume, --run_dir runs/x, --training.epochs 5 ...
+# What it prints also goes to train.log (LOG=FILE: there), and it goes on when the console is closed.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/launching.sh"
 check_arguments CONFIG -- "$@"
 
+log_to train.log
 exec python "$verbs/train.py" -c "$1" --device_target CPU "${@:2}"

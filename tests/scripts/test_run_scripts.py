@@ -3,13 +3,16 @@ and those for the CPU, run for real."""
 
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from recipes.librispeech.subsets import SIZES
 from tests.mpirun import find_mpirun
 from tests.tiny_corpus import make_settings, write_yaml
 
@@ -19,6 +22,13 @@ printf '%s\\n' "$(basename "$0")" "$@" >"$RECORD"
 """
 TRAIN, EVAL, EXPORT = (str(ROOT / f"{verb}.py") for verb in ("train", "eval", "export"))
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("run_*.sh")) + ["export.sh"]
+ARGUMENTS = {
+    "run_standalone_train": ["my run.yaml"],
+    "run_distribute_train": ["2", "my run.yaml"],
+    "run_eval": ["best.ckpt"],
+    "run_performance": ["my run.yaml"],
+    "run": ["--size", "mini"],
+}
 MPIRUN = ["mpirun", "-n", "4", "--bind-to", "none", "python", TRAIN]
 
 
@@ -30,7 +40,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("python", "mpirun", "msrun"):
         (folder / name).write_text(RECORDER, encoding="utf-8")
         (folder / name).chmod(0o755)
-    for name in ("HOSTFILE", "RANK_TABLE_FILE", "LOG_DIR"):
+    for name in ("HOSTFILE", "RANK_TABLE_FILE", "LOG_DIR", "LOG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     monkeypatch.setenv("RECORD", str(tmp_path / "record"))
@@ -45,9 +55,15 @@ def run_script(name: str, *arguments: str) -> "subprocess.CompletedProcess[str]"
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
+def name_log(script: str) -> str:
+    """Where a script keeps what it prints."""
+    return f"{next(kind for kind in ('train', 'eval', 'performance', 'librispeech', 'export') if kind in script)}.log"
+
+
 def expect_call(record: Path, name: str, *arguments: str) -> list[str]:
     done = run_script(name, *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (record.parent / name_log(name)).exists() or name == "export.sh"
     return record.read_text(encoding="utf-8").splitlines()
 
 
@@ -58,10 +74,105 @@ def test_one_process_is_python_with_the_device(recorded: Path, device: str) -> N
 
 
 @pytest.mark.parametrize("device", ["CPU", "GPU", "Ascend"])
-def test_scoring_takes_checkpoint_and_configuration(recorded: Path, device: str) -> None:
-    called = expect_call(recorded, f"run_eval_{device.lower()}.sh", "best.ckpt", "my run.yaml", "--manifest", "m")
-    options = ["--device_target", device, "--pre_trained_model_path", "best.ckpt", "--manifest", "m"]
-    assert called == ["python", EVAL, "-c", "my run.yaml", *options]
+def test_scoring_takes_a_checkpoint_with_or_without_a_configuration(recorded: Path, device: str) -> None:
+    script = f"run_eval_{device.lower()}.sh"
+    options = ["--device_target", device, "--pre_trained_model_path", "best.ckpt"]
+    called = expect_call(recorded, script, "best.ckpt", "my run.yaml", "--manifest", "m")
+    assert called == ["python", EVAL, "-c", "my run.yaml", *options, "--manifest", "m"]
+    assert expect_call(recorded, script, "best.ckpt") == ["python", EVAL, *options]
+    called = expect_call(recorded, script, "best.ckpt", "--manifest", "m")
+    assert called == ["python", EVAL, *options, "--manifest", "m"]
+
+
+@pytest.mark.parametrize("device", ["CPU", "GPU", "Ascend"])
+def test_speed_is_measured_on_the_device(recorded: Path, device: str) -> None:
+    called = expect_call(recorded, f"run_performance_{device.lower()}.sh", "my run.yaml", "--num_steps", "5")
+    script = str(ROOT / "recipes" / "benchmark" / "performance.py")
+    assert called == ["python", script, "-c", "my run.yaml", "--device_target", device, "--num_steps", "5"]
+
+
+@pytest.mark.parametrize(
+    ("size", "suffix", "extra"),
+    [("mini", "_mini", " --extra test-other"), ("clean100", "_clean100", " --extra test-other"), ("960", "", "")],
+)
+def test_librispeech_is_prepared_trained_scored_and_exported(
+    recorded: Path, size: str, suffix: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that is called has its own test; here it is that the pieces fit together."""
+    (recorded.parent / "bin" / "python").write_text('#!/bin/bash\necho "$*" >>"$RECORD"\n', encoding="utf-8")
+    monkeypatch.setenv("LOG", str(recorded.parent / "all.log"))
+    done = run_script("run_librispeech.sh", "--size", size, "--device_target", "GPU")
+    assert done.returncode == 0, done.stderr
+    calls = recorded.read_text(encoding="utf-8").splitlines()
+    run, data = f"runs/deepspeech2{suffix}", f"data/librispeech{suffix}"
+    assert calls == [
+        f"recipes/librispeech/prepare.py {size}{extra}",
+        f"train.py -c hparams/deepspeech2{suffix}.yaml --run_dir {run} --resume --device_target GPU",
+        f"eval.py --pre_trained_model_path {run}/best.ckpt --manifest {data}/test.jsonl {data}/test-other.jsonl",
+        f"export.py --pre_trained_model_path {run}/best.ckpt",
+    ]
+    assert (ROOT / f"hparams/deepspeech2{suffix}.yaml").exists()
+    assert str(SIZES[size].output) == data
+    assert done.stdout == (recorded.parent / "all.log").read_text(encoding="utf-8")
+    assert f"$ python {calls[1]}" in done.stdout
+
+
+def test_the_first_step_of_librispeech_that_fails_ends_it(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (recorded.parent / "bin" / "python").write_text('#!/bin/bash\necho "$*" >>"$RECORD"\nexit 3\n', encoding="utf-8")
+    monkeypatch.setenv("LOG", str(recorded.parent / "all.log"))
+    assert run_script("run_librispeech.sh", "--size", "mini").returncode == 3
+    assert len(recorded.read_text(encoding="utf-8").splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "export.sh"])
+def test_what_is_printed_is_kept_and_the_status_is_that_of_the_work(recorded: Path, name: str) -> None:
+    for program in ("python", "mpirun", "msrun"):
+        path = recorded.parent / "bin" / program
+        path.write_text("#!/bin/bash\necho to stdout\necho to stderr >&2\nexit 7\n", encoding="utf-8")
+    log = recorded.parent / "kept.log"
+    log.write_text("earlier\n")
+    done = subprocess.run(
+        ["bash", str(ROOT / "scripts" / name), *ARGUMENTS[name.rpartition("_")[0]]],
+        env={**os.environ, "LOG": str(log)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+    for stream in ("stdout", "stderr"):
+        assert f"to {stream}\n" in done.stdout
+    assert log.read_text(encoding="utf-8") == f"earlier\n{done.stdout}"
+
+
+@pytest.mark.parametrize("name", ["run_standalone_train_cpu.sh", "run_distribute_train_gpu.sh", "run_eval_cpu.sh"])
+def test_the_work_goes_on_when_the_console_is_closed(recorded: Path, name: str) -> None:
+    for program in ("python", "mpirun"):
+        path = recorded.parent / "bin" / program
+        path.write_text(
+            '#!/bin/bash\necho begun\n: >"$RECORD"\nsleep 1\necho ended\n: >"$RECORD.end"\n', encoding="utf-8"
+        )
+    pid, console = pty.fork()
+    if pid == 0:
+        os.execvp("bash", ["bash", str(ROOT / "scripts" / name), *ARGUMENTS[name.rpartition("_")[0]]])
+    wait_for(recorded)
+    os.close(console)  # the kernel sends SIGHUP to all that belong to this console
+    wait_for(recorded.with_name("record.end"))
+    os.waitpid(pid, 0)
+    wait_for_text(recorded.parent / name_log(name), "begun\nended\n")
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"there is no {path.name}"
+        time.sleep(0.02)
+
+
+def wait_for_text(path: Path, text: str) -> None:
+    deadline = time.monotonic() + 20
+    while path.read_text(encoding="utf-8") != text:
+        assert time.monotonic() < deadline, path.read_text(encoding="utf-8")
+        time.sleep(0.02)
 
 
 def test_export_takes_a_checkpoint(recorded: Path) -> None:
@@ -92,14 +203,18 @@ def test_several_ascend_devices_are_msruns(recorded: Path, monkeypatch: pytest.M
 # mpirun as it is documented: a SIGUSR1 reaches the processes, which then save and end with 143.
 MPIRUN_THAT_IS_STOPPED = """#!/usr/bin/env bash
 trap 'echo passed on; exit 143' USR1
-kill -TERM "$PPID"
+kill -SIGNAL "$PPID"
 while true; do read -r -t 0.05 <> <(:) || true; done
 """
 
 
+@pytest.mark.parametrize("signal_name", ["TERM", "INT"])
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
-def test_sigterm_reaches_the_processes_in_the_way_that_lets_them_save(recorded: Path, device: str) -> None:
-    (recorded.parent / "bin" / "mpirun").write_text(MPIRUN_THAT_IS_STOPPED, encoding="utf-8")
+def test_signals_reach_the_processes_in_the_way_that_lets_them_save(
+    recorded: Path, device: str, signal_name: str
+) -> None:
+    stopped = MPIRUN_THAT_IS_STOPPED.replace("SIGNAL", signal_name)
+    (recorded.parent / "bin" / "mpirun").write_text(stopped, encoding="utf-8")
     done = run_script(f"run_distribute_train_{device}.sh", "2", "my run.yaml")
     assert (done.returncode, done.stdout, done.stderr) == (143, "passed on\n", "")
 
@@ -138,7 +253,10 @@ def test_every_script_stops_at_the_first_error_and_can_be_run(name: str) -> None
         ("run_distribute_train_gpu.sh", ("0", "my run.yaml"), "NUM_PROCESSES is 0"),
         ("run_distribute_train_gpu.sh", ("-2", "my run.yaml"), "NUM_PROCESSES is -2"),
         ("run_distribute_train_ascend.sh", ("8",), "CONFIG is missing"),
-        ("run_eval_cpu.sh", ("best.ckpt",), "CONFIG is missing"),
+        ("run_eval_cpu.sh", (), "CHECKPOINT is missing"),
+        ("run_performance_cpu.sh", (), "CONFIG is missing"),
+        ("run_librispeech.sh", (), "--size is missing"),
+        ("run_librispeech.sh", ("--size", "tiny"), "--size is tiny, but should be mini, clean100 or 960"),
         ("run_eval_ascend.sh", ("none.ckpt", "my run.yaml"), "CHECKPOINT none.ckpt is no file"),
         ("export.sh", ("",), "CHECKPOINT is missing"),
     ],
@@ -174,13 +292,16 @@ def own_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
 
 
-def test_train_score_and_export_on_the_cpu(own_python: None, corpus: Path, tmp_path: Path) -> None:
+def test_train_score_and_export_on_the_cpu(
+    own_python: None, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_dir = tmp_path / "run"
+    monkeypatch.chdir(tmp_path)
     config = str(write_yaml(tmp_path / "tiny.yaml", make_settings(corpus, run_dir, {"training.epochs": 1})))
     done = run_script("run_standalone_train_cpu.sh", config, "--training.max_bad_steps", "3")
     assert done.returncode == 0, done.stderr
     best = str(run_dir / "best.ckpt")
-    done = run_script("run_eval_cpu.sh", best, config, "--output_dir", str(tmp_path))
+    done = run_script("run_eval_cpu.sh", best, "--output_dir", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "eval_test.json").read_text(encoding="utf-8"))["num_utterances"] == 7
     done = run_script("export.sh", best, "--output_dir", str(tmp_path / "exported"))
@@ -188,8 +309,11 @@ def test_train_score_and_export_on_the_cpu(own_python: None, corpus: Path, tmp_p
     assert (tmp_path / "exported" / "model.mindir").stat().st_size > 1000
 
 
-def test_two_processes_train_on_the_cpu(own_python: None, corpus: Path, tmp_path: Path) -> None:
+def test_two_processes_train_on_the_cpu(
+    own_python: None, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     find_mpirun()
+    monkeypatch.chdir(tmp_path)
     settings = make_settings(corpus, tmp_path / "run", {"training.epochs": 1})
     done = run_script("run_distribute_train_cpu.sh", "2", str(write_yaml(tmp_path / "tiny.yaml", settings)))
     assert done.returncode == 0, done.stderr
