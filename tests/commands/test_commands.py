@@ -1,0 +1,135 @@
+"""What all commands have in common, and the shell completion that is made of it."""
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindaudio_ds2.__main__ import list_commands
+from mindaudio_ds2.commands._command import Command
+
+NAMES = list(list_commands())
+MAX_HELP_LINES = 60
+
+
+@pytest.fixture
+def run_command(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Runs a command in this process and returns its exit status."""
+
+    def run(name: str, *arguments: str) -> object:
+        monkeypatch.setattr(sys, "argv", [f"mindaudio-ds2 {name}", *arguments])
+        try:
+            importlib.import_module(f"mindaudio_ds2.commands.{name}").main()
+        except SystemExit as ended:
+            return ended.code
+        return 0
+
+    return run
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_command_is_options_and_a_run_behind_one_main(name: str) -> None:
+    module = importlib.import_module(f"mindaudio_ds2.commands.{name}")
+    assert isinstance(module.main, Command), "end the module with: main = Command(__doc__, add_options, run)"
+    assert (module.main.add_options, module.main.run) == (module.add_options, module.run)
+    assert module.main.text == module.__doc__
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_is_a_page_of_words(
+    name: str, run_command: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert callable(run_command)
+    assert run_command(name, "--help") == 0
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) < MAX_HELP_LINES
+    assert shown.startswith(f"usage: mindaudio-ds2 {name}")
+    assert not re.search(r"<class|<function|lambda|Literal\[|default: (null|None)", shown)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_option_is_not_taken_for_a_longer_one(
+    name: str, run_command: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert callable(run_command)
+    options = [
+        option
+        for action in importlib.import_module(f"mindaudio_ds2.commands.{name}").main.make_parser()._actions
+        for option in action.option_strings
+        if len(option) > 6
+    ]
+    for option in options[-1:]:
+        assert run_command(name, option[:-1], "x") == 2
+    capsys.readouterr()
+
+
+# Completion -----------------------------------------------------------------------------------------------------------
+
+ASK_BASH = """
+source "$1"
+shift
+COMP_WORDS=("$@")
+COMP_CWORD=$(($# - 1))
+_shtab_mindaudio_ds2 mindaudio-ds2 "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the scripts, one named after each shell."""
+    pytest.importorskip("shtab", reason="no shtab: pip install 'mindaudio_ds2[completion]'")
+    folder = tmp_path_factory.mktemp("completion")
+    for shell in ("bash", "zsh"):
+        with pytest.MonkeyPatch.context() as patch, open(folder / shell, "w", encoding="utf-8") as file:
+            patch.setattr(sys, "argv", ["mindaudio-ds2 completion", shell])
+            patch.setattr(sys, "stdout", file)
+            importlib.import_module("mindaudio_ds2.commands.completion").main()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (("tra",), {"train", "transcribe"}),
+        (("train", "--resu"), {"--resume"}),
+        (("train", "--batching.num"), {"--batching.num_workers"}),
+        (("train", "--device_target", ""), {"CPU", "GPU", "Ascend"}),
+        (("train", "--batching.sortagrad", "t"), {"true"}),
+        (("transcribe", "--format", "s"), {"srt"}),
+        (("manifest", "ver"), {"verify"}),
+        (("manifest", "verify", "--work"), {"--workers"}),
+        (("eval", "--manifest", "a.j"), {"a.jsonl"}),
+        (("completion", ""), {"bash", "zsh"}),
+    ],
+)
+def test_bash_completes_commands_options_values_and_paths(
+    typed: tuple[str, ...], offered: set[str], scripts: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jsonl").touch()
+    command = ["bash", "-c", ASK_BASH, "bash", str(scripts / "bash"), "mindaudio-ds2", *typed]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert done.stderr == ""
+    assert set(done.stdout.split()) == offered
+
+
+def test_every_command_is_completed(scripts: Path) -> None:
+    for shell in ("bash", "zsh"):
+        text = (scripts / shell).read_text(encoding="utf-8")
+        assert all(name in text for name in NAMES)
+        if shutil.which(shell):
+            assert subprocess.run([shell, "-n", str(scripts / shell)], timeout=30).returncode == 0
+
+
+def test_without_shtab_the_remedy_is_named(
+    run_command: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert callable(run_command)
+    assert run_command("completion", "bash") == 2
+    assert "pip install 'mindaudio_ds2[completion]'" in capsys.readouterr().err
