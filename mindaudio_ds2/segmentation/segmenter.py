@@ -21,11 +21,13 @@ class Stretch:
         start: its first sample.
         end: the sample behind its last.
         is_speech: whether it is a segment to be recognised, else a silence.
+        goes_on: whether it was cut for its length, so that the next segment goes on where it ends, or before.
     """
 
     start: int
     end: int
     is_speech: bool
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,13 @@ class Segmenter:
             stretches.append(self._make(self._start, self._num_frames, is_speech=False))
         return stretches
 
+    @property
+    def needed_from(self) -> int:
+        """The first sample that a segment yet to come may hold."""
+        is_open = self._speech_end is not None
+        frame = self._start if is_open else max(self._start, self._num_frames - self._padding)
+        return min(frame * self._frame, self._num_samples)
+
     def _judge(self, scores: NDArray[np.float64]) -> list[Stretch]:
         """Go on by some frames."""
         if not len(scores):
@@ -159,7 +168,7 @@ class Segmenter:
         while end - self._start > self._max:
             place, is_pause = self._find_cut()
             half = 0 if is_pause else self._half_overlap
-            stretches.append(self._make(self._start, place + half, is_speech=True))
+            stretches.append(self._make(self._start, place + half, is_speech=True, goes_on=True))
             self._start = place - half
         return stretches
 
@@ -174,8 +183,8 @@ class Segmenter:
         place = int(means.argmin())
         return first + place, bool((scores[place : place + 2 * half + 1] < self._detector.off).all())
 
-    def _make(self, start: int, end: int, is_speech: bool) -> Stretch:
-        return Stretch(start * self._frame, min(end * self._frame, self._num_samples), is_speech)
+    def _make(self, start: int, end: int, is_speech: bool, goes_on: bool = False) -> Stretch:
+        return Stretch(start * self._frame, min(end * self._frame, self._num_samples), is_speech, goes_on)
 
 
 def segment(blocks: Iterable[NDArray[np.float32]], segmenter: Segmenter) -> Iterator[Stretch]:
