@@ -16,14 +16,15 @@ from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
-from mindaudio_ds2.errors import AudioError, CheckpointError, ConfigError
+from mindaudio_ds2.errors import AudioError, CheckpointError
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.segmentation.pool import Pool, Row
 from mindaudio_ds2.segmentation.sources import Ear, Hearing, Samples, Source, measure, show_source
 from mindaudio_ds2.segmentation.stitching import stitch
 from mindaudio_ds2.segmentation.word_times import WordPlacer
 from mindaudio_ds2.streaming.events import ENDPOINTING, Endpointing
-from mindaudio_ds2.streaming.stream import Stream, StreamingModel
+from mindaudio_ds2.streaming.segments import SegmentStream
+from mindaudio_ds2.streaming.stream import LiveStream, Stream, StreamingModel
 from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.transcription import Span, Transcription, TranscriptionRun
 
@@ -167,8 +168,9 @@ class Recognizer:
             raise AudioError(transcriptions[0].problem)
         return transcriptions[0]
 
-    def stream(self, rate_hz: int | None = None, endpointing: Endpointing | None = ENDPOINTING) -> Stream:
-        """Open a live stream: samples in, events out while they are being said.
+    def stream(self, rate_hz: int | None = None, endpointing: Endpointing | None = ENDPOINTING) -> LiveStream:
+        """Open a live stream: samples in, events out while they are being said; or, where the network needs whole
+        utterances, a moment after each pause.
 
         Args:
             rate_hz: sample rate of what will come (Hz); that of the network where it is not given.
@@ -176,16 +178,16 @@ class Recognizer:
 
         Raises:
             AudioError: the rate is impossible, or soxr is missing.
-            ConfigError: the network needs whole utterances.
         """
+        network_hz = self.network.features.sample_rate_hz
         if self.network.streaming is None:
-            raise ConfigError(
-                "this network needs whole utterances; a stream wants model.bidirectional: false and "
-                "features.normalization: corpus, and of ONNX files one exported with --stream"
-            )
-        return Stream(
-            self.network.streaming, self.decoder, rate_hz or self.network.features.sample_rate_hz, endpointing
-        )
+            return SegmentStream(self._recognize_segment, rate_hz or network_hz, network_hz, endpointing)
+        return Stream(self.network.streaming, self.decoder, rate_hz or network_hz, endpointing)
+
+    def _recognize_segment(self, waveform: NDArray[np.float32]) -> Hypothesis:
+        found = self._transcribe_one(Samples(waveform, self.network.features.sample_rate_hz))
+        assert found.hypothesis is not None, "it would have had a problem"
+        return found.hypothesis
 
     def run(self, sources: Sequence[Source]) -> TranscriptionRun:
         """Transcribe recordings. One that cannot be read is reported in its place; the others go on.

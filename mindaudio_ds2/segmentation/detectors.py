@@ -53,16 +53,18 @@ class EnergyDetector:
 
     Args:
         sample_rate_hz: of the sound (Hz).
+        future_chunks: how many are waited for, before a chunk is judged; 0 for sound that is still going on.
     """
 
     on = 6.0
     off = 3.0
 
-    def __init__(self, sample_rate_hz: int) -> None:
+    def __init__(self, sample_rate_hz: int, future_chunks: int = FUTURE_CHUNKS) -> None:
+        self._future_chunks = future_chunks
         self.frame_samples = round(FRAME_SECONDS * sample_rate_hz)
         self._levels: deque[NDArray[np.float64]] = deque()  # of chunks that wait for what comes behind them
-        self._lowest: deque[float] = deque(maxlen=PAST_CHUNKS + 1 + FUTURE_CHUNKS)
-        self._highest: deque[float] = deque(maxlen=PAST_CHUNKS + 1 + FUTURE_CHUNKS)
+        self._lowest: deque[float] = deque(maxlen=PAST_CHUNKS + 1 + future_chunks)
+        self._highest: deque[float] = deque(maxlen=PAST_CHUNKS + 1 + future_chunks)
         self._num_judged = 0
 
     def feed(self, chunk: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -74,7 +76,7 @@ class EnergyDetector:
         self._levels.append(levels)
         self._lowest.append(float(levels.min()))
         self._highest.append(float(levels.max()))
-        return self._judge() if len(self._levels) > FUTURE_CHUNKS else np.zeros(0)
+        return self._judge() if len(self._levels) > self._future_chunks else np.zeros(0)
 
     def finish(self) -> NDArray[np.float64]:
         """See `Detector`."""

@@ -21,11 +21,13 @@ class Stretch:
         start: its first sample.
         end: the sample behind its last.
         is_speech: whether it is a segment to be recognised, else a silence.
+        goes_on: whether it was cut for its length, so that the next segment goes on where it ends, or before.
     """
 
     start: int
     end: int
     is_speech: bool
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ class Segmenter:
         while end - self._start > self._max:
             place, is_pause = self._find_cut()
             half = 0 if is_pause else self._half_overlap
-            stretches.append(self._make(self._start, place + half, is_speech=True))
+            stretches.append(self._make(self._start, place + half, is_speech=True, goes_on=True))
             self._start = place - half
         return stretches
 
@@ -181,8 +183,8 @@ class Segmenter:
         place = int(means.argmin())
         return first + place, bool((scores[place : place + 2 * half + 1] < self._detector.off).all())
 
-    def _make(self, start: int, end: int, is_speech: bool) -> Stretch:
-        return Stretch(start * self._frame, min(end * self._frame, self._num_samples), is_speech)
+    def _make(self, start: int, end: int, is_speech: bool, goes_on: bool = False) -> Stretch:
+        return Stretch(start * self._frame, min(end * self._frame, self._num_samples), is_speech, goes_on)
 
 
 def segment(blocks: Iterable[NDArray[np.float32]], segmenter: Segmenter) -> Iterator[Stretch]:

@@ -10,21 +10,23 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mindaudio_ds2 import console
 from mindaudio_ds2.serving.guard import Access, Guard
-from mindaudio_ds2.serving.limits import RateLimit, Refusal
+from mindaudio_ds2.serving.limits import CLIENT_LEFT, RateLimit, Refusal
+from mindaudio_ds2.serving.live import stream
 from mindaudio_ds2.serving.service import Service
-from mindaudio_ds2.serving.transcriptions import CLIENT_LEFT, transcribe
+from mindaudio_ds2.serving.subtitles import make_subtitles
+from mindaudio_ds2.serving.transcriptions import transcribe
 
 PAGE = Path(__file__).with_name("page")
 PAGE_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 def make_application(service: Service, access: Access) -> Starlette:
-    """The server as an ASGI application; its `state.service` is the service.
+    """The server as an ASGI application; its `state` has both arguments.
 
     Args:
         service: what it shares.
@@ -32,6 +34,8 @@ def make_application(service: Service, access: Access) -> Starlette:
     """
     routes: list[BaseRoute] = [
         Route("/v1/audio/transcriptions", transcribe, methods=["POST"]),
+        Route("/v1/subtitles", make_subtitles, methods=["POST"]),
+        WebSocketRoute("/v1/stream", stream),
         Route("/v1/models", list_models),
         Route("/v1/models/{name:path}", show_model),
         Route("/health", show_health),
@@ -47,7 +51,7 @@ def make_application(service: Service, access: Access) -> Starlette:
         ],
         exception_handlers={Refusal: answer_refusal, HTTPException: answer_http_error, Exception: answer_defect},
     )
-    application.state.service = service
+    application.state.service, application.state.access = service, access
     return application
 
 

@@ -1,12 +1,14 @@
 """Who computes what next: live streams first, then the segments of files in batches, each file in its turn.
 
 A file is read and cut by a reader, which waits for no network; its segments then wait for a worker. A worker takes
-a few at a time, one of each file, so that a short file does not wait for the end of a long one. While a stream is
-open, one worker is kept free for it; where there is one worker only, it takes one segment at a time.
+a few at a time, one of each file, so that a short file does not wait for the end of a long one. Streams have workers
+of their own, and threads that serve files stand behind them for the processor; while a stream is open, one file worker
+rests, and batches are small. Where one thread alone may use the network, it serves both.
 """
 
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -33,7 +35,10 @@ from mindaudio_ds2.transcription import Transcription
 
 NUM_READERS = 2
 BATCH_SECONDS, BATCH_SEGMENTS = 60.0, 16
-"""A batch of segments, with its padding."""
+"""A batch of segments, with its padding; beside streams `SEGMENT_SECONDS`."""
+
+FILE_NICENESS = 10
+"""How far threads that serve files stand behind others for the processor."""
 
 Result = TypeVar("Result")
 
@@ -133,10 +138,9 @@ class Dispatcher:
         self._files: deque[FileJob] = deque()  # those with segments that wait
         self._num_busy_with_files = 0
         self._is_closing = False
-        self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="reader")
-        self._workers = [
-            threading.Thread(target=self._work, name=f"worker-{i}", daemon=True) for i in range(num_workers)
-        ]
+        self._readers = ThreadPoolExecutor(NUM_READERS, "reader", initializer=_stand_behind)
+        serves = [(True, False), (False, True)] * num_workers if num_workers > 1 else [(True, True)]
+        self._workers = [threading.Thread(target=self._work, args=each, daemon=True) for each in serves]
         for worker in self._workers:
             worker.start()
 
@@ -158,7 +162,7 @@ class Dispatcher:
             if self._is_closing:
                 raise CancelledError
             self._live.append(run)
-            self._condition.notify()
+            self._condition.notify_all()
         return future
 
     def submit(self, job: FileJob) -> None:
@@ -209,16 +213,18 @@ class Dispatcher:
                 job.cancel()
                 return
             self._files.append(job)
-            self._condition.notify()
+            self._condition.notify_all()
 
-    def _work(self) -> None:
+    def _work(self, serves_live: bool, serves_files: bool) -> None:
+        if not serves_live:
+            _stand_behind()
         while True:
             with self._condition:
-                while not (self._live or self._may_take_file()):
+                while not ((serves_live and self._live) or (serves_files and self._may_take_file())):
                     if self._is_closing:
                         return
                     self._condition.wait()
-                live = self._live.popleft() if self._live else None
+                live = self._live.popleft() if serves_live and self._live else None
                 batch = [] if live else self._take_batch()
                 self._num_busy_with_files += bool(batch)
             if live:
@@ -229,19 +235,19 @@ class Dispatcher:
                 finally:
                     with self._condition:
                         self._num_busy_with_files -= 1
-                        self._condition.notify()
+                        self._condition.notify_all()
 
     def _may_take_file(self) -> bool:
         most = self.num_workers - (self.num_streams > 0 and self.num_workers > 1)
-        return bool(self._files) and self._num_busy_with_files < most
+        return bool(self._files) and not self._live and self._num_busy_with_files < most
 
     def _take_batch(self) -> list[tuple[FileJob, int]]:
         """Segments of one recogniser, of each file in turn."""
         batch: list[tuple[FileJob, int]] = []
         longest = 0
-        most = 1 if self.num_streams and self.num_workers == 1 else BATCH_SEGMENTS
+        seconds = SEGMENT_SECONDS if self.num_streams else BATCH_SECONDS
         others: list[FileJob] = []
-        while self._files and len(batch) < most:
+        while self._files and len(batch) < BATCH_SEGMENTS:
             job = self._files.popleft()
             try:
                 number = job.waiting.popleft()
@@ -249,7 +255,7 @@ class Dispatcher:
                 continue
             samples = job.stretches[number].end - job.stretches[number].start
             rate_hz = job.recognizer.network.features.sample_rate_hz
-            fits = max(longest, samples) * (len(batch) + 1) <= BATCH_SECONDS * rate_hz
+            fits = max(longest, samples) * (len(batch) + 1) <= seconds * rate_hz
             if batch and (job.recognizer is not batch[0][0].recognizer or not fits):
                 job.waiting.appendleft(number)
                 others.append(job)
@@ -287,6 +293,14 @@ def _sum_seconds(job: FileJob) -> float:
     numbers = list(job.waiting)
     samples = sum(job.stretches[number].end - job.stretches[number].start for number in numbers)
     return float(samples / job.recognizer.network.features.sample_rate_hz)
+
+
+def _stand_behind() -> None:
+    """Let this thread have the processor when threads of streams do not want it; Linux alone can do that by thread."""
+    if sys.platform == "linux":
+        os.setpriority(
+            os.PRIO_PROCESS, threading.get_native_id(), min(19, os.getpriority(os.PRIO_PROCESS, 0) + FILE_NICENESS)
+        )
 
 
 def count_cores() -> int:

@@ -44,6 +44,10 @@ class Limits:
                 raise ConfigError(f"{name} must be at least {least}, found {value}")
 
 
+CLIENT_LEFT = 499
+"""nginx's status for a request whose client did not wait; nobody sees it but the metrics."""
+
+
 class Refusal(Exception):
     """A request that is not served, in the words and the form of OpenAI's errors.
 

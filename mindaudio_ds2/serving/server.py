@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from mindaudio_ds2.transcribe import Recognizer
 MOST_CONNECTIONS = 512
 LARGEST_MESSAGE_BYTES = 2**20
 HEAD_SECONDS = 15.0
+SWITCH_SECONDS = 0.001
+"""How long a thread may keep the interpreter while others want it; Python's default is five times that."""
+
 CLOSING_SECONDS = 2.0
 """For the last bytes of answers, when all work is done."""
 
@@ -82,9 +86,9 @@ def open_service(options: ServerOptions, choice: DecoderChoice, limits: Limits) 
 
     def load() -> Recognizer:
         if is_portable:
-            from mindaudio_ds2.portable.network import OnnxNetwork
+            from mindaudio_ds2.portable.stream import open_onnx
 
-            recognizer = Recognizer(OnnxNetwork(options.model, num_threads=1), choice)
+            recognizer = Recognizer(open_onnx(options.model, num_threads=1), choice)
         else:
             recognizer = Recognizer.load(options.model, options.device_target, choice)
         rate_hz = recognizer.network.features.sample_rate_hz
@@ -227,6 +231,7 @@ def serve(options: ServerOptions, choice: DecoderChoice, limits: Limits, access:
         DeepSpeechError: the address is taken, or the network cannot be loaded.
         Interrupted: a signal ended it before all requests were answered.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     with listen(options) as listener:
         console.write_line(f"loading {options.model}")
         started = time.monotonic()

@@ -107,7 +107,7 @@ class Service:
                 (network.alphabet.normalize(text), weight) for text, weight in parse_hotwords(hotwords, "hotwords")
             ]
             choice = dataclasses.replace(self.choice, kind="beam", hotwords=tuple(phrases))
-            return Recognizer(network, choice)
+            return type(self.recognizer)(network, choice)
         except (LanguageModelError, ConfigError) as error:
             raise Refusal(400, "invalid_hotwords", str(error), "hotwords") from None
 

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from mindaudio_ds2.errors import AudioError, LongAudioError
 from mindaudio_ds2.serving.dispatcher import FileJob
-from mindaudio_ds2.serving.limits import Refusal
+from mindaudio_ds2.serving.limits import CLIENT_LEFT, Refusal
 from mindaudio_ds2.serving.service import Service
 from mindaudio_ds2.serving.uploads import receive_form, take_file
 from mindaudio_ds2.transcript_formats import as_srt, as_vtt
@@ -26,8 +26,6 @@ KNOWN_FIELDS = {
     *("file", "model", "response_format", "timestamp_granularities[]", "timestamp_granularities", "hotwords"),
     *("language", "temperature", "stream"),
 }
-CLIENT_LEFT = 499
-"""nginx's status for a request whose client did not wait; nobody sees it but the metrics."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,7 @@ async def _transcribe(request: Request, service: Service) -> Response:
         try:
             form = await receive_form(request, service.limits)
         except ClientDisconnect:
+            service.metrics.count_cancelled()
             return Response(status_code=CLIENT_LEFT)
         async with _closing(form):
             wish = read_wish(form, service)

@@ -6,13 +6,11 @@ from typing import Any
 import pytest
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
-pytest.importorskip("httpx2", reason="httpx2 is not installed")
 
-import httpx2 as httpx
 
 from mindaudio_ds2.serving.guard import Access
 from mindaudio_ds2.serving.limits import RateLimit, Refusal
-from tests.serving.tones import Running, make_wav, run_server
+from tests.serving.tones import CLIENT, Running, make_wav, run_server
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +22,7 @@ def running() -> Iterator[Running]:
 def ask(running: Running, path: str = "/v1/models", token: str | None = "secret", **headers: str) -> Any:
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    return httpx.get(running.address + path, headers=headers)
+    return CLIENT.get(running.address + path, headers=headers)
 
 
 @pytest.mark.parametrize(
@@ -63,11 +61,11 @@ def test_pages_of_others_are_refused(running: Running, host: str, origin: str, s
 def test_the_token_opens_what_is_not_the_page(running: Running) -> None:
     for path in ("/v1/models", "/metrics", "/v1/nothing"):
         for token in (None, "secre", "secret2", "sécret"):
-            assert httpx.get(running.address + path, headers=encode(token)).status_code == 401
+            assert CLIENT.get(running.address + path, headers=encode(token)).status_code == 401
     assert ask(running, "/metrics").status_code == 200
     assert ask(running, "/", token=None).status_code == 200
     assert ask(running, "/health", token=None).status_code == 200
-    response = httpx.post(f"{running.address}/v1/audio/transcriptions", files={"file": make_wav("AB")})
+    response = CLIENT.post(f"{running.address}/v1/audio/transcriptions", files={"file": make_wav("AB")})
     assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 

@@ -57,8 +57,9 @@ def test_every_field_and_default_is_there() -> None:
         assert f"`{field}`" in PAGE, field
     defaults = limits.Limits()
     assert f"| `--max_upload_mb` | {defaults.max_upload_bytes // 2**20} |" in PAGE
-    assert f"| `--max_minutes` | {defaults.max_file_seconds / 60:.0f} |" in PAGE
+    assert f"| `--max_minutes`, of a file or a stream | {defaults.max_file_seconds / 60:.0f} |" in PAGE
     assert f"| `--max_files`, at a time | {defaults.max_files} |" in PAGE
+    assert f"| `--max_streams`, at a time | {defaults.max_streams} |" in PAGE
     assert f"| `--requests_per_minute`, of one address | {defaults.requests_per_minute} |" in PAGE
     assert (
         f"pauses for {defaults.idle_seconds:.0f} s or takes more than {defaults.upload_seconds / 60:.0f} minutes"

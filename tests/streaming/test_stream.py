@@ -12,7 +12,7 @@ from mindaudio_ds2.audio.feature_stream import FeatureStream
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.resampling import StreamResampler, resample
 from mindaudio_ds2.config_reader import read_config
-from mindaudio_ds2.errors import AudioError, ConfigError
+from mindaudio_ds2.errors import AudioError
 from mindaudio_ds2.streaming.events import Event
 from mindaudio_ds2.transcribe import Recognizer
 from tests.streaming.babbler import RATE_HZ, Babbler, make_features, make_sound
@@ -189,9 +189,8 @@ def test_features_of_a_stream_do_not_depend_on_the_level_that_follows_later(reco
     np.testing.assert_allclose(half, compute_features(sound, config)[: len(half)], atol=1e-4)
 
 
-def test_a_network_that_needs_the_whole_says_so(recognizer: Recognizer) -> None:
+def test_a_network_that_needs_the_whole_is_given_segments(recognizer: Recognizer) -> None:
     network = recognizer.network
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(network), "streaming", None)
-        with pytest.raises(ConfigError, match="whole utterances"):
-            recognizer.stream()
+        assert not recognizer.stream().is_incremental

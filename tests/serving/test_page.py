@@ -1,0 +1,197 @@
+"""The page in Chromium, with a microphone that plays a file."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("starlette", reason="the extra serve is not installed")
+pytest.importorskip("selenium", reason="selenium is not installed")
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from mindaudio_ds2.serving.guard import Access
+from tests.serving.tones import Running, make_wav, run_server
+from tests.tiny_corpus import speak
+
+SPOKEN = "BAD CAB DACB"
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+    "--disable-dev-shm-usage",
+    "--window-size=1000,900",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sounds to send and to speak, and where downloads go."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "talk.wav").write_bytes(make_wav("BAD CAB"))
+    (folder / "noise.txt").write_text("this is no sound")
+    (folder / "downloads").mkdir()
+    silence = np.zeros(48000)
+    soundfile.write(folder / "spoken.wav", np.concatenate([silence, speak(SPOKEN, 4, 48000), silence]), 48000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    with run_server(access=Access("secret")) as each:
+        yield each
+
+
+@pytest.fixture(scope="module")
+def browser(folder: Path) -> Iterator[Any]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--use-file-for-fake-audio-capture={folder / 'spoken.wav'}%noloop"):
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(folder / "downloads")})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def page(browser: Any, running: Running) -> Iterator[Any]:
+    """The page with its token; whatever the browser complained about fails the test."""
+    browser.get_log("browser")
+    browser.get(f"{running.address}/")
+    wait(lambda: find(browser, "model").text == "tones")
+    browser.execute_script("document.getElementById('token').value = 'secret'")
+    yield browser
+    complaints = [each["message"] for each in browser.get_log("browser") if each["level"] in ("SEVERE", "WARNING")]
+    assert not [text for text in complaints if "status of 400" not in text and "status of 401" not in text]
+
+
+def find(browser: Any, name: str) -> WebElement:
+    element: WebElement = browser.find_element(By.ID, name)
+    return element
+
+
+def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.05)
+    return found
+
+
+def read_words(browser: Any) -> list[str]:
+    return [word.text for word in browser.find_elements(By.CSS_SELECTOR, "#transcript button.word")]
+
+
+def send(browser: Any, path: Path) -> None:
+    find(browser, "file").send_keys(str(path))
+
+
+def download(browser: Any, folder: Path, name: str) -> str:
+    browser.find_element(By.CSS_SELECTOR, f"[data-format={name.rpartition('.')[2]}]").click()
+    path = folder / "downloads" / name
+    wait(path.exists)
+    return path.read_text(encoding="utf-8")
+
+
+def test_a_file_becomes_words_that_can_be_heard_and_kept(page: Any, folder: Path) -> None:
+    send(page, folder / "talk.wav")
+    wait(lambda: read_words(page) == ["BAD", "CAB"])
+    wait(lambda: "2 words in 0.9 s" in find(page, "status").text)
+    assert page.execute_script("return getComputedStyle(document.getElementById('sound')).display") == "block"
+    assert download(page, folder, "talk.txt") == "BAD CAB\n"
+    assert download(page, folder, "talk.srt").splitlines()[2] == "BAD CAB"
+    assert download(page, folder, "talk.vtt").startswith("WEBVTT")
+    row = json.loads(download(page, folder, "talk.json"))
+    assert [word["text"] for word in row["words"]] == ["BAD", "CAB"]
+    second = page.find_elements(By.CSS_SELECTOR, "#transcript button.word")[1]
+    second.click()
+    wait(lambda: "playing" in second.get_attribute("class"))
+    wait(lambda: "playing" not in second.get_attribute("class"))
+
+
+def test_words_are_reached_with_the_keyboard(page: Any, folder: Path) -> None:
+    send(page, folder / "talk.wav")
+    wait(lambda: read_words(page) == ["BAD", "CAB"])
+    page.execute_script("document.querySelector('#transcript button').focus()")
+    page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert page.switch_to.active_element.text == "CAB"
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    wait(lambda: "playing" in page.switch_to.active_element.get_attribute("class"))
+    page.switch_to.active_element.send_keys(Keys.HOME)
+    assert page.switch_to.active_element.text == "BAD"
+
+
+def test_the_microphone_s_words_come_while_it_is_open(page: Any, folder: Path) -> None:
+    find(page, "mic").click()
+    wait(lambda: find(page, "mic-label").text == "Stop")
+    wait(lambda: read_words(page)[:2] == SPOKEN.split()[:2])
+    assert find(page, "mic-label").text == "Stop"
+    time.sleep(1)
+    find(page, "mic").click()
+    wait(lambda: find(page, "mic-label").text == "Speak")
+    assert read_words(page) == SPOKEN.split()
+    assert "3 words" in find(page, "status").text
+    row = json.loads(download(page, folder, "microphone.json"))
+    starts = [word["start_seconds"] for word in row["words"]]
+    assert np.diff(starts) == pytest.approx([0.4, 0.4], abs=0.05)
+    drawn = "const c = document.getElementById('spectrogram'); return new Set(c.getContext('2d').getImageData(0, 0, "
+    assert page.execute_script(f"{drawn}c.width, c.height).data).size") > 20
+
+
+def test_errors_are_shown_in_words(page: Any, folder: Path) -> None:
+    send(page, folder / "noise.txt")
+    wait(lambda: "noise.txt" in find(page, "status").text and find(page, "status").get_attribute("class") == "bad")
+    page.execute_script("document.getElementById('token').value = 'wrong'")
+    send(page, folder / "talk.wav")
+    wait(lambda: "token" in find(page, "status").text)
+    assert page.switch_to.active_element.get_attribute("id") == "token"
+
+
+def test_nothing_is_wider_than_a_telephone_and_every_control_has_a_name(page: Any, folder: Path) -> None:
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    )
+    send(page, folder / "talk.wav")
+    wait(lambda: read_words(page) == ["BAD", "CAB"])
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 360
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    page.execute_script("document.querySelector('details').open = true")
+    controls = page.find_elements(By.CSS_SELECTOR, "button, input, textarea")
+    shown = [each for each in controls if each.is_displayed()]
+    assert len(shown) >= 10
+    assert not [each.get_attribute("outerHTML") for each in shown if not each.accessible_name]
+
+
+def test_the_theme_follows_the_system_and_the_button(page: Any) -> None:
+    def background() -> str:
+        return str(page.execute_script("return getComputedStyle(document.body).backgroundColor"))
+
+    def emulate(scheme: str) -> None:
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    emulate("light")
+    light = wait(background)
+    emulate("dark")
+    wait(lambda: background() != light)
+    find(page, "theme").click()
+    assert background() == light
+    find(page, "theme").click()
+    assert background() != light
+    find(page, "theme").click()
