@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2 import console
+from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.commands._live import (
     LiveTranscript,
     add_endpointing_options,
@@ -26,7 +27,7 @@ from mindaudio_ds2.commands._live import (
     read_endpointing,
 )
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
-from mindaudio_ds2.errors import ConfigError, DeviceError, exit_on_error
+from mindaudio_ds2.errors import ConfigError, DeviceError
 from mindaudio_ds2.files import require_writable
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.transcribe import Recognizer
@@ -126,8 +127,8 @@ def list_microphones() -> str:
     )
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: Parser) -> None:
+    """The command's own options."""
     parser.add_argument(
         "model", nargs="?", metavar="MODEL", help="checkpoint, .onnx or name of a model (default: english)"
     )
@@ -140,13 +141,10 @@ def _parse() -> argparse.Namespace:
     )
     add_endpointing_options(parser)
     add_decoding_options(parser)
-    return parser.parse_args()
 
 
-@exit_on_error
-def main() -> None:
-    """Parse the command line, listen until a signal comes, save the transcript."""
-    options = _parse()
+def run(options: argparse.Namespace) -> None:
+    """Listen until a signal comes, save the transcript."""
     if options.list_microphones:
         console.write_line(list_microphones(), to_stdout=True)
         return
@@ -169,6 +167,8 @@ def main() -> None:
         console.write_line(f"{microphone.num_lost} blocks of sound were lost: the machine is too slow for this network")
     console.write_line(f"{stream.num_samples / stream.rate_hz:.1f} s heard; the transcript is in {output}")
 
+
+main = Command(__doc__, add_options, run)
 
 if __name__ == "__main__":
     main()
