@@ -4,8 +4,8 @@
     python recipes/benchmark/benchmark_long.py runs/synthetic/best.ckpt data/synthetic/test.jsonl
     python recipes/benchmark/benchmark_long.py runs/an4/best.ckpt data/an4/test.jsonl --vad silero --hours 0
 
-The manifest's recordings are recognised one by one; joined to one of `--minutes`, a pause of half a second between
-them; and joined again and again to one of `--hours`, in which the memory of this process is watched.
+The manifest's recordings are recognised one by one; joined, as they are, to one of `--minutes`; and joined again and
+again to one of `--hours`, in which the memory of this process is watched.
 """
 
 import argparse
@@ -29,10 +29,6 @@ from mindaudio_ds2.errors import exit_on_error
 from mindaudio_ds2.segmentation.sources import VADS, Hearing
 from mindaudio_ds2.transcribe import Recognizer
 from mindaudio_ds2.transcription import Transcription, TranscriptionRun
-
-PAUSE_SECONDS = 0.5
-PAUSE_LEVEL = 0.0005
-"""Root mean square of the noise in the pauses: a quiet room's."""
 
 
 class MemoryWatch:
@@ -67,14 +63,12 @@ class MemoryWatch:
 
 def join(utterances: Sequence[Utterance], seconds: float, rate_hz: int, path: Path) -> list[Utterance]:
     """Write recordings to one file, from the first again when they are at an end; returns which ones, in order."""
-    generator = np.random.default_rng(1)
     chosen: list[Utterance] = []
     with soundfile.SoundFile(path, "w", rate_hz, 1, "PCM_16") as file:
         for each in itertools.cycle(utterances):
             if file.tell() >= seconds * rate_hz:
                 return chosen
             file.write(read_audio(each.audio_path, rate_hz))
-            file.write(PAUSE_LEVEL * generator.standard_normal(round(PAUSE_SECONDS * rate_hz)))
             chosen.append(each)
     raise AssertionError("a cycle has no end")
 
