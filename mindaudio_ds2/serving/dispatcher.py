@@ -34,8 +34,8 @@ from mindaudio_ds2.transcribe import Recognizer
 from mindaudio_ds2.transcription import Transcription
 
 NUM_READERS = 2
-BATCH_SECONDS, BATCH_SEGMENTS = 60.0, 16
-"""A batch of segments, with its padding; beside streams `SEGMENT_SECONDS`."""
+BATCH_SECONDS, LIVE_BATCH_SECONDS, BATCH_SEGMENTS = 60.0, 20.0, 16
+"""A batch of segments, with its padding; beside streams `LIVE_BATCH_SECONDS`."""
 
 FILE_NICENESS = 10
 """How far threads that serve files stand behind others for the processor."""
@@ -245,7 +245,7 @@ class Dispatcher:
         """Segments of one recogniser, of each file in turn."""
         batch: list[tuple[FileJob, int]] = []
         longest = 0
-        seconds = SEGMENT_SECONDS if self.num_streams else BATCH_SECONDS
+        seconds = LIVE_BATCH_SECONDS if self.num_streams else BATCH_SECONDS
         others: list[FileJob] = []
         while self._files and len(batch) < BATCH_SEGMENTS:
             job = self._files.popleft()
