@@ -18,7 +18,7 @@ from mindaudio_ds2.audio.io import (
     find_peak,
     judge,
 )
-from mindaudio_ds2.audio.resampling import BlockResampler
+from mindaudio_ds2.audio.resampling import StreamResampler
 from mindaudio_ds2.errors import AudioError
 
 
@@ -102,18 +102,18 @@ class SoundBlocks:
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Blocks `(rows, n)` float32 in [-1, 1]; together ceil(n * rate / file's rate) samples a row."""
         from_hz, count = self._totals.rate_hz, self._totals.num_samples
-        resampler = None
-        if from_hz != self._rate_hz:
-            resampler = BlockResampler(from_hz, self._rate_hz, -(-count * self._rate_hz // from_hz), self.num_rows)
+        is_same = from_hz == self._rate_hz
+        resamplers = [] if is_same else [StreamResampler(from_hz, self._rate_hz) for _ in range(self.num_rows)]
         num_read = 0
         for block in decoding.decode_blocks(self._path):
             num_read += len(block.samples)
             rows = self._treat(block.samples)
-            yield np.clip(resampler.feed(rows) if resampler else rows, -1.0, 1.0)
+            pairs = zip(resamplers, rows, strict=False)
+            yield np.clip(rows if is_same else np.stack([each.feed(row) for each, row in pairs]), -1.0, 1.0)
         if num_read != count:
             raise AudioError(f"{self._path} has changed while it was read; transcribe it again when it is finished")
-        if resampler:
-            yield np.clip(resampler.feed(rows[:, :0], is_last=True), -1.0, 1.0)
+        if resamplers:
+            yield np.clip(np.stack([each.finish() for each in resamplers]), -1.0, 1.0)
 
     def _treat(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._scale is not None:

@@ -16,9 +16,9 @@ from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.streaming.events import Endpointing, Event
-from mindaudio_ds2.streaming.stream import Stream
-from mindaudio_ds2.transcribe import Transcription
+from mindaudio_ds2.streaming.stream import LiveStream
 from mindaudio_ds2.transcript_formats import FORMATS
+from mindaudio_ds2.transcription import Transcription
 
 METER_CHARACTERS = 10
 METER_RANGE_DB = 60.0
@@ -128,7 +128,7 @@ class LiveTranscript:
         if self._is_terminal:
             console.rewrite_line("")
 
-    def save(self, path: Path, output_format: str, stream: Stream) -> None:
+    def save(self, path: Path, output_format: str, stream: LiveStream) -> None:
         """Write the transcript: as text an utterance a line, else as `transcribe` writes that of a recording.
 
         Raises:
@@ -152,7 +152,7 @@ def check_format(output_format: str, output: Any) -> None:
         raise ConfigError(f"{output_format} is written at the end; name a file with --output")
 
 
-def follow(stream: Stream, blocks: Iterable[NDArray[Any]], shown: LiveTranscript) -> None:
+def follow(stream: LiveStream, blocks: Iterable[NDArray[Any]], shown: LiveTranscript) -> None:
     """Feed a stream until there are no more blocks, and show what it says."""
     for block in blocks:
         shown.show(stream.feed(block), measure_level_db(block) if block.dtype == np.int16 else None)

@@ -35,6 +35,7 @@ class OnnxStreamingNetwork:
         features: what the network was trained on.
         alphabet: names the labels.
         seconds_per_output_frame: distance between frames of output (seconds).
+        longest_seconds: of the recordings that it was trained on (seconds).
         num_frames_ahead: of features, that an output frame waits for.
 
     Raises:
@@ -56,6 +57,7 @@ class OnnxStreamingNetwork:
         self.alphabet = Alphabet(self.description.text)
         self.features = self.description.features
         self.seconds_per_output_frame = self.description.seconds_per_output_frame
+        self.longest_seconds = self.description.longest_seconds
         self.num_frames_ahead = _read_sizes(self.description.network, str(path)).num_frames_ahead
 
     @property

@@ -10,8 +10,8 @@ from starlette.responses import PlainTextResponse, Response
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.reading import parse_json
 from mindaudio_ds2.serving.limits import Refusal
-from mindaudio_ds2.transcribe import Transcription
 from mindaudio_ds2.transcript_formats import as_srt, as_vtt
+from mindaudio_ds2.transcription import Transcription
 
 FORMATS = {"srt": (as_srt, "application/x-subrip"), "vtt": (as_vtt, "text/vtt")}
 MOST_BYTES = 16 * 2**20

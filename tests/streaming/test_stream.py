@@ -58,7 +58,7 @@ def recognizer(request: pytest.FixtureRequest) -> Recognizer:
     from mindaudio_ds2.export.onnx_model import OnnxForm, build_onnx
 
     loaded, path = load_checkpoint(checkpoint), checkpoint.with_suffix(".onnx")
-    onnx.save(build_onnx(loaded.config, loaded.weights, OnnxForm(input="features", is_stream=True), {}), path)
+    onnx.save(build_onnx(loaded, OnnxForm(input="features", is_stream=True), {}), path)
     return Recognizer.load(path)
 
 
