@@ -105,7 +105,7 @@ def send(browser: Any, path: Path) -> None:
 def download(browser: Any, folder: Path, name: str) -> str:
     browser.find_element(By.CSS_SELECTOR, f"[data-format={name.rpartition('.')[2]}]").click()
     path = folder / "downloads" / name
-    wait(path.exists)
+    wait(lambda: path.exists() and path.stat().st_size)
     return path.read_text(encoding="utf-8")
 
 

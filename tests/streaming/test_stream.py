@@ -79,7 +79,7 @@ def list_texts(events: list[Event]) -> list[tuple[str, str]]:
 
 def test_any_cut_gives_the_text_of_the_whole(recognizer: Recognizer) -> None:
     sound = make_sound(9.0)
-    expected = recognizer.transcribe(sound, RATE_HZ)
+    (expected, *_) = recognizer.decoder.decode(recognizer.network.recognize([sound])[0][0])
     assert len(expected.words) > 4
     whole = list_texts(run(recognizer, [sound], endpointing=None))
     utterances = list_texts(run(recognizer, [sound]))
@@ -90,7 +90,7 @@ def test_any_cut_gives_the_text_of_the_whole(recognizer: Recognizer) -> None:
         assert [word.text for word in words] == [word.text for word in expected.words]
         for ours, theirs in zip(words, expected.words, strict=True):
             assert ours.start_seconds == pytest.approx(theirs.start_seconds)
-            assert ours.end_seconds == pytest.approx(theirs.end_seconds)
+            assert ours.end_seconds == pytest.approx(min(theirs.end_seconds, 9.0))
             assert ours.confidence == pytest.approx(theirs.confidence, abs=1e-3)
         assert list_texts(run(recognizer, cut(sound, seed))) == utterances
 
