@@ -22,9 +22,7 @@ SECONDS_BETWEEN_LINES = 60.0
 ABSURD_LOSS = 1e8
 """In nats an utterance; a network that has learnt nothing at all loses some thousands on a long one."""
 MAX_ABSURD_STEPS = 5
-COMPILING = (
-    "compiling the training step: 5 to 60 s by the size of the network and of the machine, nothing moves meanwhile"
-)
+COMPILING = "compiling the training step, which takes 5 to 60 s by network and machine"
 
 
 class Pace:
