@@ -4,13 +4,22 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.familiar_names import TYPES, say_in_words, say_type
 from mindaudio_ds2.hparams import find_hparams
 
 Parser = Any
 """argparse's or jsonargparse's: for options they are the same."""
+
+
+class _PlainParser(argparse.ArgumentParser):
+    """argparse's, whose errors say types in words."""
+
+    def error(self, message: str) -> NoReturn:
+        types = {action.dest: say_type(action.type) for action in self._actions if action.type in TYPES}
+        super().error(say_in_words(message, types))
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Command:
             from mindaudio_ds2.config_reader import make_parser  # here, because recognising alone does without
 
             return make_parser(self.text or "", self.add_options)
-        parser = argparse.ArgumentParser(
+        parser = _PlainParser(
             description=self.text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
         self.add_options(parser)

@@ -25,7 +25,10 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, found {text!r}") from None
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, found {number}")
     return number

@@ -68,6 +68,24 @@ def test_an_option_is_not_taken_for_a_longer_one(
     capsys.readouterr()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("tune", "--max_utterances", "x"), "max_utterances must be a whole number, found 'x'"),
+        (("import_checkpoint", "--hop_seconds", "x"), "hop_seconds must be a number, found 'x'"),
+        (("manifest", "verify", "--silence", "x"), "silence must be a number, found 'x'"),
+        (("manifest", "verify", "m", "--workers", "x"), "--workers: must be a whole number, found 'x'"),
+        (("build_lm", "--output", "x", "--order", "x"), "order must be one of 1, 2, 3, 4, 5, found 'x'"),
+    ],
+)
+def test_a_wrong_type_is_told_in_words_by_every_kind_of_command(
+    arguments: tuple[str, ...], words: str, run_command: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert callable(run_command)
+    assert run_command(*arguments) == 2
+    assert words in capsys.readouterr().err
+
+
 # Completion -----------------------------------------------------------------------------------------------------------
 
 ASK_BASH = """
