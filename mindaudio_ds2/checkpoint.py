@@ -28,7 +28,7 @@ from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 9
+FORMAT_VERSION = 10
 AUGMENTATION_BEFORE_3: dict[str, Any] = {
     "speed_probability": 0.0,
     "speed_range": [0.9, 1.1],
@@ -47,6 +47,29 @@ AUGMENTATION_BEFORE_3: dict[str, Any] = {
     "mask_probability": 1.0,
 }
 """What formats 1 and 2 did, in today's keys: masks for all, and nothing else."""
+AUGMENTATION_NEW_IN_10: dict[str, Any] = {
+    "join_probability": 0.0,
+    "join_max_utterances": 3,
+    "join_max_seconds": 20.0,
+    "tempo_probability": 0.0,
+    "tempo_range": [0.9, 1.1],
+    "silence_probability": 0.0,
+    "silence_range_seconds": [0.0, 1.0],
+    "silence_level_range_db": [-80.0, -50.0],
+    "synthetic_rir_probability": 0.0,
+    "synthetic_rir_range_seconds": [0.1, 0.6],
+    "synthetic_noise_probability": 0.0,
+    "synthetic_noise_kinds": ["white", "pink", "babble"],
+    "clip_probability": 0.0,
+    "clip_range_db": [3.0, 15.0],
+    "low_pass_probability": 0.0,
+    "low_pass_range_hz": [2000.0, 7000.0],
+    "telephone_probability": 0.0,
+    "codec_probability": 0.0,
+    "codecs": ["mp3", "opus", "mu_law", "a_law", "gsm"],
+    "codec_range_kbps": [12.0, 48.0],
+}
+"""Silence, joining, tempo, telephones, codecs and what needs no files: all off."""
 OPTIMIZER_PREFIX = "optimizer."
 MAX_SMALL_WEIGHTS = 1_000_000  # a network of so many is built without a thought
 CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 17  # how MindSpore ends a file with a checksum
@@ -196,6 +219,8 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
     if version < 9:
         config["data"]["root"] = None
         config["batching"]["num_workers"] = 0
+    if version < 10:
+        config["augmentation"] = {**AUGMENTATION_NEW_IN_10, **config["augmentation"]}
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

@@ -10,12 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from mindaudio_ds2.errors import ConfigError
-
-
-def _require(condition: bool, key: str, value: object, remedy: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key} is {value!r}, which is impossible: {remedy}")
+from mindaudio_ds2.augmentation_config import AugmentationConfig
+from mindaudio_ds2.errors import require_possible as _require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,81 +133,6 @@ class FeatureConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class AugmentationConfig:
-    """Changes to training utterances, new in every epoch, in the order of the keys. Dev and test have none.
-
-    The first five change the waveform, so that features kept in data.feature_cache_dir serve for an utterance only in
-    the epochs in which none of the five happens to it.
-    """
-
-    speed_probability: float
-    """Share of the utterances that are said faster or slower, with a higher or lower voice (0 to 1)."""
-    speed_range: tuple[float, float]
-    """Slowest and fastest factor; 1.1 makes 1.1 s last 1 s. An utterance whose labels would not fit keeps its own."""
-    speed_num_factors: int
-    """Evenly spaced factors to draw from; 3 in [0.9, 1.1] are Kaldi's 0.9, 1 and 1.1. 0 draws any between (count)."""
-    shift_probability: float
-    """Share of the utterances that begin later, after more of their own background (0 to 1)."""
-    max_shift_seconds: float
-    """How much later at most; nothing is cut (seconds)."""
-    rir_probability: float
-    """Share of the utterances that are moved into another room (0 to 1)."""
-    rir_path: str | None
-    """Room impulse responses: a folder of sound files, or a manifest; null for none (path)."""
-    noise_probability: float
-    """Share of the utterances that get noise (0 to 1)."""
-    noise_path: str | None
-    """Noise: a folder of sound files, or a manifest; null for none (path)."""
-    noise_snr_range_db: tuple[float, float]
-    """Lowest and highest power of the utterance over that of the noise (dB)."""
-    gain_probability: float
-    """Share of the utterances that are made louder or softer; log_mel features hardly show it (0 to 1)."""
-    gain_range_db: tuple[float, float]
-    """Least and greatest gain (dB)."""
-    vtlp_probability: float
-    """Share of the utterances whose formants move, as with a shorter or longer vocal tract (0 to 1)."""
-    vtlp_range: tuple[float, float]
-    """Least and greatest factor for frequencies below 0.3 of the sample rate; 1.1 is a tract a tenth shorter."""
-    time_warp_probability: float
-    """Share of the utterances of which one part is stretched and the rest compressed (0 to 1)."""
-    max_time_warp_share: float
-    """How far a point in the middle half may move, as a share of the utterance (0 to 0.2)."""
-    mask_probability: float
-    """Share of the utterances that get the masks below, which are SpecAugment's (0 to 1)."""
-    num_frequency_masks: int
-    """Bands of frequency set to the mean; 0 for none (count)."""
-    max_frequency_mask_share: float
-    """Widest band, as a share of all bins (0 to 1)."""
-    num_time_masks: int
-    """Stretches of time set to the mean; 0 for none (count)."""
-    max_time_mask_share: float
-    """Longest stretch, as a share of the utterance (0 to 1)."""
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            name, value = field.name, getattr(self, field.name)
-            if name.endswith("_probability") or name.endswith("_mask_share"):
-                _require(0 <= value <= 1, f"augmentation.{name}", value, "0 to 1")
-        for name in ("num_frequency_masks", "num_time_masks", "max_shift_seconds"):
-            _require(getattr(self, name) >= 0, f"augmentation.{name}", getattr(self, name), "0 or more")
-        for name, least, most in (
-            ("speed_range", 0.5, 2.0),
-            ("noise_snr_range_db", -30.0, 100.0),
-            ("gain_range_db", -60.0, 60.0),
-            ("vtlp_range", 0.7, 1.4),
-        ):
-            low, high = getattr(self, name)
-            remedy = f"first the lower, then the higher, from {least:g} to {most:g}"
-            _require(least <= low <= high <= most, f"augmentation.{name}", [low, high], remedy)
-        for name in ("rir_path", "noise_path"):
-            _require(getattr(self, name) != "", f"augmentation.{name}", "", "name a folder or a manifest, or null")
-        num = self.speed_num_factors
-        _require(num == 0 or num >= 2, "augmentation.speed_num_factors", num, "0, or at least 2")
-        warp = self.max_time_warp_share
-        _require(0 <= warp <= 0.2, "augmentation.max_time_warp_share", warp, "0 to 0.2")
-
-
-@dataclasses.dataclass(frozen=True)
 class BatchingConfig:
     """How utterances are put together."""
 
@@ -224,8 +145,8 @@ class BatchingConfig:
     max_batch_padded_seconds: float
     """Most audio in a batch of one process, its padding included: utterances times the longest (seconds).
 
-    Counted before augmentation, which can make it 1 / augmentation.speed_range[0] times as much, and adds at most
-    augmentation.max_shift_seconds to each utterance."""
+    Joined utterances and silence around them are counted. Speed, tempo and shift are not: they can make it 1 /
+    (augmentation.speed_range[0] * tempo_range[0]) times as much, and add max_shift_seconds to each utterance."""
     accumulation_steps: int
     """Batches of one process whose gradients make one update; n processes with 1 do what one does with n (count)."""
     sortagrad: bool
@@ -548,6 +469,9 @@ class Config:
             self.batching.bucket_edges_seconds,
             f"the last edge must reach data.max_duration_seconds = {longest} s",
         )
+        joined = self.augmentation.join_max_seconds
+        is_within = joined <= longest or not self.augmentation.join_probability
+        _require(is_within, "augmentation.join_max_seconds", joined, f"at most data.max_duration_seconds = {longest} s")
         rise, epochs = self.schedule.warmup_epochs, self.training.epochs
         fits = self.schedule.name != "one_cycle" or 2 * rise <= epochs
         _require(fits, "schedule.warmup_epochs", rise, f"one_cycle rises and falls within training.epochs = {epochs}")

@@ -106,3 +106,13 @@ def leave_at_once(*_: object) -> None:
     """A handler of SIGINT for where there is nothing to lose: end with 130, and run nothing more."""
     os.write(2, b"interrupted\n")
     os._exit(130)
+
+
+def require_possible(condition: bool, key: str, value: object, remedy: str) -> None:
+    """Make sure that a value of the configuration makes sense.
+
+    Raises:
+        ConfigError: the condition is not met; names the key, its value and what to do.
+    """
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}, which is impossible: {remedy}")

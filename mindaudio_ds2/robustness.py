@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mindaudio_ds2.audio.augment import Waveform, make_generator
+from mindaudio_ds2.audio.augment import Waveform
 from mindaudio_ds2.audio.conditions import CONDITIONS, Condition
+from mindaudio_ds2.audio.draws import make_generator
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.opening import open_manifest

@@ -299,23 +299,26 @@ SWITCHED_OFF = {
 KEYS_BEFORE_3 = ("num_frequency_masks", "max_frequency_mask_share", "num_time_masks", "max_time_mask_share")
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7, 8, 9])
 @pytest.mark.parametrize("name", ["deepspeech2_mini", "synthetic"])
 def test_older_formats_are_read_with_what_they_did_not_know_switched_off(
     version: int, name: str, tmp_path: Path
 ) -> None:
-    from mindaudio_ds2.checkpoint import load_checkpoint
+    from mindaudio_ds2.checkpoint import AUGMENTATION_NEW_IN_10, load_checkpoint
     from mindaudio_ds2.config import to_mapping
 
     mapping = to_mapping(read_config(ROOT / "hparams" / f"{name}.yaml"))
     for key, value in SWITCHED_OFF.items():
         section, name_in_it = key.split(".")
         mapping[section][name_in_it] = value
+    mapping["augmentation"] |= AUGMENTATION_NEW_IN_10
     now = from_mapping(copy.deepcopy(mapping), "as they trained")
     later = {4: KEYS_OF_4, 5: KEYS_OF_5, 6: KEYS_OF_6, 7: KEYS_OF_7, 8: KEYS_OF_8}
     for key in (key for first, keys in later.items() if version < first for key in keys):
         section, name_in_it = key.split(".")
         del mapping[section][name_in_it]
+    for key in AUGMENTATION_NEW_IN_10:
+        del mapping["augmentation"][key]
     if version < 4:
         del mapping["precision"]
     if version < 3:

@@ -10,21 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.augment import (
-    Draw,
     Waveform,
     add_noise,
     change_gain,
     change_speed,
-    draw_augmentation,
-    make_generator,
+    clip_peaks,
+    measure_power,
     reverberate,
     shift_later,
+    surround,
 )
+from mindaudio_ds2.audio.codecs import filter_band, pass_codec, pass_telephone, require_codecs
+from mindaudio_ds2.audio.draws import Draw, SyntheticNoiseDraw, draw_augmentation, make_generator
 from mindaudio_ds2.audio.sound_pool import SoundPool
 from mindaudio_ds2.audio.spec_augment import mask_features, warp_frequency, warp_time
-from mindaudio_ds2.batching.plan import count_frames_to_align
+from mindaudio_ds2.audio.synthetic import make_babble, make_noise, make_room_response
+from mindaudio_ds2.audio.tempo import change_tempo
+from mindaudio_ds2.batching.additions import Additions
+from mindaudio_ds2.batching.feature_cache import read_utterance
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
+
+NUM_BABBLE_VOICES = (3, 7)
+"""Fewest and most utterances that are heard at once in babble."""
 
 WaveformChange = Callable[[Waveform], Waveform]
 """From a waveform (num_samples,) to another, of another length."""
@@ -40,10 +48,12 @@ class Changes:
     Attributes:
         waveform: before features are computed; None where the recording stays as it is.
         views: afterwards, to a copy each: one, or two where the network is to be consistent about them.
+        labels: (L,) int32, where others are joined to it; None for its own.
     """
 
     waveform: WaveformChange | None
     views: tuple[FeatureChange, ...]
+    labels: NDArray[np.int32] | None = None
 
 
 UNCHANGED = Changes(None, (lambda features: features,))
@@ -59,7 +69,7 @@ class Augmenter:
         labels: (L,) int32 for each of them.
 
     Raises:
-        ConfigError, ManifestError, AudioError: `augmentation.rir_path` or `noise_path` cannot be used, see `SoundPool`.
+        ConfigError, ManifestError, AudioError: `augmentation.rir_path`, `noise_path` or `codecs` cannot be used.
     """
 
     def __init__(self, config: Config, utterances: Sequence[Utterance], labels: Sequence[NDArray[np.int32]]) -> None:
@@ -70,6 +80,10 @@ class Augmenter:
         rate_hz, augmentation = config.features.sample_rate_hz, config.augmentation
         self.rirs = SoundPool(augmentation.rir_path, rate_hz, "augmentation.rir_path")
         self.noises = SoundPool(augmentation.noise_path, rate_hz, "augmentation.noise_path")
+        self.additions = Additions(config, utterances, labels)
+        self._by_id = sorted(range(len(utterances)), key=lambda index: utterances[index].id)
+        if augmentation.codec_probability:
+            require_codecs(augmentation.codecs)
 
     def draw(self, epoch: int, index: int, view: int = 0) -> Draw:
         """What happens to an utterance in an epoch; the same whenever it is asked.
@@ -84,18 +98,16 @@ class Augmenter:
         if view:
             other = self._draw_freely(epoch, index, view)
             draw = dataclasses.replace(draw, vtlp=other.vtlp, is_masked=other.is_masked)
-        return draw if self.fits(index, draw.speed) else dataclasses.replace(draw, speed=1.0)
+        num_joined, silence = self.additions.limit(index, draw.num_joined, draw.silence)
+        draw = dataclasses.replace(draw, num_joined=num_joined, silence=silence)
+        members = self.additions.list_members(index, num_joined)
+        if max(draw.speed, draw.speed * draw.tempo) > 1 and not self.additions.fits(members, draw.speed * draw.tempo):
+            draw = dataclasses.replace(draw, speed=1.0, tempo=1.0)
+        return draw
 
     def _draw_freely(self, epoch: int, index: int, view: int) -> Draw:
         generator = self._make_generator(epoch, index, view)
         return draw_augmentation(self.config.augmentation, generator, len(self.rirs), len(self.noises))
-
-    def fits(self, index: int, speed: float) -> bool:
-        """Whether CTC can still align an utterance's labels when it is said faster by a factor."""
-        if speed <= 1:  # the utterance is trained on, so its labels fit
-            return True
-        num_frames = self.config.features.num_frames(self.utterances[index].duration_seconds / speed)
-        return self.config.model.num_output_frames(num_frames) >= count_frames_to_align(self.labels[index])
 
     def make_changes(self, epoch: int, index: int) -> Changes:
         """What `draw` says, ready to be done.
@@ -105,38 +117,83 @@ class Augmenter:
             index: position of the utterance.
         """
         draw = self.draw(epoch, index)
+        members = self.additions.list_members(index, draw.num_joined)
         return Changes(
-            waveform=(lambda waveform: self.change_waveform(waveform, draw)) if draw.changes_waveform else None,
+            waveform=partial(self._change_recording, draw=draw, members=members) if draw.changes_waveform else None,
             views=tuple(
                 partial(self.change_features, draw=self.draw(epoch, index, view), epoch=epoch, index=index, view=view)
                 for view in range(self.config.training.num_views)
             ),
+            labels=self.additions.join_labels(members) if draw.num_joined else None,
         )
+
+    def _change_recording(self, waveform: Waveform, draw: Draw, members: Sequence[int]) -> Waveform:
+        others = [read_utterance(self.utterances[member], self.config.features) for member in members[1:]]
+        return self.change_waveform(np.concatenate([waveform, *others]), draw)
 
     def change_waveform(self, waveform: Waveform, draw: Draw) -> Waveform:
         """Do what was drawn to a recording, in the order of nature: a voice, in a room, with noise, at a microphone.
 
         Args:
-            waveform: (num_samples,) float32 at the rate of the features.
+            waveform: (num_samples,) float32 at the rate of the features; of joined utterances, one after the other.
             draw: what to do.
 
         Returns:
             Another waveform, float32; its samples may exceed 1, because features need no limit.
 
         Raises:
-            AudioError: a file of noise or of an impulse response cannot be used.
+            AudioError, ManifestError: a file of noise, an impulse response or other speech cannot be used.
         """
         rate_hz = self.config.features.sample_rate_hz
         if draw.speed != 1:
             waveform = change_speed(waveform, draw.speed, rate_hz)
+        if draw.tempo != 1:
+            waveform = change_tempo(waveform, draw.tempo, rate_hz)
         if draw.shift_seconds:
             waveform = shift_later(waveform, round(draw.shift_seconds * rate_hz), rate_hz)
+        return self._transmit(self._place_in_room(waveform, draw), draw)
+
+    def _place_in_room(self, waveform: Waveform, draw: Draw) -> Waveform:
+        rate_hz = self.config.features.sample_rate_hz
+        power = None
+        if draw.silence:
+            power = measure_power(waveform)
+            waveform = surround(waveform, draw.silence, rate_hz)
         if draw.rir is not None:
             waveform = reverberate(waveform, self.rirs.read(draw.rir))
+        elif room := draw.synthetic_rir:
+            generator = np.random.default_rng(room.seed)
+            response = make_room_response(room.reverberation_seconds, room.direct_db, rate_hz, generator)
+            waveform = reverberate(waveform, response)
         if draw.noise:
-            waveform = add_noise(waveform, self.noises.read(draw.noise.index), draw.noise.place, draw.noise.snr_db)
+            noise = self.noises.read(draw.noise.index)
+            waveform = add_noise(waveform, noise, draw.noise.place, draw.noise.snr_db, power)
+        if draw.synthetic_noise:
+            noise = self._make_noise(draw.synthetic_noise, len(waveform))
+            waveform = add_noise(waveform, noise, 0.0, draw.synthetic_noise.snr_db, power)
+        return waveform
+
+    def _make_noise(self, draw: SyntheticNoiseDraw, num_samples: int) -> Waveform:
+        generator = np.random.default_rng(draw.seed)
+        if draw.kind != "babble":
+            return make_noise(draw.kind, num_samples, generator)
+        num_voices = int(generator.integers(NUM_BABBLE_VOICES[0], NUM_BABBLE_VOICES[1] + 1))
+        chosen = (self._by_id[int(generator.integers(len(self._by_id)))] for _ in range(num_voices))
+        voices = [read_utterance(self.utterances[index], self.config.features) for index in chosen]
+        return make_babble(voices, num_samples, generator)
+
+    def _transmit(self, waveform: Waveform, draw: Draw) -> Waveform:
+        rate_hz = self.config.features.sample_rate_hz
         if draw.gain_db:
             waveform = change_gain(waveform, draw.gain_db)
+        if draw.clip_db:
+            waveform = clip_peaks(waveform, draw.clip_db)
+        if draw.low_pass_hz is not None:
+            waveform = filter_band(waveform, rate_hz, 0.0, draw.low_pass_hz)
+        if draw.is_telephone:
+            waveform = pass_telephone(waveform, rate_hz)
+        if draw.codec:
+            waveform = pass_codec(waveform, rate_hz, draw.codec.name, draw.codec.kbps)
         return waveform
 
     def change_features(
@@ -159,32 +216,6 @@ class Augmenter:
         if draw.is_masked:
             features = mask_features(features, self.config.augmentation, self._make_generator(epoch, index, view))
         return features
-
-    def describe(self) -> str:
-        """One line for the log: what happens to which share of the utterances, and what limits it."""
-        config = self.config.augmentation
-        num_frequency_masks = config.num_frequency_masks * (config.max_frequency_mask_share > 0)
-        num_time_masks = config.num_time_masks * (config.max_time_mask_share > 0)
-        num_masks, masks = num_frequency_masks + num_time_masks, f"{num_frequency_masks} + {num_time_masks}"
-        parts = [
-            _describe("speed", config.speed_probability, "{:g} to {:g}".format(*config.speed_range)),
-            _describe("shift", config.shift_probability, f"up to {config.max_shift_seconds:g} s"),
-            _describe("rooms", config.rir_probability * bool(self.rirs), f"{len(self.rirs)} impulse responses"),
-            _describe("noise", config.noise_probability * bool(self.noises), self._describe_noise()),
-            _describe("gain", config.gain_probability, "{:g} to {:g} dB".format(*config.gain_range_db)),
-            _describe("vocal tract", config.vtlp_probability, "{:g} to {:g}".format(*config.vtlp_range)),
-            _describe("time warp", config.time_warp_probability, f"up to {config.max_time_warp_share:g}"),
-            _describe("masks", config.mask_probability * bool(num_masks), masks),
-        ]
-        fastest = config.speed_range[1]
-        num_dense = sum(not self.fits(index, fastest) for index in range(len(self.utterances)))
-        if config.speed_probability and num_dense:
-            parts.append(f"{num_dense} utterances with too many labels for {fastest:g} keep their speed")
-        return ", ".join(part for part in parts if part) or "none"
-
-    def _describe_noise(self) -> str:
-        low, high = self.config.augmentation.noise_snr_range_db
-        return f"{len(self.noises)} files, {sum(self.noises.durations) / 60:.1f} min, {low:g} to {high:g} dB"
 
     def _make_generator(self, epoch: int, index: int, view: int) -> np.random.Generator:
         return make_generator(self.config.seed, epoch, self.utterances[index].id, view)
@@ -215,7 +246,3 @@ def draw_dropout(config: Config, epoch: int, utterance_ids: Sequence[str], num_r
     by_layer = factors.reshape((num_rows, *shape)).transpose(1, 0, 2)
     scaled: NDArray[np.float32] = np.ascontiguousarray(by_layer) / np.float32(1 - model.rnn_dropout)
     return scaled
-
-
-def _describe(name: str, probability: float, how: str) -> str:
-    return f"{name} {probability:.0%} ({how})" if probability else ""

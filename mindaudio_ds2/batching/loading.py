@@ -48,5 +48,6 @@ class Source:
         for index in batch.indices:
             changes = augment(index) if augment else UNCHANGED
             features = load_features(self.utterances[index], self.config, self.cache_dir, changes.waveform)
-            examples.append([(index, change(features), self.labels[index]) for change in changes.views])
+            labels = self.labels[index] if changes.labels is None else changes.labels
+            examples.append([(index, change(features), labels) for change in changes.views])
         return join([collate(view, self.blank_id, batch.shape) for view in zip(*examples, strict=True)])

@@ -37,10 +37,10 @@ class FixedShapes:
     evaluation has such.
 
     Args:
-        durations_seconds: of all utterances.
+        durations_seconds: of all utterances, and of whatever `Additions.list_reachable` says.
         num_labels: of each of them.
         config: the whole run.
-        is_augmented: whether speed and shift may make them longer.
+        is_augmented: whether speed, tempo and shift may make them longer than planned.
     """
 
     def __init__(
@@ -89,10 +89,13 @@ def _count_rows(longest_seconds: float, config: BatchingConfig) -> int:
 def _count_frames(seconds: float, config: Config, is_augmented: bool) -> int:
     """T that nothing of so many seconds exceeds, by the manifest, whatever augmentation makes of it."""
     # Audio may be longer than its manifest says, which is counted in whole frames: one more on either side.
-    seconds += MAX_DURATION_ERROR_SECONDS + 2 * config.features.hop_seconds
     augmentation = config.augmentation
+    num_joined = augmentation.join_max_utterances if is_augmented and augmentation.join_probability else 1
+    seconds += num_joined * MAX_DURATION_ERROR_SECONDS + 2 * config.features.hop_seconds
     if is_augmented and augmentation.speed_probability:
         seconds /= min(1.0, augmentation.speed_range[0])
+    if is_augmented and augmentation.tempo_probability:
+        seconds /= min(1.0, augmentation.tempo_range[0])
     if is_augmented and augmentation.shift_probability:
         seconds += augmentation.max_shift_seconds
     return config.features.num_frames(seconds)

@@ -5,10 +5,11 @@
     mindaudio-ds2 show_augmentation AUDIO --output DIR --augmentation.noise_path noise --augmentation.rir_path rooms
 
 alone.png has each change alone at both ends of its range, whether or not it is switched on; together.png has draws as
-training makes them, one an epoch. Beside them lies a .wav for each picture whose sound is another. Needs matplotlib:
-`pip install -e '.[plots]'`.
+training makes them, one an epoch. Beside them lies a .wav for each picture whose sound is another; --cost adds
+what each change costs. Needs matplotlib: `pip install -e '.[plots]'`.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,13 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.augment import Draw, NoiseDraw, TimeWarp
+from mindaudio_ds2.audio.draws import Draw
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.batching.augmentation import Augmenter
+from mindaudio_ds2.batching.augmentation_text import describe_augmentation
 from mindaudio_ds2.commands._command import Command
+from mindaudio_ds2.commands._single_draws import describe, list_single_draws
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import OutputError
@@ -32,7 +35,8 @@ WIDTH_INCHES, ROW_INCHES, DOTS_PER_INCH = 12.0, 1.7, 90
 COLOR_RANGE = (-2.0, 3.0)
 """Normalised features that are black and white; the same in all pictures, so that they can be compared."""
 
-MAX_FILES_SHOWN = 3
+COST_SECONDS = 10.0
+"""What the recording is repeated to, before the time of each change is taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,40 +60,8 @@ def add_options(parser: Any) -> None:
     """The script's own options."""
     parser.add_argument("audio", metavar="AUDIO", help="a recording of speech (path)")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the pictures and sounds (path)")
+    parser.add_argument("--cost", action="store_true", help="also print what each change costs (switch)")
     parser.add_argument("--num_draws", type=int, default=6, help="rows of together.png (count)")
-
-
-def list_single_draws(config: Config, num_rirs: int, num_noises: int) -> list[tuple[str, Draw]]:
-    """Each change of the waveform or of time alone, at both ends of its range, by a name for files."""
-    augmentation = config.augmentation
-    draws = [("original", Draw())]
-    draws += [(f"speed_{factor:g}", Draw(speed=factor)) for factor in augmentation.speed_range]
-    seconds = augmentation.max_shift_seconds
-    draws += [(f"shift_{seconds:g}s", Draw(shift_seconds=seconds))]
-    draws += [(f"room_{index}", Draw(rir=index)) for index in range(min(num_rirs, MAX_FILES_SHOWN))]
-    for index in range(0, num_noises, max(1, num_noises // MAX_FILES_SHOWN))[:MAX_FILES_SHOWN]:
-        for snr_db in augmentation.noise_snr_range_db:
-            draws.append((f"noise_{index}_{snr_db:g}dB", Draw(noise=NoiseDraw(index, 0.0, snr_db))))
-    draws += [(f"gain_{gain_db:g}dB", Draw(gain_db=gain_db)) for gain_db in augmentation.gain_range_db]
-    draws += [(f"vocal_tract_{factor:g}", Draw(vtlp=factor)) for factor in augmentation.vtlp_range]
-    share = augmentation.max_time_warp_share
-    draws += [(f"time_warp_{by:+g}", Draw(time_warp=TimeWarp(0.5, 0.5 + by))) for by in (-share, share)]
-    return [*draws, ("masks", Draw(is_masked=True))]
-
-
-def describe(draw: Draw, augmenter: Augmenter) -> str:
-    """What was drawn, in words."""
-    parts = [f"speed {draw.speed:.3f}"] if draw.speed != 1 else []
-    parts += [f"{1000 * draw.shift_seconds:.0f} ms later"] if draw.shift_seconds else []
-    parts += [f"room {augmenter.rirs.paths[draw.rir].name}"] if draw.rir is not None else []
-    if draw.noise:
-        parts.append(f"noise {augmenter.noises.paths[draw.noise.index].name} at {draw.noise.snr_db:.1f} dB")
-    parts += [f"gain {draw.gain_db:+.1f} dB"] if draw.gain_db else []
-    parts += [f"formants {draw.vtlp:.3f}"] if draw.vtlp != 1 else []
-    if draw.time_warp:
-        parts.append(f"time warped from {draw.time_warp.origin:.2f} to {draw.time_warp.target:.2f}")
-    parts += ["masks"] if draw.is_masked else []
-    return ", ".join(parts) or "as it was recorded"
 
 
 def make_picture(name: str, draw: Draw, epoch: int, augmenter: Augmenter, waveform: NDArray[np.float32]) -> Picture:
@@ -144,6 +116,21 @@ def show(folder: Path, name: str, pictures: Sequence[Picture], config: Config) -
             write_sound(folder / f"{picture.name}.wav", picture.waveform, config.features.sample_rate_hz)
 
 
+def print_costs(draws: Sequence[tuple[str, Draw]], augmenter: Augmenter, waveform: NDArray[np.float32]) -> None:
+    """A table of the milliseconds of one core that each change takes for a second of sound, the median of five."""
+    long = np.resize(waveform, round(COST_SECONDS * augmenter.config.features.sample_rate_hz))
+    features = compute_features(long, augmenter.config.features)
+    print("| change | ms for 1 s of sound |\n| --- | --- |")
+    for name, draw in draws:
+        times = []
+        for _ in range(6):  # the first one also imports and plans
+            started = time.process_time()
+            augmenter.change_waveform(long, draw)
+            augmenter.change_features(features, draw, 0, 0)
+            times.append(time.process_time() - started)
+        print(f"| {name} | {1000 * float(np.median(times[1:])) / COST_SECONDS:.2f} |", flush=True)
+
+
 def run(config: Config, options: Any) -> None:
     """Draw, write."""
     if options.num_draws < 1:
@@ -158,7 +145,9 @@ def run(config: Config, options: Any) -> None:
     show(folder, "alone", [make_picture(name, draw, 0, augmenter, waveform) for name, draw in singles], config)
     together = [make_picture(name, draw, epoch, augmenter, waveform) for epoch, (name, draw) in enumerate(draws)]
     show(folder, "together", together, config)
-    print(f"{folder}: alone.png, together.png and their sounds. In training: {augmenter.describe()}")
+    if options.cost:
+        print_costs(singles, augmenter, waveform)
+    print(f"{folder}: alone.png, together.png and their sounds. In training: {describe_augmentation(augmenter)}")
 
 
 main = Command(__doc__, add_options, run, takes_keys=True, default="deepspeech2")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from mindspore import Tensor
 
 from mindaudio_ds2.batching.augmentation import Augmenter, draw_dropout
+from mindaudio_ds2.batching.augmentation_text import describe_augmentation
 from mindaudio_ds2.batching.dataset import TensorBatch, open_loader
 from mindaudio_ds2.batching.plan import EpochPlan
 from mindaudio_ds2.batching.shapes import FixedShapes
@@ -125,20 +126,19 @@ class Trainer:
         self.ranks = ranks
         self.log = log
         self.utterances = utterances = training_set.utterances
-        self.durations = [utterance.duration_seconds for utterance in utterances]
         self.loader = open_loader(utterances, training_set.labels, config)
         self.augmenter = Augmenter(config, utterances, training_set.labels)
         self.learner = Learner(config, backend, ranks)
         self.checkpoints = RunCheckpoints(config, log, self.learner, ranks.is_first)
-        counts, is_open = list(map(len, training_set.labels)), self.learner.network.takes_open_shapes
-        self.shapes = None if is_open else FixedShapes(self.durations, counts, config, is_augmented=True)
+        is_open, additions = self.learner.network.takes_open_shapes, self.augmenter.additions
+        self.shapes = None if is_open else FixedShapes(*additions.list_reachable(), config, is_augmented=True)
         self.num_batches = config.batching.accumulation_steps
         self.evaluator = Evaluator(Recognizer(self.learner.scored), dev_utterances, config, ranks)
         self.progress = Progress(
             fingerprint=fingerprint_of(utterances, self.augmenter.rirs, self.augmenter.noises),
             dev_fingerprint=fingerprint_of(dev_utterances),
-            train_hours=sum(self.durations) / 3600,
-            longest_seconds=float(max(self.durations)),
+            train_hours=sum(additions.durations) / 3600,
+            longest_seconds=float(max(additions.list_reachable()[0])),
             num_parts=ranks.world_size * self.num_batches,
             has_fixed_shapes=not is_open,
         )
@@ -180,7 +180,8 @@ class Trainer:
         self.log.say(
             describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.learner.trained)
         )
-        notes = (f"augmentation: {self.augmenter.describe()}", self.shapes.describe() if self.shapes else "")
+        augmentation = f"augmentation: {describe_augmentation(self.augmenter)}"
+        notes = (augmentation, self.shapes.describe() if self.shapes else "")
         for note in filter(None, (*notes, describe_unwritable(self.evaluator.unwritable, "dev's references"))):
             self.log.say(note)
         with Interruption() as interruption:
@@ -221,7 +222,7 @@ class Trainer:
 
     def _train_epoch(self, interruption: Interruption) -> None:
         progress = self.progress
-        plan = plan_next_epoch(self.config, self.utterances, progress, self.ranks.place, self.shapes, self.log.say)
+        plan = plan_next_epoch(self.config, self.augmenter, progress, self.ranks.place, self.shapes, self.log.say)
         if progress.batch == 0 and not progress.finished:
             progress.begin_epoch()
         pace = Pace(progress)
@@ -250,7 +251,7 @@ class Trainer:
             lambda: bool(interruption.signal_number),
         )
         # exact for one process, and what this one's part lets expect for several
-        seconds = sum(self.durations[index] for batch in group for index in batch.indices)
+        seconds = sum(self.augmenter.additions.durations[index] for batch in group for index in batch.indices)
         pace.count(seconds * self.ranks.world_size, num_utterances)
         progress.batch += 1
         progress.step += 1

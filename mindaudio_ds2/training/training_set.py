@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2.batching.augmentation import Augmenter
 from mindaudio_ds2.batching.plan import EpochPlan, Exclusion, plan_epoch, select_trainable, share_of_padding
 from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.config import Config
@@ -18,6 +19,8 @@ from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.training.progress import Progress
 
 MAX_MISSING_SHOWN = 10
+MANY_UTTERANCES = 50_000
+"""From here on, drawing what an epoch adds takes seconds, and a line says so."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +88,7 @@ def require_audio(utterances: Sequence[Utterance], manifest_path: str) -> None:
 
 def plan_next_epoch(
     config: Config,
-    utterances: Sequence[Utterance],
+    augmenter: Augmenter,
     progress: Progress,
     place: Place,
     shapes: FixedShapes | None,
@@ -95,7 +98,7 @@ def plan_next_epoch(
 
     Args:
         config: of the run.
-        utterances: trained on.
+        augmenter: has the utterances trained on, and what makes them longer in this epoch.
         progress: of the run; its `batch` counts the updates of this plan that are done.
         place: which process this is.
         shapes: that batches are padded to, where each is compiled.
@@ -104,8 +107,12 @@ def plan_next_epoch(
     Raises:
         TrainingError: there are fewer utterances than an update has batches.
     """
+    utterances, additions = augmenter.utterances, augmenter.additions
+    if additions.is_on and len(utterances) >= MANY_UTTERANCES:
+        say(f"epoch {progress.epoch + 1}: drawing the silence and the joining of {len(utterances)} utterances")
+    durations = additions.plan_seconds(progress.epoch)
     plan = plan_epoch(
-        [utterance.duration_seconds for utterance in utterances],
+        durations,
         config.batching,
         epoch=progress.epoch,
         seed=config.seed,
@@ -121,9 +128,9 @@ def plan_next_epoch(
             "batching.accumulation_steps); start fewer processes, or accumulate less"
         )
     if progress.batch == 0:
-        frames = [config.features.num_frames(utterance.duration_seconds) for utterance in utterances]
-        padding = share_of_padding(plan.batches, frames)
-        say(f"epoch {progress.epoch + 1}: {plan.num_updates} steps, {padding:.1%} padding")
+        padding = share_of_padding(plan.batches, [config.features.num_frames(seconds) for seconds in durations])
+        added = additions.describe_epoch(progress.epoch)
+        say(f"epoch {progress.epoch + 1}: {plan.num_updates} steps, {padding:.1%} padding{added}")
     if plan.left_out:
         ids = ", ".join(utterances[index].id for index in plan.left_out)
         say(f"left out of epoch {progress.epoch + 1}, too few for one more update: {ids}")

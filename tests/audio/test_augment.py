@@ -13,23 +13,36 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.augment import (
-    Draw,
-    add_noise,
-    change_gain,
-    change_speed,
-    draw_augmentation,
-    make_generator,
-    reverberate,
-    shift_later,
-)
+from mindaudio_ds2.audio.augment import add_noise, change_gain, change_speed, reverberate, shift_later
+from mindaudio_ds2.audio.draws import DIRECT_RANGE_DB, Draw, draw_augmentation, make_generator
 from mindaudio_ds2.audio.io import read_audio
-from mindaudio_ds2.config import AugmentationConfig, FeatureConfig
+from mindaudio_ds2.augmentation_config import AugmentationConfig
+from mindaudio_ds2.config import FeatureConfig
 
 RATE_HZ = 16000
 NUM_DRAWS = 3000
 FEATURES = FeatureConfig(RATE_HZ, "log_mel", "hann", 0.025, 0.01, 512, 80, "utterance", [], [])
 OFF = AugmentationConfig(
+    join_probability=0.0,
+    join_max_utterances=4,
+    join_max_seconds=10.0,
+    tempo_probability=0.0,
+    tempo_range=(0.8, 1.25),
+    silence_probability=0.0,
+    silence_range_seconds=(0.2, 1.0),
+    silence_level_range_db=(-80.0, -50.0),
+    synthetic_rir_probability=0.0,
+    synthetic_rir_range_seconds=(0.1, 0.6),
+    synthetic_noise_probability=0.0,
+    synthetic_noise_kinds=["white", "pink", "babble"],
+    clip_probability=0.0,
+    clip_range_db=(3.0, 15.0),
+    low_pass_probability=0.0,
+    low_pass_range_hz=(2000.0, 7000.0),
+    telephone_probability=0.0,
+    codec_probability=0.0,
+    codecs=["mp3", "opus", "mu_law", "a_law", "gsm"],
+    codec_range_kbps=(12.0, 48.0),
     speed_probability=0.0,
     speed_range=(0.9, 1.1),
     speed_num_factors=0,
@@ -52,7 +65,21 @@ OFF = AugmentationConfig(
     num_time_masks=0,
     max_time_mask_share=0.0,
 )
-KINDS = ("speed", "shift", "rir", "noise", "gain", "vtlp", "time_warp", "mask")
+OF_WAVEFORM = (
+    *("speed", "shift", "rir", "noise", "gain", "join", "tempo", "silence", "synthetic_rir", "synthetic_noise"),
+    *("clip", "low_pass", "telephone", "codec"),
+)
+OF_FEATURES = ("vtlp", "time_warp", "mask")
+KINDS = (*OF_WAVEFORM, *OF_FEATURES)
+NAMES = {
+    "shift": "shift_seconds",
+    "gain": "gain_db",
+    "mask": "is_masked",
+    "join": "num_joined",
+    "clip": "clip_db",
+    "low_pass": "low_pass_hz",
+    "telephone": "is_telephone",
+}
 
 
 def with_probability(config: AugmentationConfig, value: float, *kinds: str) -> AugmentationConfig:
@@ -60,8 +87,10 @@ def with_probability(config: AugmentationConfig, value: float, *kinds: str) -> A
     return dataclasses.replace(config, **changes)
 
 
-def draw_many(config: AugmentationConfig, num_rirs: int = 3, num_noises: int = 5) -> list[Draw]:
-    generators = (make_generator(1, 0, f"u{number}") for number in range(NUM_DRAWS))
+def draw_many(
+    config: AugmentationConfig, num_rirs: int = 3, num_noises: int = 5, num_draws: int = NUM_DRAWS
+) -> list[Draw]:
+    generators = (make_generator(1, 0, f"u{number}") for number in range(num_draws))
     return [draw_augmentation(config, generator, num_rirs, num_noises) for generator in generators]
 
 
@@ -90,9 +119,8 @@ ALL_ON = with_probability(OFF, 1.0, *KINDS)
 
 
 def is_changed(draw: Draw, kind: str) -> bool:
-    unchanged, names = Draw(), {"shift": "shift_seconds", "gain": "gain_db", "mask": "is_masked"}
-    name = names.get(kind, kind)
-    return bool(getattr(draw, name) != getattr(unchanged, name))
+    name = NAMES.get(kind, kind)
+    return bool(getattr(draw, name) != getattr(Draw(), name))
 
 
 def test_with_everything_off_nothing_is_drawn() -> None:
@@ -101,20 +129,20 @@ def test_with_everything_off_nothing_is_drawn() -> None:
 
 
 def test_masks_and_warps_leave_the_waveform() -> None:
-    draws = draw_many(with_probability(OFF, 1.0, *KINDS[5:]))
-    assert all(is_changed(draw, kind) for kind in KINDS[5:] for draw in draws)
+    draws = draw_many(with_probability(OFF, 1.0, *OF_FEATURES), num_draws=50)
+    assert all(is_changed(draw, kind) for kind in OF_FEATURES for draw in draws)
     assert not any(draw.changes_waveform for draw in draws)
 
 
-@pytest.mark.parametrize("kind", KINDS[:5])
+@pytest.mark.parametrize("kind", OF_WAVEFORM)
 def test_every_other_change_is_one_of_the_waveform(kind: str) -> None:
     config = with_probability(OFF, 1.0, kind)
-    assert all(draw.changes_waveform for draw in draw_many(config)[:50])
+    assert all(draw.changes_waveform for draw in draw_many(config, num_draws=50))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("probability", [0.25, 0.6])
-def test_each_change_happens_as_often_as_its_probability_says_and_alone(kind: str, probability: float) -> None:
+@pytest.mark.parametrize(("place", "kind"), [*enumerate(KINDS)])
+def test_each_change_happens_as_often_as_its_probability_says_and_alone(place: int, kind: str) -> None:
+    probability = (0.25, 0.6)[place % 2]
     draws = draw_many(with_probability(OFF, probability, kind))
     share = sum(is_changed(draw, kind) for draw in draws) / NUM_DRAWS
     assert share == pytest.approx(probability, abs=4 * math.sqrt(0.25 / NUM_DRAWS))
@@ -123,11 +151,10 @@ def test_each_change_happens_as_often_as_its_probability_says_and_alone(kind: st
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_switching_one_change_off_leaves_all_others_as_they_were(kind: str) -> None:
-    names = {"shift": "shift_seconds", "gain": "gain_db", "mask": "is_masked"}
-    without = draw_many(with_probability(ALL_ON, 0.0, kind))[:200]
-    name = names.get(kind, kind)
+    without = draw_many(with_probability(ALL_ON, 0.0, kind), num_draws=50)
+    name = NAMES.get(kind, kind)
     unchanged: dict[str, Any] = {name: getattr(Draw(), name)}
-    expected = [dataclasses.replace(draw, **unchanged) for draw in draw_many(ALL_ON)[:200]]
+    expected = [dataclasses.replace(draw, **unchanged) for draw in draw_many(ALL_ON, num_draws=50)]
     assert without == expected
 
 
@@ -135,7 +162,21 @@ def test_what_is_drawn_fills_its_range_evenly() -> None:
     draws = draw_many(ALL_ON)
     noises = [draw.noise for draw in draws if draw.noise]
     warps = [draw.time_warp for draw in draws if draw.time_warp]
-    ranges = {
+    silences = [draw.silence for draw in draws if draw.silence]
+    rooms = [draw.synthetic_rir for draw in draws if draw.synthetic_rir]
+    made = [draw.synthetic_noise for draw in draws if draw.synthetic_noise]
+    codecs = [draw.codec for draw in draws if draw.codec]
+    ranges: dict[tuple[float, float], list[float]] = {
+        (0.801, 1.25): [draw.tempo for draw in draws if draw.tempo > 0.801],
+        (0.2, 1.0): [silence.before_seconds for silence in silences],
+        (0.2, 1.0001): [silence.after_seconds for silence in silences],
+        (-80.0, -50.0): [silence.level_db for silence in silences],
+        (0.1, 0.6): [room.reverberation_seconds for room in rooms],
+        DIRECT_RANGE_DB: [room.direct_db for room in rooms],
+        (5.0, 25.0001): [noise.snr_db for noise in made],
+        (3.0, 15.0): [draw.clip_db for draw in draws],
+        (2000.0, 7000.0): [draw.low_pass_hz for draw in draws if draw.low_pass_hz],
+        (12.0, 48.0): [codec.kbps for codec in codecs],
         (0.9, 1.1): [draw.speed for draw in draws],
         (0.0, 0.3): [draw.shift_seconds for draw in draws],
         (5.0, 25.0): [noise.snr_db for noise in noises],
@@ -146,10 +187,20 @@ def test_what_is_drawn_fills_its_range_evenly() -> None:
         (-0.05, 0.05): [warp.target - warp.origin for warp in warps],
     }
     for (low, high), values in ranges.items():
-        assert len(values) == NUM_DRAWS
+        assert len(values) > 0.99 * NUM_DRAWS
         counts, _ = np.histogram(values, bins=10, range=(low, high))
-        assert counts.sum() == NUM_DRAWS
+        assert counts.sum() == len(values)
         assert min(counts) > 0.8 * NUM_DRAWS / 10
+    chosen = (
+        (len(OFF.codecs), [codec.name for codec in codecs]),
+        (3, [noise.kind for noise in made]),
+        (3, [silence.kind for silence in silences]),
+        (3, [draw.num_joined for draw in draws]),  # up to three others
+    )
+    for num_kinds, names in chosen:
+        counted = Counter(names)
+        assert len(counted) == num_kinds
+        assert min(counted.values()) > 0.85 * NUM_DRAWS / num_kinds
     assert set(Counter(noise.index for noise in noises)) == set(range(5))
     assert set(Counter(draw.rir for draw in draws)) == set(range(3))
 
@@ -163,7 +214,7 @@ def test_three_factors_are_kaldis_and_the_middle_one_leaves_the_recording() -> N
 
 
 def test_without_files_there_is_neither_noise_nor_another_room() -> None:
-    assert all(draw.rir is None and draw.noise is None for draw in draw_many(ALL_ON, 0, 0))
+    assert all(draw.rir is None and draw.noise is None for draw in draw_many(ALL_ON, 0, 0, num_draws=50))
 
 
 def test_what_is_drawn_depends_on_seed_epoch_and_utterance_only() -> None:

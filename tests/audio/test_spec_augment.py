@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from scipy.interpolate import interp1d
 
-from mindaudio_ds2.audio.augment import TimeWarp, make_generator
 from mindaudio_ds2.audio.bands import list_frequencies_hz
+from mindaudio_ds2.audio.draws import TimeWarp, make_generator
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.spec_augment import mask_features, warp_frequency, warp_time
-from mindaudio_ds2.config import AugmentationConfig, FeatureConfig
+from mindaudio_ds2.augmentation_config import AugmentationConfig
+from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.config_reader import read_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,12 +11,14 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.augment import Draw, change_speed, make_generator
+from mindaudio_ds2.audio.augment import change_speed
+from mindaudio_ds2.audio.draws import Draw, make_generator
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.audio.spec_augment import mask_features
 from mindaudio_ds2.batching import feature_cache
 from mindaudio_ds2.batching.augmentation import Augmenter
+from mindaudio_ds2.batching.augmentation_text import describe_augmentation
 from mindaudio_ds2.batching.feature_cache import load_features
 from mindaudio_ds2.batching.plan import count_frames_to_align
 from mindaudio_ds2.config import Config
@@ -28,7 +30,10 @@ Configure = Callable[..., Config]
 RATE_HZ = 8000  # of the tiny corpus
 PROBABILITIES = {
     f"augmentation.{kind}_probability": 1.0
-    for kind in ("speed", "shift", "rir", "noise", "gain", "vtlp", "time_warp", "mask")
+    for kind in (
+        *("speed", "shift", "rir", "noise", "gain", "vtlp", "time_warp", "mask", "tempo", "silence", "synthetic_rir"),
+        *("synthetic_noise", "clip", "low_pass", "telephone", "codec"),
+    )
 }
 
 
@@ -130,7 +135,11 @@ def test_everything_happens_when_everything_is_on(all_on: Config) -> None:
     augmenter = make_augmenter(all_on)
     for index in range(12):
         draw = augmenter.draw(0, index)
-        assert None not in (draw.rir, draw.noise, draw.time_warp)
+        assert None not in (draw.rir, draw.noise, draw.time_warp, draw.silence, draw.synthetic_rir, draw.codec)
+        assert None not in (draw.synthetic_noise, draw.low_pass_hz)
+        assert draw.is_telephone
+        assert draw.tempo != 1
+        assert draw.clip_db > 0
         assert draw.shift_seconds > 0
         assert draw.gain_db != 0
         assert draw.vtlp != 1
@@ -192,8 +201,8 @@ def test_equal_neighbours_need_a_frame_more(configure: Configure) -> None:
 
 def test_utterances_too_dense_for_the_highest_speed_are_counted_in_the_log(configure: Configure) -> None:
     config = configure({"augmentation.speed_probability": 0.5, "augmentation.speed_range": [0.9, 1.5]})
-    assert "1 utterances with too many labels for 1.5" in make_dense(config, 1.0, 40).describe()
-    assert "labels" not in make_dense(config, 1.0, 30).describe()
+    assert "1 utterances with too many labels for 1.5" in describe_augmentation(make_dense(config, 1.0, 40))
+    assert "labels" not in describe_augmentation(make_dense(config, 1.0, 30))
 
 
 def test_slow_speech_stays_within_the_bound_on_padded_audio(all_on: Config, corpus: Path) -> None:
@@ -202,13 +211,14 @@ def test_slow_speech_stays_within_the_bound_on_padded_audio(all_on: Config, corp
 
     augmenter = make_augmenter(all_on)
     limits, augmentation, features = all_on.batching, all_on.augmentation, all_on.features
-    durations = [utterance.duration_seconds for utterance in augmenter.utterances]
+    slowest = augmentation.speed_range[0] * augmentation.tempo_range[0]
     for epoch in range(5):
+        durations = augmenter.additions.plan_seconds(epoch)
         plan = plan_epoch(durations, limits, epoch=epoch, seed=1, num_frames=features.num_frames)
         for batch in plan.batches:
             num = len(batch.indices)
             longest = max(len(load(augmenter, epoch, index)) for index in batch.indices)
-            bound = limits.max_batch_padded_seconds / augmentation.speed_range[0] + num * augmentation.max_shift_seconds
+            bound = limits.max_batch_padded_seconds / slowest + num * augmentation.max_shift_seconds
             assert num * (longest - 1) * features.hop_seconds <= bound
 
 
@@ -271,13 +281,13 @@ def test_noise_that_has_become_unreadable_names_its_own_file(all_on: Config, noi
 
 
 def test_the_log_says_what_is_on(all_on: Config, configure: Configure) -> None:
-    text = make_augmenter(all_on).describe()
+    text = describe_augmentation(make_augmenter(all_on))
     for part in ("speed 100% (0.9 to 1.1)", "rooms 100% (2 impulse", "noise 100% (4 files", "5 to 25 dB", "masks 100%"):
         assert part in text
     no_width = {"augmentation.max_frequency_mask_share": 0.0, "augmentation.max_time_mask_share": 0.0}
     no_masks = {"augmentation.num_frequency_masks": 0, "augmentation.num_time_masks": 0}
     for nothing in ({"augmentation.mask_probability": 0.0}, no_width, no_masks):
-        assert make_augmenter(configure(nothing)).describe() == "none"
+        assert describe_augmentation(make_augmenter(configure(nothing))) == "none"
 
 
 # Real noise -----------------------------------------------------------------------------------------------------------

@@ -39,14 +39,22 @@ def test_every_change_is_shown_alone_and_some_draws_together(
     noise.mkdir()
     soundfile.write(noise / "hiss.wav", np.random.default_rng(0).normal(0, 0.1, 3000), RATE_HZ)
     options = ["--output", output, "--num_draws", 3, "--augmentation.noise_path", noise]
-    options += ["--augmentation.speed_probability", 1, "--augmentation.gain_range_db", "[-10, 6]"]
+    monkeypatch.setattr(show_augmentation, "COST_SECONDS", 0.1)
+    options += ["--cost", "--augmentation.speed_probability", 1, "--augmentation.gain_range_db", "[-10, 6]"]
     status = run(monkeypatch, "-c", ROOT / "hparams" / "deepspeech2.yaml", sound, *options)
     captured = capsys.readouterr()
     assert status == 0, captured.err
     assert "speed 100% (0.9 to 1.1)" in captured.out
+    costs = dict(line[2:-2].split(" | ") for line in captured.out.splitlines() if line.startswith("| opus_"))
+    assert all(float(cost) > 0 for cost in costs.values())
+    assert set(costs) == {"opus_12kbps", "opus_48kbps"}
     for name in ("alone", "together"):
         assert (output / f"{name}.png").read_bytes().startswith(PNG_HEAD)
-    alone = {"speed_0.9", "speed_1.1", "shift_0.1s", "noise_0_5dB", "noise_0_25dB", "gain_-10dB", "gain_6dB"}
+    alone = {"tempo_0.9", "tempo_1.1", "silence_digital_1s", "silence_noise_1s", "silence_background_1s", "telephone"}
+    alone |= {"made_up_room_0.1s", "made_up_room_0.6s", "clipping_3dB", "clipping_15dB", "mu_law", "a_law", "gsm"}
+    alone |= {f"{kind}_noise_{snr}dB" for kind in ("white", "pink", "babble") for snr in (5, 25)}
+    alone |= {"low_pass_2000Hz", "low_pass_7000Hz", "mp3_12kbps", "mp3_48kbps", "opus_12kbps", "opus_48kbps"}
+    alone |= {"speed_0.9", "speed_1.1", "shift_0.1s", "noise_0_5dB", "noise_0_25dB", "gain_-10dB", "gain_6dB"}
     draws = {"epoch_1", "epoch_2", "epoch_3"}
     assert {path.stem for path in output.glob("*.wav")} == alone | draws
     samples = {path.stem: soundfile.read(path)[0] for path in output.glob("*.wav")}

@@ -27,9 +27,14 @@ def changes(tmp_path: Path) -> dict[str, Any]:
     for name, samples in (("noise", noise), ("rir", response * np.exp(-np.arange(4000) / 300))):
         (tmp_path / name).mkdir()
         soundfile.write(tmp_path / name / "one.wav", samples, RATE_HZ)
-    kinds = ("speed", "shift", "rir", "noise", "gain", "vtlp", "time_warp", "mask")
+    kinds = (
+        *("speed", "shift", "rir", "noise", "gain", "vtlp", "time_warp", "mask", "join", "tempo", "silence"),
+        *("synthetic_rir", "synthetic_noise", "clip", "low_pass", "telephone", "codec"),
+    )
     return {
         **{f"augmentation.{kind}_probability": 0.5 for kind in kinds},
+        "augmentation.silence_range_seconds": [0.05, 0.4],
+        "augmentation.low_pass_range_hz": [1500.0, 3500.0],
         "augmentation.noise_path": str(tmp_path / "noise"),
         "augmentation.rir_path": str(tmp_path / "rir"),
         "data.feature_cache_dir": str(tmp_path / "cache"),
@@ -79,6 +84,7 @@ def test_the_log_of_a_run_says_what_is_changed(configure: Configure, changes: di
     config = configure({**changes, "training.epochs": 1})
     train_here(config)
     log = (Path(config.run_dir) / "train.log").read_text(encoding="utf-8")
-    assert "augmentation: speed 50% (0.9 to 1.1), " in log
+    assert "augmentation: joined 50% (up to 3), speed 50% (0.9 to 1.1), " in log
+    assert "of 12 utterances joined to others" in log
     assert "noise 50% (1 files, " in log
     assert json.loads((Path(config.run_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[0])
