@@ -145,7 +145,7 @@ def test_two_sides_of_a_call_are_heard_apart(load: Load, tmp_path: Path) -> None
     assert (left.text, right.text) == (first, second)
     (only,) = load(channels=2).transcribe([tmp_path / "call.wav"])
     assert (only.channel, only.text) == (2, right.text)
-    with pytest.raises(AudioError, match="2 channels heard apart"):
+    with pytest.raises(AudioError, match="2 channels to hear apart"):
         load(channels="split").transcribe(tmp_path / "call.wav")
     with pytest.raises(AudioError, match="number 3 is asked for"):
         load(channels=3).transcribe(tmp_path / "call.wav")
