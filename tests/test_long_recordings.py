@@ -1,6 +1,7 @@
 """Recordings longer than anything in the training set, from the file to the words."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,24 +15,21 @@ from mindaudio_ds2.audio import decoding
 from mindaudio_ds2.decoding.choice import DecoderChoice
 from mindaudio_ds2.errors import AudioError, ConfigError
 from mindaudio_ds2.segmentation.sources import Hearing, Samples
+from mindaudio_ds2.transcribe import Recognizer
+from mindaudio_ds2.transcript_formats import as_json
 from mindaudio_ds2.transcription import Transcription
-from tests.tiny_corpus import RATE_HZ, draw_transcript, read_metrics, speak
-
-pytestmark = pytest.mark.usefixtures("mindspore_cpu")
+from tests.tiny_corpus import RATE_HZ, draw_transcript, speak
+from tests.tone_network import ToneNetwork
 
 Load = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def load(learned_run: Path) -> Load:
-    """Makes a `Recognizer` of one network, which is loaded once."""
-    from mindaudio_ds2.recognition import CheckpointNetwork
-    from mindaudio_ds2.transcribe import Recognizer
-
-    network = CheckpointNetwork(learned_run / "last.ckpt")
+@pytest.fixture
+def load() -> Load:
+    """Makes a `Recognizer` whose network has learnt from up to 1.6 s."""
 
     def make(vad: str = "energy", channels: Any = "mix", choice: DecoderChoice | None = None) -> Any:
-        return Recognizer(network, choice, Hearing(vad, channels))
+        return Recognizer(ToneNetwork(1.6), choice, Hearing(vad, channels))
 
     return make
 
@@ -42,8 +40,8 @@ def hush(seconds: float, seed: int = 0) -> NDArray[np.float64]:
 
 
 def talk(count: int, first: int = 5000) -> tuple[NDArray[np.float64], str]:
-    """Utterances with pauses between them, and their words."""
-    said = [draw_transcript(seed) for seed in range(first, first + count)]
+    """Utterances with pauses between them, and their words, without double letters, which are one tone."""
+    said = [re.sub(r"(.)\1+", r"\1", draw_transcript(seed)) for seed in range(first, first + count)]
     parts = [hush(1.0)]
     for number, transcript in enumerate(said):
         parts += [speak(transcript, seed=first + number), hush(0.7 + 0.2 * (number % 4), number)]
@@ -60,22 +58,20 @@ def require_every_second(found: Transcription) -> None:
         assert one in found.recognized or one.end_seconds == other.start_seconds
 
 
-def count_differences(one: str, other: str) -> int:
-    from mindaudio_ds2.decoding.metrics import count_errors
-
-    return count_errors(one, other).word_errors
-
-
-def test_a_checkpoint_knows_the_longest_recording_that_it_was_trained_on(load: Load, learned_run: Path) -> None:
+def test_a_checkpoint_knows_the_longest_recording_that_it_was_trained_on(learned_run: Path) -> None:
     from mindaudio_ds2.checkpoint import Checkpoint, find_longest_seconds, load_checkpoint
     from mindaudio_ds2.corpus.manifest import read_manifest
+    from mindaudio_ds2.recognition import CheckpointNetwork
 
     checkpoint = load_checkpoint(learned_run / "last.ckpt")
     durations = [each.duration_seconds for each in read_manifest(checkpoint.config.data.train_manifest)]
-    assert load().network.longest_seconds == find_longest_seconds(checkpoint) == max(durations)
+    assert (
+        CheckpointNetwork(learned_run / "last.ckpt").longest_seconds
+        == find_longest_seconds(checkpoint)
+        == max(durations)
+    )
     older = Checkpoint(checkpoint.config, checkpoint.weights)
     assert find_longest_seconds(older) == checkpoint.config.data.max_duration_seconds
-    assert read_metrics(learned_run, "epoch")
 
 
 @pytest.mark.parametrize("kind", ["greedy", "beam"])
@@ -83,7 +79,7 @@ def test_the_words_of_a_long_recording_are_those_of_its_parts(load: Load, tmp_pa
     waveform, text = talk(30)
     soundfile.write(tmp_path / "talk.wav", waveform, RATE_HZ)
     found = load(choice=DecoderChoice(kind)).transcribe(tmp_path / "talk.wav")
-    assert count_differences(text, found.text) <= 0.1 * len(text.split())
+    assert found.text == text
     assert len(found.recognized) >= 25
     assert len(found.silences) >= 25
     require_every_second(found)
@@ -118,21 +114,14 @@ def test_segments_of_many_recordings_share_batches(load: Load, tmp_path: Path, m
         soundfile.write(tmp_path / f"{number}.wav", waveform, RATE_HZ)
         texts.append(text)
     recognizer = load()
-    sizes: list[int] = []
-    recognize = recognizer.network.recognize
-
-    def watch(waveforms: Any, shape: Any = None) -> Any:
-        sizes.append(len(waveforms))
-        return recognize(waveforms, shape)
-
-    monkeypatch.setattr(recognizer.network, "recognize", watch)
     together = recognizer.transcribe([tmp_path])
+    sizes = recognizer.network.batch_sizes
     assert sum(sizes) == sum(len(each.recognized) for each in together)
-    assert len(sizes) <= sum(sizes) // 3, "batches of this corpus have six utterances at most"
+    assert len(sizes) <= 3, "18 segments, of which 16 at most share a batch"
     alone = [recognizer.transcribe(tmp_path / f"{number}.wav") for number in range(3)]
     assert [each.text for each in together] == [each.text for each in alone]
     for text, each in zip(texts, together, strict=True):
-        assert count_differences(text, each.text) <= 0.1 * len(text.split()) + 1
+        assert each.text == text
 
 
 def test_without_cutting_a_long_recording_is_heard_whole_with_a_warning(load: Load, tmp_path: Path) -> None:
@@ -153,11 +142,10 @@ def test_two_sides_of_a_call_are_heard_apart(load: Load, tmp_path: Path) -> None
     soundfile.write(tmp_path / "call.wav", call, RATE_HZ)
     left, right = load(channels="split").transcribe([tmp_path / "call.wav"])
     assert (left.channel, right.channel) == (1, 2)
-    assert count_differences(first, left.text) <= 2
-    assert count_differences(second, right.text) <= 2
+    assert (left.text, right.text) == (first, second)
     (only,) = load(channels=2).transcribe([tmp_path / "call.wav"])
     assert (only.channel, only.text) == (2, right.text)
-    with pytest.raises(AudioError, match="2 channels heard apart"):
+    with pytest.raises(AudioError, match="2 channels to hear apart"):
         load(channels="split").transcribe(tmp_path / "call.wav")
     with pytest.raises(AudioError, match="number 3 is asked for"):
         load(channels=3).transcribe(tmp_path / "call.wav")
@@ -165,11 +153,9 @@ def test_two_sides_of_a_call_are_heard_apart(load: Load, tmp_path: Path) -> None
 
 
 def test_three_hours_of_silence_are_a_listed_silence_and_a_note(load: Load, tmp_path: Path) -> None:
-    from mindaudio_ds2.transcript_formats import as_json
-
     with soundfile.SoundFile(tmp_path / "silence.flac", "w", RATE_HZ, 1) as file:
-        for _ in range(18):
-            file.write(np.zeros(600 * RATE_HZ, np.int16))
+        for _ in range(3):
+            file.write(np.zeros(3600 * RATE_HZ, np.int16))
     found = load().transcribe(tmp_path / "silence.flac")
     assert (found.text, found.words, found.recognized) == ("", (), ())
     (row,) = json.loads(as_json([found]))
@@ -181,7 +167,9 @@ def test_three_hours_of_silence_are_a_listed_silence_and_a_note(load: Load, tmp_
 def test_music_alone_is_recognised_to_its_end(load: Load, tmp_path: Path) -> None:
     times = np.arange(20 * RATE_HZ) / RATE_HZ
     tones = 220 * 2 ** ((times * 3).astype(int) % 12 / 12)
-    soundfile.write(tmp_path / "music.wav", 0.3 * np.sin(2 * np.pi * tones * times) * np.exp(-(times % 0.33)), RATE_HZ)
+    soundfile.write(
+        tmp_path / "music.wav", 0.3 * np.sin(2 * np.pi * tones * times) * np.exp(-6 * (times % (1 / 3))), RATE_HZ
+    )
     found = load().transcribe(tmp_path / "music.wav")
     require_every_second(found)
     assert sum(end - start for start, end in found.recognized) > 19

@@ -20,11 +20,14 @@ LEVEL_SECONDS = 0.01
 LEAST_PAUSE_SECONDS = 0.05
 """Shorter dips belong to a word: stops such as T are silent for a moment."""
 
-QUIET_SHARE = 0.3
+QUIET_SHARE = 0.2
 """Of the way from the quiet to the loud levels of a recording (dB); what is below is a pause."""
 
 LARGEST_RANGE_DB = 40.0
 """The quiet level is no further below the loud one: digital silence would make a quiet room loud."""
+
+LONGEST_REACH_SECONDS = 0.3
+"""A word goes no further beyond the middle of its first or last letter, unless a pause is there."""
 
 LEAST_PROBABILITY = 0.3
 """Frames of a letter that are less sure do not count to its middle."""
@@ -64,6 +67,8 @@ class WordPlacer:
         held = np.array([self._hold(word, log_probs) for word in hypothesis.words])
         first, last = _find_extent(pauses, duration)
         held = np.maximum.accumulate(np.clip(held.reshape(-1), first, last)).reshape(-1, 2)
+        first = first or max(0.0, held[0, 0] - LONGEST_REACH_SECONDS)
+        last = last if last < duration else min(duration, held[-1, 1] + LONGEST_REACH_SECONDS)
         gaps = [(0.0, first)]
         for one, other in zip(held[:-1], held[1:], strict=True):
             gaps.append(_find_gap(pauses, one, other))
@@ -99,8 +104,8 @@ class WordPlacer:
 def find_pauses(waveform: NDArray[np.float32], frame_samples: int) -> NDArray[np.int64]:
     """Where a waveform is quiet for `LEAST_PAUSE_SECONDS` or longer: `(N, 2)`, the first frame and the one behind."""
     levels = measure_levels(waveform, frame_samples)
-    lowest, loud = np.percentile(levels, [5, 90])
-    quiet = max(float(lowest), float(loud) - LARGEST_RANGE_DB)
+    loud = float(levels.max())
+    quiet = max(float(np.percentile(levels, 5)), loud - LARGEST_RANGE_DB)
     is_quiet = levels < quiet + QUIET_SHARE * (loud - quiet)
     edges = np.flatnonzero(np.diff(is_quiet, prepend=False, append=False)).reshape(-1, 2)
     least = round(LEAST_PAUSE_SECONDS / LEVEL_SECONDS)
@@ -119,7 +124,7 @@ def _find_gap(pauses: NDArray[np.float64], one: NDArray[np.float64], other: NDAr
     """The end of a word and the start of the next (seconds), of which the first and last letters are held."""
     shared = np.minimum(pauses[:, 1], other[0]) - np.maximum(pauses[:, 0], one[1])
     if not len(shared) or shared.max() <= 0:
-        middle = (one[1] + other[0]) / 2
-        return middle, middle
+        reach = min(LONGEST_REACH_SECONDS, (other[0] - one[1]) / 2)
+        return one[1] + reach, other[0] - reach
     start, end = pauses[shared.argmax()]
     return max(start, one[0]), min(end, other[1])

@@ -1,10 +1,10 @@
-"""A server in this process, around a network that hears the tones of `tests.tiny_corpus` by their Fourier transform."""
+"""A server in this process, around a network that hears tones."""
 
 import contextlib
 import io
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,10 @@ pytest.importorskip("httpx2", reason="httpx2 is not installed")
 
 import httpx2 as httpx
 
-from mindaudio_ds2.batching.plan import plan_evaluation
-from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.decoding.choice import DecoderChoice
 from mindaudio_ds2.decoding.hypothesis import Word
 from mindaudio_ds2.errors import AudioError
-from mindaudio_ds2.portable.network import BATCHES
+from mindaudio_ds2.segmentation.sources import Samples
 from mindaudio_ds2.serving.dispatcher import Dispatcher
 from mindaudio_ds2.serving.guard import Access
 from mindaudio_ds2.serving.limits import Limits
@@ -33,67 +31,12 @@ from mindaudio_ds2.serving.metrics import Metrics
 from mindaudio_ds2.serving.server import Server, ServerOptions, listen
 from mindaudio_ds2.serving.service import Service
 from mindaudio_ds2.streaming.events import Event, make_event
-from mindaudio_ds2.text.alphabet import Alphabet
-from mindaudio_ds2.transcribe import Recognizer, Samples
-from tests.tiny_corpus import RATE_HZ, TONES_HZ, YAML, speak
+from mindaudio_ds2.transcribe import Recognizer
+from tests.tiny_corpus import RATE_HZ, speak
+from tests.tone_network import ToneNetwork
 
 CLIENT = httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
 """For requests of tests; machines are slow at times."""
-
-FRAME = RATE_HZ // 50
-SPACE_FRAMES = 4
-"""Silence of 80 ms is a space; letters fade for less."""
-
-
-class ToneNetwork:
-    """Log-probabilities from the strongest frequency of each 20 ms. `gate` lets it compute; where it `is_unsure`, a B
-    may be a D."""
-
-    def __init__(self) -> None:
-        config = from_mapping(YAML, "tones")
-        self.features = config.features
-        self.alphabet = Alphabet(config.text)
-        self.seconds_per_output_frame = FRAME / RATE_HZ
-        self.longest_seconds = 20.0
-        self.streaming = None
-        self.gate = threading.Event()
-        self.gate.set()
-        self.is_unsure = False
-        self.num_batches = 0
-        self.batch_sizes: list[int] = []
-
-    def plan(self, durations_seconds: Sequence[float]) -> Any:
-        return plan_evaluation(durations_seconds, BATCHES, num_frames=self.features.num_frames)
-
-    def recognize(
-        self, waveforms: Sequence[NDArray[np.float32]], shape: Any = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        self.num_batches += 1
-        self.batch_sizes.append(len(waveforms))
-        assert self.gate.wait(90)
-        rows = [self._hear(waveform) for waveform in waveforms]
-        log_probs = np.full((len(rows), max(map(len, rows)), self.alphabet.size), np.log(1e-6), np.float32)
-        for each, row in zip(log_probs, rows, strict=True):
-            each[np.arange(len(row)), row] = np.log(0.9)
-        if self.is_unsure:
-            b, d = self.alphabet.encode("BD")
-            log_probs[log_probs[..., b] > -1, d] = np.log(0.1)
-        return log_probs, np.array([len(row) for row in rows], np.int32)
-
-    def _hear(self, waveform: NDArray[np.float32]) -> NDArray[np.intp]:
-        padded = np.pad(waveform, (0, -len(waveform) % FRAME)).reshape(-1, FRAME)
-        spectrum = np.abs(np.fft.rfft(padded * np.hanning(FRAME)))
-        hertz = spectrum.argmax(axis=1) * RATE_HZ / FRAME
-        letters = list(TONES_HZ)
-        labels = self.alphabet.encode("".join(letters))
-        nearest = np.abs(hertz[:, None] - np.array([TONES_HZ[c] for c in letters])).argmin(axis=1)
-        heard: NDArray[np.intp] = labels[nearest].astype(np.intp)
-        quiet = np.sqrt((padded**2).mean(axis=1)) < 0.05
-        heard[quiet] = self.alphabet.blank_id
-        for start, end in np.flatnonzero(np.diff(quiet.astype(int), prepend=0, append=0)).reshape(-1, 2):
-            if end - start >= SPACE_FRAMES:
-                heard[start:end] = self.alphabet.encode("A A")[1]
-        return heard
 
 
 class ToneStream:
