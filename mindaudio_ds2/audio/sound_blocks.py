@@ -61,6 +61,7 @@ class SoundBlocks:
         path: as in `read_sound`.
         sample_rate_hz: rate of the waveforms (Hz).
         channels: what becomes of several channels.
+        max_seconds: an error before reading further than this.
 
     Attributes:
         num_rows: waveforms; several for "split" only.
@@ -71,11 +72,13 @@ class SoundBlocks:
         AudioError: as in `read_sound`, before the first block.
     """
 
-    def __init__(self, path: Path, sample_rate_hz: int, channels: Channels = "mix") -> None:
+    def __init__(
+        self, path: Path, sample_rate_hz: int, channels: Channels = "mix", max_seconds: float = float("inf")
+    ) -> None:
         self._path, self._rate_hz = path, sample_rate_hz
         totals = _Totals()
         found: list[tuple[str, str]] = []
-        for block in decoding.decode_blocks(path):
+        for block in decoding.decode_blocks(path, max_seconds):
             found += block.notes
             totals.add(block)
         note = Notes(path, found)

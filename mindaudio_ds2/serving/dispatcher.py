@@ -21,12 +21,14 @@ from typing import IO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.io import read_sound
+from mindaudio_ds2.audio.io import Note, read_sound
+from mindaudio_ds2.audio.sound_blocks import SoundBlocks
 from mindaudio_ds2.audio.sound_files import show_path
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.errors import AudioError, LongAudioError
+from mindaudio_ds2.segmentation.cutting import Cutter, Piece
 from mindaudio_ds2.segmentation.detectors import EnergyDetector
-from mindaudio_ds2.segmentation.segmenter import Segmenter, Stretch, segment
+from mindaudio_ds2.segmentation.segmenter import Segmenter, Stretch
 from mindaudio_ds2.segmentation.sources import Samples
 from mindaudio_ds2.segmentation.stitching import stitch
 from mindaudio_ds2.serving.metrics import Metrics
@@ -37,7 +39,7 @@ NUM_READERS = 2
 BATCH_SECONDS, LIVE_BATCH_SECONDS, BATCH_SEGMENTS = 60.0, 20.0, 16
 """A batch of segments, with its padding; beside streams `LIVE_BATCH_SECONDS`."""
 
-FILE_NICENESS = 10
+FILE_NICENESS = 5
 """How far threads that serve files stand behind others for the processor."""
 
 Result = TypeVar("Result")
@@ -62,8 +64,9 @@ class FileJob:
 
     def __post_init__(self) -> None:
         self.result: Future[Transcription] = Future()
-        self.waveform: NDArray[np.float32] = np.zeros(0, np.float32)
-        self.stretches: list[Stretch] = []
+        self.duration_seconds = 0.0
+        self.stretches: list[Stretch] = []  # of speech
+        self.waveforms: dict[int, NDArray[np.float32]] = {}  # of those that are yet to be recognised
         self.waiting: deque[int] = deque()  # segments by their number
         self.hypotheses: dict[int, Hypothesis] = {}
         self.notes: tuple[str, ...] = ()
@@ -76,49 +79,64 @@ class FileJob:
     def cancel(self) -> None:
         """Do no more than what is being done this moment."""
         if self.result.cancel():
-            self.waiting.clear()
+            self._forget()
 
     def fail(self, error: BaseException) -> None:
         """End with an error, unless it is over."""
         with contextlib.suppress(Exception):  # cancelled meanwhile
             self.result.set_exception(error)
+        self._forget()
+
+    def _forget(self) -> None:
         self.waiting.clear()
+        self.waveforms.clear()
 
     def read(self) -> None:
         """From the file to segments."""
         path = Path(f"/dev/fd/{self.upload.fileno()}")  # asking for it brings small files to the disk
         self.upload.flush()
-        rate_hz = self.recognizer.network.features.sample_rate_hz
         try:
-            sound = read_sound(path, rate_hz, max_seconds=self.max_seconds)
+            notes = self._cut(path)
         except LongAudioError:
             raise LongAudioError(
                 f"{show_path(self.name)} lasts longer than {self.max_seconds:g} s; send it in parts", self.max_seconds
             ) from None
         except AudioError as error:
             raise AudioError(str(error).replace(show_path(path), show_path(self.name))) from None
-        self.notes = tuple(note.text.replace(show_path(path), show_path(self.name)) for note in sound.notes)
-        self.waveform = sound.waveform
-        limits = self.recognizer.ear.limits
-        if len(self.waveform) <= limits.max_seconds * rate_hz:
-            self.stretches = [Stretch(0, len(self.waveform), is_speech=True)]
-        else:
-            segmenter = Segmenter(EnergyDetector(rate_hz), limits, rate_hz)
-            self.stretches = [each for each in segment([self.waveform], segmenter) if each.is_speech]
+        self.notes = tuple(note.text.replace(show_path(path), show_path(self.name)) for note in notes)
         self.waiting = deque(range(len(self.stretches)))
 
-    def cut(self, number: int) -> NDArray[np.float32]:
-        """The samples of a segment."""
-        place = self.stretches[number]
-        return self.waveform[place.start : place.end]
+    def _cut(self, path: Path) -> tuple[Note, ...]:
+        """Read the file, in blocks where the network has learnt nothing so long; gives what is strange about it."""
+        limits, rate_hz = self.recognizer.ear.limits, self.recognizer.network.features.sample_rate_hz
+        try:
+            whole = read_sound(path, rate_hz, max_seconds=min(limits.max_seconds, self.max_seconds))
+        except LongAudioError:
+            sound = SoundBlocks(path, rate_hz, max_seconds=self.max_seconds)
+            cutter = Cutter(Segmenter(EnergyDetector(rate_hz), limits, rate_hz))
+            for block in sound:
+                self._keep(cutter.feed(block[0]))
+                if self.is_over:
+                    break
+            self._keep(cutter.finish())
+            self.duration_seconds = sound.duration_seconds
+            return sound.notes
+        self._keep([Piece(Stretch(0, len(whole.waveform), is_speech=True), whole.waveform)])
+        self.duration_seconds = whole.duration_seconds
+        return whole.notes
+
+    def _keep(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            if piece.waveform is not None:
+                self.waveforms[len(self.stretches)] = piece.waveform
+                self.stretches.append(piece.stretch)
 
     def finish(self) -> None:
         """Put the words of all segments together."""
         rate_hz = self.recognizer.network.features.sample_rate_hz
         found = stitch(self.stretches, [self.hypotheses[i] for i in range(len(self.stretches))], rate_hz)
-        seconds = len(self.waveform) / rate_hz
         with contextlib.suppress(Exception):  # cancelled meanwhile
-            self.result.set_result(Transcription(Path(self.name), seconds, found, "", self.notes))
+            self.result.set_result(Transcription(Path(self.name), self.duration_seconds, found, "", self.notes))
 
 
 class Dispatcher:
@@ -211,6 +229,7 @@ class Dispatcher:
         with self._condition:
             if self._is_closing:
                 job.cancel()
+            if job.is_over:  # its client left while it was read
                 return
             self._files.append(job)
             self._condition.notify_all()
@@ -251,8 +270,8 @@ class Dispatcher:
             job = self._files.popleft()
             try:
                 number = job.waiting.popleft()
-            except IndexError:  # cancelled
-                continue
+            except IndexError:
+                continue  # cancelled
             samples = job.stretches[number].end - job.stretches[number].start
             rate_hz = job.recognizer.network.features.sample_rate_hz
             fits = max(longest, samples) * (len(batch) + 1) <= seconds * rate_hz
@@ -272,9 +291,14 @@ class Dispatcher:
     def _recognize(self, batch: list[tuple[FileJob, int]]) -> None:
         recognizer = batch[0][0].recognizer
         rate_hz = recognizer.network.features.sample_rate_hz
+        taken = [(job, number, job.waveforms.pop(number, None)) for job, number in batch]
+        batch = [(job, number) for job, number, waveform in taken if waveform is not None]  # the others were cancelled
+        waveforms = [waveform for _, _, waveform in taken if waveform is not None]
+        if not batch:
+            return
         started = time.monotonic()
         try:
-            run = recognizer.run([Samples(job.cut(number), rate_hz) for job, number in batch])
+            run = recognizer.run([Samples(waveform, rate_hz) for waveform in waveforms])
         except BaseException as error:
             for job, _ in batch:
                 job.fail(error)

@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 from recipes.benchmark.senseless import PATH, make_form, make_message, make_request
 
 CHUNK_SECONDS = 0.1
-TIMEOUT_SECONDS = 120.0
+TIMEOUT_SECONDS = 300.0
 HEADERS = {"Content-Type": "multipart/form-data; boundary=x"}
 
 

@@ -17,6 +17,7 @@ pytest.importorskip("httpx2", reason="httpx2 is not installed")
 import httpx2 as httpx
 
 from mindaudio_ds2.decoding.choice import DecoderChoice
+from mindaudio_ds2.serving.dispatcher import FileJob
 from mindaudio_ds2.serving.limits import Limits
 from recipes.benchmark.senseless import PATH, make_request
 from tests.serving.tones import CLIENT, Running, make_wav, run_server
@@ -213,13 +214,30 @@ def test_work_ends_when_its_client_leaves() -> None:
         assert b"mindaudio_ds2_cancelled_total 1.0" in running.service.metrics.write()
 
 
+def test_a_file_whose_client_left_while_it_was_read_is_not_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = FileJob.read
+
+    def read_when_its_client_has_left(job: FileJob) -> None:
+        running.wait_for(lambda: job.is_over)
+        read(job)
+
+    with run_server() as running:
+        monkeypatch.setattr(FileJob, "read", read_when_its_client_has_left)
+        with pytest.raises(httpx.TimeoutException):
+            httpx.post(running.address + PATH, files={"file": make_wav(TEXT)}, timeout=2)
+        running.wait_for(lambda: running.service.num_files == 0)
+        monkeypatch.setattr(FileJob, "read", read)
+        assert post(running).json() == {"text": TEXT}
+        assert running.network.num_batches == 1
+
+
 def test_files_that_wait_are_recognised_together() -> None:
     with run_server(num_workers=1) as running:
         running.network.gate.clear()
         threads = [threading.Thread(target=post, args=(running,)) for _ in range(6)]
         for thread in threads:
             thread.start()
-        running.wait_for(lambda: running.service.dispatcher.measure_waiting_seconds() > 3)
+        running.wait_for(lambda: running.service.dispatcher.measure_waiting_seconds() > 4.4)
         running.network.gate.set()
         for thread in threads:
             thread.join()
