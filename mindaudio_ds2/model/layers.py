@@ -143,20 +143,27 @@ class Recurrent(nn.Cell):
             output = output + self.reverse(backward.astype(ms.float32), lengths)
         return output
 
-    def resume(self, x: Tensor, lengths: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+    def pack(self) -> Tensor:
+        """The recurrent weights in the form in which `resume` wants them."""
+        w_hh = self.forward_rnn.w_hh_list[0]
+        return Tensor((w_hh if self.native is None else self.native.pack(w_hh)).asnumpy())
+
+    def resume(self, x: Tensor, lengths: Tensor, states: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
         """Go on from where a chunk before ended: a layer without a backward direction.
 
         Args:
             x: (S, B, input_size) float32.
             lengths: (B,) int32; without native kernels all must be S.
             states: (K, B, H), K = 2 for LSTM (hidden, cell), 1 for GRU; zeros at first.
+            packed: from `pack`.
 
         Returns:
             (S, B, H) float32, arbitrary finite values beyond the lengths; and the states for the next chunk.
         """
         if self.native is not None:
-            weights = _recurrent_weights(self.forward_rnn)
-            output, *ends = self.native.resume(_project(x, self.forward_rnn.w_ih_list[0]), *weights, lengths, states)
+            _, bias_ih, bias_hh = _recurrent_weights(self.forward_rnn)
+            projected = _project(x, self.forward_rnn.w_ih_list[0])
+            output, *ends = self.native.resume(projected, packed, bias_ih, bias_hh, lengths, states)
             return output, ops.stack(ends)
         if self.is_lstm:
             output, (hidden, cell) = self.forward_rnn(x, (states[:1], states[1:]))

@@ -12,7 +12,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from numpy.typing import NDArray
 
 from mindaudio_ds2.config import ModelConfig
@@ -40,6 +40,8 @@ class Recurrence(nn.Cell):
         super().__init__()
         self.rnns = network.rnns
         self.norms = network.rnn_batch_norms
+        packed = [Parameter(rnn.pack(), name=f"packed_{i}", requires_grad=False) for i, rnn in enumerate(self.rnns)]
+        self.packed = ParameterTuple(packed)
 
     def construct(self, x: Tensor, lengths: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
         """(S, 1, D), (1,) int32 of S and (N, K, 1, H) to (S, 1, H) and the states for the next chunk."""
@@ -49,7 +51,7 @@ class Recurrence(nn.Cell):
         for i, rnn in enumerate(self.rnns):
             if self.norms is not None and i > 0:
                 x = self.norms[i - 1](x, lengths, mask, num_valid)
-            x, end = rnn.resume(x, lengths, states[i])
+            x, end = rnn.resume(x, lengths, states[i], self.packed[i])
             ends += (end,)
         return x, ops.stack(ends)
 

@@ -11,6 +11,23 @@ from mindspore import Tensor, nn, ops
 from mindaudio_ds2.ops.native import load_op
 
 
+class Packing(nn.Cell):
+    """Recurrent weights (G * H, H) as the kernels of this processor read them, (P,).
+
+    Args:
+        kernels: the shared library.
+        kind: "Lstm" or "Gru".
+    """
+
+    def __init__(self, kernels: Path, kind: str) -> None:
+        super().__init__()
+        self.run = load_op(kernels, f"{kind}Pack", "f", 1)
+
+    def construct(self, w_hh: Tensor) -> Tensor:
+        """Once, before the first chunk."""
+        return self.run(w_hh)
+
+
 class NativeRecurrence(nn.Cell):
     """The part of a recurrent layer that goes step by step, for one direction (paper, section 3.1).
 
@@ -27,24 +44,27 @@ class NativeRecurrence(nn.Cell):
         self.run_saving = load_op(kernels, f"{name}Forward", inputs, 1 + num_saved)
         self.run_only = load_op(kernels, f"{name}Inference", inputs, 1)
         self.run_back = load_op(kernels, f"{name}Backward", "ffffi", 1 if self.is_lstm else 2)
-        states = "ff" if self.is_lstm else "f"
-        self.run_resuming = load_op(kernels, f"{name}Resume", inputs + states, 1 + len(states))
+        states, kind = ("ff", "Lstm") if self.is_lstm else ("f", "Gru")
+        self.pack = Packing(kernels, kind)
+        self.run_resuming = load_op(kernels, f"{kind}Resume", inputs + states, 1 + len(states))
 
     def resume(
-        self, projected: Tensor, w_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, lengths: Tensor, states: Tensor
+        self, projected: Tensor, packed: Tensor, bias_ih: Tensor, bias_hh: Tensor, lengths: Tensor, states: Tensor
     ) -> tuple[Tensor, ...]:
         """Go on from where a chunk before ended; without gradient.
 
         Args:
-            projected, w_hh, bias_ih, bias_hh, lengths: as in `construct`.
+            projected, bias_ih, bias_hh, lengths: as in `construct`.
+            packed: what `pack` makes of w_hh; `construct` does that anew for each call, which takes as long as some
+                frames do.
             states: (K, B, H), of an LSTM hidden and cell states, of a GRU hidden ones; zeros at first.
 
         Returns:
             Hidden states (S, B, H), zero beyond the lengths; K states (B, H) after the last frame of each utterance.
         """
         if self.is_lstm:
-            return self.run_resuming(projected, w_hh, bias_ih + bias_hh, lengths, states[0], states[1])
-        return self.run_resuming(projected, w_hh, bias_ih, bias_hh, lengths, states[0])
+            return self.run_resuming(projected, packed, bias_ih + bias_hh, lengths, states[0], states[1])
+        return self.run_resuming(projected, packed, bias_ih, bias_hh, lengths, states[0])
 
     def construct(
         self, projected: Tensor, w_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, lengths: Tensor

@@ -1,4 +1,4 @@
-// The recurrent layers as MindSpore operators: {Lstm,Gru}{1,2}{Forward,Inference,Backward}, {Lstm,Gru}1Resume.
+// The recurrent layers as MindSpore operators: {Lstm,Gru}{1,2}{Forward,Inference,Backward}, {Lstm,Gru}{Pack,Resume}.
 //
 // 1 or 2 is the number of directions; the second reads each utterance from its last frame to its first. Arrays of one
 // kind stand together, one a direction (G = 4 for LSTM, 3 for GRU):
@@ -7,8 +7,9 @@
 //   GruForward: projected (S, B, 3H), w_hh (3H, H), bias_ih (3H,), bias_hh (3H,), lengths
 //       -> y, gates (S, B, 4H; r, z, n and W_hn h + b_hn), previous hidden states
 //   ...Inference: the same -> y
-//   ...Resume: the same, then the states before the first frame, (B, H) of hidden, of an LSTM also of cell
-//       -> y, and the states after each utterance's last frame
+//   ...Pack: w_hh -> packed (P,), as the processor's kernels read it
+//   ...Resume: projected, packed, bias or biases, lengths, states before the first frame, (B, H) of hidden, of an LSTM
+//       also of cell -> y, and the states after each utterance's last frame; for one direction
 //   LstmBackward: dy, w_hh, gates, cells, lengths -> dprojected (S, B, 4H)
 //   GruBackward: dy, w_hh, gates, previous, lengths -> dprojected (S, B, 3H), dhidden (S, B, 3H)
 // y and dy are for the sum over directions. Everything is zero beyond the lengths, which are from 0 to S.
@@ -82,6 +83,8 @@ void run_team(void (*run)(const Arguments&, int, int, Barrier&), const Arguments
     run(arguments, omp_get_thread_num(), omp_get_num_threads(), barrier);
 }
 
+int64_t count_packed(int64_t H, int num_gates) { return round_up(H, kMaxLanes) * H * num_gates; }
+
 bool check_forward(const Call& call, Kind kind, Mode mode, int y, int64_t S, int64_t B, int64_t H) {
     const int n = kind.num_directions, G = kind.num_gates(), num_inputs = kind.num_forward_inputs();
     bool is_right = call.has_shape(num_inputs - 1, {B}) && call.has_shape(y, {S, B, H});
@@ -91,7 +94,9 @@ bool check_forward(const Call& call, Kind kind, Mode mode, int y, int64_t S, int
         }
     }
     for (int d = 0; d < n; ++d) {
-        is_right = is_right && call.has_shape(d, {S, B, G * H}) && call.has_shape(n + d, {G * H, H});
+        is_right = is_right && call.has_shape(d, {S, B, G * H});
+        is_right = is_right && (mode == Mode::resume ? call.has_shape(n, {count_packed(H, G)})
+                                                     : call.has_shape(n + d, {G * H, H}));
         for (int i = 2 * n + d; i < num_inputs - 1; i += n) is_right = is_right && call.has_shape(i, {G * H});
         if (mode != Mode::training) continue;
         is_right = is_right && call.has_shape(y + 1 + d, {S, B, 4 * H});
@@ -125,7 +130,7 @@ int forward(const Call& call, Kind kind, Mode mode) {
     p.y = call.output(y);
     for (int d = 0; d < n; ++d) {
         p.projected[d] = call.input(d);
-        p.weights[d] = call.input(n + d);
+        if (mode != Mode::resume) p.weights[d] = call.input(n + d);
         p.bias[d] = call.input(2 * n + d);
         if (!kind.is_lstm) p.bias_hidden[d] = call.input(3 * n + d);
         if (mode != Mode::training) continue;
@@ -135,10 +140,10 @@ int forward(const Call& call, Kind kind, Mode mode) {
     }
     const int num_threads = choose_num_threads(B, H, G);
     const int64_t rounded = round_up(H, kMaxLanes);
-    const int64_t num_packed = rounded * H * G, num_hidden = round_up(H, kOperandChunk) * B;
+    const int64_t num_packed = mode == Mode::resume ? 0 : count_packed(H, G), num_hidden = round_up(H, kOperandChunk) * B;
     const int64_t num_totals = num_threads * B * 4 * kMaxLanes;
     Scratch scratch(Scratch::rounded(num_packed) + 2 * Scratch::rounded(num_hidden) + rounded * B + num_totals);
-    p.packed = scratch.take(num_packed);
+    p.packed = mode == Mode::resume ? const_cast<float*>(call.input(n)) : scratch.take(num_packed);  // only read
     for (float*& hidden : p.hidden) hidden = scratch.take(num_hidden);
     p.cell = scratch.take(rounded * B);
     p.totals = scratch.take(num_totals);
@@ -214,10 +219,20 @@ std::vector<Shape> infer_forward(int64_t* const* shapes, Kind kind) {
 }
 
 std::vector<Shape> infer_resume(int64_t* const* shapes, Kind kind) {
-    const Shape y = infer_y(shapes, kind);
-    std::vector<Shape> outputs{y};
-    outputs.insert(outputs.end(), kind.num_states(), Shape{y[1], y[2]});
+    const int64_t* states = shapes[kind.num_forward_inputs()];
+    std::vector<Shape> outputs{{shapes[0][0], shapes[0][1], states[1]}};
+    outputs.insert(outputs.end(), kind.num_states(), Shape{states[0], states[1]});
     return outputs;
+}
+
+int pack(const Call& call, Kind kind) {
+    const int G = kind.num_gates();
+    if (call.num_arrays != 2 || call.ranks[0] != 2) return 1;
+    const int64_t H = call.shapes[0][1];
+    if (!call.has_shape(0, {G * H, H}) || !call.has_shape(1, {count_packed(H, G)})) return 1;
+    const RecurrentKernels& run = kernels().recurrent;
+    (kind.is_lstm ? run.lstm_pack : run.gru_pack)(call.input(0), H, call.output(1));
+    return 0;
 }
 
 Shape infer_gradient(int64_t* const* shapes) { return {shapes[0][0], shapes[0][1], shapes[1][0]}; }
@@ -250,6 +265,8 @@ using Types = std::vector<mindspore::TypeId>;
     DS2_RUN(prefix##Backward, ds2::backward(call, {is_lstm, n}))
 
 #define DS2_RESUME(prefix, is_lstm)                                                                                \
+    DS2_RUN(prefix##Pack, ds2::pack(call, {is_lstm, 1}))                                                           \
+    DS2_INFER_ONE(prefix##Pack, ds2::Shape{ds2::count_packed(shapes[0][1], is_lstm ? 4 : 3)})                      \
     DS2_RUN(prefix##Resume, ds2::forward(call, {is_lstm, 1}, ds2::Mode::resume))                                   \
     DS2_INFER_SEVERAL(prefix##Resume, ds2::infer_resume(shapes, {is_lstm, 1}), 1 + (is_lstm ? 2 : 1))
 
@@ -257,12 +274,12 @@ using Types = std::vector<mindspore::TypeId>;
     DS2_INFER_SEVERAL(name, std::vector<ds2::Shape>(num_outputs, ds2::infer_gradient(shapes)), num_outputs)
 
 DS2_FORWARD(Lstm1, true, 1)
-DS2_RESUME(Lstm1, true)
+DS2_RESUME(Lstm, true)
 DS2_INFER_ONE(Lstm1Backward, ds2::infer_gradient(shapes))
 DS2_FORWARD(Lstm2, true, 2)
 DS2_INFER_GRADIENTS(Lstm2Backward, 2)
 DS2_FORWARD(Gru1, false, 1)
-DS2_RESUME(Gru1, false)
+DS2_RESUME(Gru, false)
 DS2_INFER_GRADIENTS(Gru1Backward, 2)
 DS2_FORWARD(Gru2, false, 2)
 DS2_INFER_GRADIENTS(Gru2Backward, 4)

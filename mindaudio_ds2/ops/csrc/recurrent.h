@@ -178,6 +178,11 @@ void pack_forward(const float* weights, int64_t num_hidden, const Share& share, 
 }
 
 template <typename Cell>
+void pack_all(const float* weights, int64_t num_hidden, float* packed) {
+    pack_forward<Cell::kGates>(weights, num_hidden, Share(num_hidden, 0, 1), packed);
+}
+
+template <typename Cell>
 void step_forward(const ForwardArguments& p, int d, int64_t step, const Share& share, float* totals) {
     constexpr int G = Cell::kGates;
     const Sequences& s = p.sequences;
@@ -217,7 +222,7 @@ void run_forward(const ForwardArguments& p, int thread, int num_threads, Barrier
         zero_padding(s, p.gates[d], 4 * s.num_hidden, thread, num_threads);
         zero_padding(s, p.cells[d], s.num_hidden, thread, num_threads);
         zero_padding(s, p.previous[d], s.num_hidden, thread, num_threads);
-        pack_forward<Cell::kGates>(p.weights[d], s.num_hidden, share, p.packed);
+        if (p.weights[d] != nullptr) pack_forward<Cell::kGates>(p.weights[d], s.num_hidden, share, p.packed);
         for (int64_t vector = share.begin; vector < share.end; ++vector) {
             for (int64_t row = 0; row < s.num_utterances; ++row) {
                 const int64_t k = operand_index(row, vector * kLanes, s.num_utterances);

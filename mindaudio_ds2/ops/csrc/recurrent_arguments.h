@@ -24,7 +24,7 @@ struct Sequences {
 struct ForwardArguments {
     Sequences sequences;
     const float* projected[2];    // (S, B, G * H)
-    const float* weights[2];      // (G * H, H)
+    const float* weights[2];      // (G * H, H); null where `packed` is ready
     const float* bias[2];         // (G * H,) LSTM: the sum of both biases
     const float* bias_hidden[2];  // (G * H,) GRU only
     float* y;                     // (S, B, H)
@@ -57,10 +57,12 @@ struct BackwardArguments {
 
 // Each of the threads 0 .. num_threads - 1 calls the function with the same arguments and barrier.
 using RunForward = void (*)(const ForwardArguments&, int thread, int num_threads, Barrier&);
+using PackForward = void (*)(const float* weights, int64_t num_hidden, float* packed);
 using RunBackward = void (*)(const BackwardArguments&, int thread, int num_threads, Barrier&);
 
 struct RecurrentKernels {
     RunForward lstm_forward, gru_forward;
+    PackForward lstm_pack, gru_pack;
     RunBackward lstm_backward, gru_backward;
 };
 
