@@ -49,4 +49,4 @@ def test_a_slip_of_the_finger_is_told() -> None:
 
 def test_types_are_said_in_words() -> None:
     message = "Parser key \"a.b\":\n  Expected a <class 'int'>. Got value: ten"
-    assert say_in_words(message, {}) == "a.b must be a whole number, found 'ten'"
+    assert say_in_words(message, {"a.b": "a whole number"}) == "a.b must be a whole number, found 'ten'"

@@ -50,13 +50,13 @@ def add_options(parser: Parser) -> None:
         "--vad",
         default="energy",
         choices=VADS,
-        help="what finds the pauses where long recordings are cut; default: energy",
+        help="finds the pauses where long recordings are cut; default: energy",
     )
     parser.add_argument(
         "--channels",
         default="mix",
         metavar="mix|split|N",
-        help="the mean of all channels, each as a speaker of its own, or the one of this number (default: mix)",
+        help="their mean, each as a speaker of its own, or one of them (default: mix)",
     )
     live = parser.add_argument_group("live")
     live.add_argument("--stream", action="store_true", help="words as they come; AUDIO is -, a WAV or raw samples")

@@ -11,6 +11,7 @@ thread and with two workers. One line goes to recipes/benchmark/loading.jsonl, a
 
 import datetime
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -228,8 +229,11 @@ def _describe_gain(audio: dict[str, dict[str, float]]) -> str:
     if "loader_with_two_workers" not in audio:
         return ""
     one, two = audio["loader"], audio["loader_with_two_workers"]
-    gain = 2 * two["hours_per_core_hour"] / one["hours_per_core_hour"]
-    return f"{gain:.2f} ({two['hours_per_hour'] / one['hours_per_hour']:.2f})"
+    by_processor, by_clock = (
+        times * two[key] / one[key] if one[key] else math.nan  # of too few recordings to be measured
+        for times, key in ((2, "hours_per_core_hour"), (1, "hours_per_hour"))
+    )
+    return f"{by_processor:.2f} ({by_clock:.2f})"
 
 
 def put_table(readme: str, table: str) -> str:

@@ -33,14 +33,14 @@ from pathlib import Path
 import numpy as np
 import train
 from mindaudio_ds2.machine import runtime
-from mindaudio_ds2.batching import dataset
+from mindaudio_ds2.batching import loading
 from mindaudio_ds2.errors import AudioError
 from mindaudio_ds2.training import training_set
 from mindaudio_ds2.training.trainer import Trainer
 
 folder, accident, rank, poisoned = Path(sys.argv[1]), sys.argv[2], runtime.find_own_place().rank, []
 sys.argv = ["train.py", *sys.argv[3:]]
-take_step, run, load_features = Trainer._take_step, Trainer.run, dataset.load_features
+take_step, run, load_features = Trainer._take_step, Trainer.run, loading.load_features
 
 def take_step_and_have_an_accident(self, *arguments):
     if self.progress.step == 3 and accident in ("SIGTERM", "SIGUSR1 to mpirun", "SIGTERM to mpirun"):
@@ -67,7 +67,7 @@ def run_and_leave_weights(self):
     np.savez(folder / f"weights_{rank}.npz", **weights)
     return progress
 
-Trainer._take_step, Trainer.run, dataset.load_features = (
+Trainer._take_step, Trainer.run, loading.load_features = (
     take_step_and_have_an_accident, run_and_leave_weights, load_features_or_fail
 )
 if accident == "another rate and manifest" and rank == 1:
