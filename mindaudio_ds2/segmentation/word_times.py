@@ -124,7 +124,7 @@ def _find_gap(pauses: NDArray[np.float64], one: NDArray[np.float64], other: NDAr
     """The end of a word and the start of the next (seconds), of which the first and last letters are held."""
     shared = np.minimum(pauses[:, 1], other[0]) - np.maximum(pauses[:, 0], one[1])
     if not len(shared) or shared.max() <= 0:
-        reach = min(LONGEST_REACH_SECONDS, (other[0] - one[1]) / 2)
-        return one[1] + reach, other[0] - reach
+        middle = (one[1] + other[0]) / 2
+        return min(one[1] + LONGEST_REACH_SECONDS, middle), max(other[0] - LONGEST_REACH_SECONDS, middle)
     start, end = pauses[shared.argmax()]
     return max(start, one[0]), min(end, other[1])
