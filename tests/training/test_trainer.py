@@ -415,7 +415,7 @@ def test_the_wait_for_the_compiler_is_announced(
     stub_evaluation(monkeypatch, [0.5, 0.4, 0.3])
     train_here(configure({"training.epochs": 3, "training.frozen_norm_share": 0.3}))
     shown = capsys.readouterr().err
-    assert shown.count("compiling the training step: ") == 2
+    assert shown.count("compiling the training step, which takes ") == 2
     assert shown.index("compiling the training step") < shown.index("epoch 1/3")
     assert shown.count("the network is compiled for that first") == 3, "the stub of validation compiles nothing"
 
