@@ -50,7 +50,7 @@ def add_options(parser: Parser) -> None:
         "--vad",
         default="energy",
         choices=VADS,
-        help="finds the pauses where long recordings are cut; default: energy",
+        help="finds where to cut long recordings; default: energy",
     )
     parser.add_argument(
         "--channels",
