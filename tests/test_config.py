@@ -442,12 +442,13 @@ def test_a_verb_that_needs_no_file_gets_no_config() -> None:
 
 
 def find_field_texts() -> dict[str, str]:
-    """The text below every field of config.py by the field's dotted key, read from the source."""
-    tree = ast.parse((ROOT / "mindaudio_ds2" / "config.py").read_text(encoding="utf-8"))
+    """The text below every field of the configuration by the field's dotted key, read from the sources."""
+    sources = [ROOT / "mindaudio_ds2" / name for name in ("config.py", "augmentation_config.py")]
+    nodes = [node for path in sources for node in ast.parse(path.read_text(encoding="utf-8")).body]
     sections = {field.type: field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)}
     prefixes = {cls.__name__: f"{name}." for cls, name in sections.items() if isinstance(cls, type)} | {"Config": ""}
     texts = {}
-    for node in tree.body:
+    for node in nodes:
         if not (isinstance(node, ast.ClassDef) and node.name in prefixes):
             continue
         for field, below in zip(node.body, node.body[1:], strict=False):

@@ -1,7 +1,7 @@
 import pytest
 
 from mindaudio_ds2.errors import ConfigError
-from mindaudio_ds2.familiar_names import say_in_words, suggest, translate
+from mindaudio_ds2.familiar_names import say_in_words, say_type, suggest, translate
 
 KEYS = [
     "training.epochs",
@@ -49,4 +49,5 @@ def test_a_slip_of_the_finger_is_told() -> None:
 
 def test_types_are_said_in_words() -> None:
     message = "Parser key \"a.b\":\n  Expected a <class 'int'>. Got value: ten"
-    assert say_in_words(message, {"a.b": "a whole number"}) == "a.b must be a whole number, found 'ten'"
+    assert say_in_words(message, {"a.b": say_type(int)}) == "a.b must be a whole number, found 'ten'"
+    assert say_in_words(message, {}) == message

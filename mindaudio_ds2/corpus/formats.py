@@ -123,6 +123,8 @@ def recognise(path: Path, text: str) -> Format:
             return "deepspeech.pytorch" if "samples" in parse_json(first) else "ours"
         except ReadError:  # one object over many lines, or ours with a damaged line
             return "deepspeech.pytorch" if '"samples"' in text else "ours"
+    if first.startswith("["):
+        return "ours"  # JSON, but no utterance: our reader says so
     if COLUMNS[0] in columns:
         return "tensorflow" if "\t" in first else "mozilla"
     if len(columns) == 2 and "," in first:

@@ -13,7 +13,7 @@ import datetime
 import json
 import math
 import multiprocessing
-import os
+import resource
 import sys
 import tempfile
 import time
@@ -122,6 +122,12 @@ def in_fresh_process(work: Callable[..., Any], *arguments: Any) -> Any:
 # Real audio ----------------------------------------------------------------------------------------------------------
 
 
+def count_processor_seconds() -> float:
+    """Processor time of this process and of those that it has started and that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 class Stopwatch:
     """Hours of audio an hour, by the clock and by processor time, that of processes started and ended included."""
 
@@ -133,9 +139,9 @@ class Stopwatch:
 
         An hour of one core is an hour in which no other program took it away.
         """
-        started, processor_started = time.perf_counter(), sum(os.times()[:4])
+        started, processor_started = time.perf_counter(), count_processor_seconds()
         work()
-        elapsed, processor = time.perf_counter() - started, sum(os.times()[:4]) - processor_started
+        elapsed, processor = time.perf_counter() - started, count_processor_seconds() - processor_started
         return {
             "hours_per_hour": round(times * self.audio_seconds / elapsed, 1),
             "hours_per_core_hour": round(times * self.audio_seconds / processor, 1),

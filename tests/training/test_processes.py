@@ -203,7 +203,7 @@ def test_accumulation_is_what_two_processes_do_without_joint_batch_norm(starter:
 
 
 def test_only_the_first_process_writes_and_talks(starter: Starter, two: str) -> None:
-    names = {"config.yaml", "environment.json", "train.log", "metrics.jsonl", "last.ckpt", "best.ckpt"}
+    names = {"config.yaml", "environment.json", "train.log", "metrics.jsonl", "last.ckpt", "best.ckpt", ".lock"}
     assert {path.name for path in (starter.folder / two).iterdir()} == names
     log = (starter.folder / two / "train.log").read_text(encoding="utf-8")
     assert log.count("processes: 2; batches of each in an update: 1; batch norm over all processes") == 1

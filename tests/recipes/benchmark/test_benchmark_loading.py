@@ -46,6 +46,7 @@ def test_a_measurement_is_kept_and_put_into_the_readme(
     with_audio, without = map(json.loads, (tmp_path / "loading.jsonl").read_text().splitlines())
     assert set(with_audio["audio"]) == {
         *("decode", "decode_and_features", "write_cache", "read_cache", "loader", "loader_with_cache"),
+        "loader_with_two_workers",
     }
     assert all(rate > 0 for rates in with_audio["audio"].values() for rate in rates.values())
     assert without["audio"] == {}
