@@ -29,24 +29,8 @@ from mindaudio_ds2.text.alphabet import Alphabet
 
 ENTRY = "mindaudio_ds2"
 FORMAT_VERSION = 10
-AUGMENTATION_BEFORE_3: dict[str, Any] = {
-    "speed_probability": 0.0,
-    "speed_range": [0.9, 1.1],
-    "speed_num_factors": 0,
-    "shift_probability": 0.0,
-    "max_shift_seconds": 0.1,
-    "rir_probability": 0.5,
-    "rir_path": None,
-    "noise_probability": 0.5,
-    "noise_path": None,
-    "noise_snr_range_db": [5.0, 25.0],
-    "gain_probability": 0.0,
-    "gain_range_db": [-10.0, 6.0],
-    "time_warp_probability": 0.0,
-    "max_time_warp_share": 0.05,
-    "mask_probability": 1.0,
-}
-"""What formats 1 and 2 did, in today's keys: masks for all, and nothing else."""
+OLDEST_FORMAT_VERSION = 7
+"""Older ones were of development only; once a version is released, its format stays readable."""
 AUGMENTATION_NEW_IN_10: dict[str, Any] = {
     "join_probability": 0.0,
     "join_max_utterances": 3,
@@ -132,7 +116,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint: of a path, or of a model's name. Weights stored as float16 come back as float32.
 
     Raises:
-        CheckpointError: missing, damaged, not ours, or of a newer format.
+        CheckpointError: missing, damaged, not ours, or of a format that is newer, or older than any release.
     """
     path = models.find_file(path, "weights")
     if not path.is_file():
@@ -152,10 +136,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         state = entry.get("state", {})  # a newer format may keep it elsewhere, and is refused below
     except (ReadError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged: its entry {ENTRY!r} cannot be read ({error})") from None
-    if version not in range(1, FORMAT_VERSION + 1):
+    if version not in range(OLDEST_FORMAT_VERSION, FORMAT_VERSION + 1):
         raise CheckpointError(
-            f"checkpoint {path} has format {version}, this package reads {FORMAT_VERSION} and older; use the package "
-            "version that wrote it, or a newer one"
+            f"checkpoint {path} has format {version}, this package reads {OLDEST_FORMAT_VERSION} to {FORMAT_VERSION}; "
+            "use the package version that wrote it, or a newer one"
         )
     try:
         _upgrade(entry["config"], version)
@@ -189,31 +173,6 @@ def find_longest_seconds(checkpoint: Checkpoint) -> float:
 
 def _upgrade(config: dict[str, Any], version: int) -> None:
     """Give a configuration of an older format the keys that came later, with the values that change nothing."""
-    if version < 2:  # before the native kernels
-        config["ops"] = {"native": "auto"}
-    if version < 3:
-        config["augmentation"] = {**AUGMENTATION_BEFORE_3, **config["augmentation"]}
-    if version < 4:
-        config["model"]["rnn_dropout"] = 0.0
-        config["optimizer"]["momentum"] = 0.99
-        config["schedule"] |= {"plateau_patience_epochs": 2, "plateau_factor": 0.5}
-        config["training"] |= {
-            "ema_decay": 0.0,
-            "average_best": 0,
-            "label_smoothing": 0.0,
-            "freeze": [],
-            "learning_rate_factors": {},
-        }
-        config["batching"]["accumulation_steps"] = 1
-        config["precision"] = {"compute": "fp32", "loss_scale": 1.0, "loss_scale_window": 0}
-        config["processes"] = {"sync_batch_norm": False, "timeout_seconds": 600.0}
-    if version < 5:
-        config["augmentation"] |= {"vtlp_probability": 0.0, "vtlp_range": [0.9, 1.1]}
-        config["training"]["frozen_norm_share"] = 0.0
-    if version < 6:
-        config["training"]["consistency_weight"] = 0.0
-    if version < 7:
-        config["model"]["rnn_initialization"] = "uniform"
     if version < 8:
         config["features"] |= {"normalization": "utterance", "corpus_mean": [], "corpus_deviation": []}
     if version < 9:
