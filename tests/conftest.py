@@ -5,7 +5,7 @@ import pytest
 from hypothesis import settings
 
 from tests.ops.native_library import NativeLibrary
-from tests.tiny_corpus import configure, corpus, finished_run, learned_run, run_verb, train_in_parts  # noqa: F401 (fixtures)
+from tests.tiny_corpus import assert_same_in_parts, configure, corpus, finished_run, learned_run, run_verb  # noqa: F401 (fixtures)
 
 # The same examples on every run, and no time limit for one of them: machines are slow at times.
 settings.register_profile("mindaudio_ds2", deadline=None, derandomize=True)

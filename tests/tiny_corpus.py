@@ -24,7 +24,7 @@ from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 from mindaudio_ds2.errors import Interrupted
 
 RunVerb = Callable[..., int]
-TrainInParts = Callable[..., Config]
+AssertSameInParts = Callable[..., Config]
 
 RATE_HZ = 8000
 CHARACTERS = "ABCD "
@@ -327,8 +327,8 @@ def configure(corpus: Path, tmp_path: Path) -> Callable[..., Config]:
 
 
 @pytest.fixture
-def train_in_parts(configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> TrainInParts:
-    """Trains a run whole, and once more with SIGTERM behind a step and a resume: train_in_parts(changes, 8).
+def assert_same_in_parts(configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> AssertSameInParts:
+    """Trains a run whole, and once more with SIGTERM behind a step and a resume: assert_same_in_parts(changes, 8).
 
     Both come to the same losses, weights and optimiser state, to the bit. Returns the whole one's configuration.
     """

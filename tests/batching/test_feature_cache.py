@@ -57,10 +57,10 @@ def test_features_are_the_same_bits_with_and_without_a_cache(utterance: Utteranc
 def test_kept_features_are_not_computed_again(
     utterance: Utterance, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_features(utterance, CONFIG, cache_dir)
+    first = load_features(utterance, CONFIG, cache_dir)
     monkeypatch.setattr(feature_cache, "read_audio", None)
     monkeypatch.setattr(feature_cache, "compute_features", None)
-    load_features(utterance, CONFIG, cache_dir)
+    assert load_features(utterance, CONFIG, cache_dir).tobytes() == first.tobytes()
 
 
 def test_features_of_changed_sound_are_neither_kept_nor_taken_from_the_cache(

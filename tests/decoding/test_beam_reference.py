@@ -33,7 +33,7 @@ def make_speech(seed: int, units: Units, sentence: str) -> np.ndarray:
     return found
 
 
-def require_same(found: Sequence[Hypothesis], expected: Sequence[Hypothesis]) -> None:
+def assert_same(found: Sequence[Hypothesis], expected: Sequence[Hypothesis]) -> None:
     assert [h.text for h in found] == [h.text for h in expected]
     for one, other in zip(found, expected, strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-9)
@@ -69,7 +69,7 @@ def test_the_native_search_finds_what_python_finds(seed: int, kernels: Path, mod
         BeamDecoder(units, 0.02, LIMITED, library, model=model if seed % 3 else None, hotwords=HOTWORDS)
         for library in (kernels, None)
     )
-    require_same(native.decode(log_probs), python.decode(log_probs))
+    assert_same(native.decode(log_probs), python.decode(log_probs))
 
 
 def test_a_character_model_counts_the_same_in_both(kernels: Path, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_character_model_counts_the_same_in_both(kernels: Path, tmp_path: Path
     native, python = (
         BeamDecoder(make_units("AB "), 0.02, LIMITED, library, model=letters) for library in (kernels, None)
     )
-    require_same(native.decode(log_probs), python.decode(log_probs))
+    assert_same(native.decode(log_probs), python.decode(log_probs))
 
 
 def test_chunks_give_what_the_whole_gives_in_python(model: LanguageModel) -> None:
@@ -92,14 +92,14 @@ def test_chunks_give_what_the_whole_gives_in_python(model: LanguageModel) -> Non
     for chunk in np.split(log_probs, [1, 1, 20, 37]):
         stream.feed(chunk)
     assert stream.read()
-    require_same(stream.finish(), whole)
+    assert_same(stream.finish(), whole)
 
 
 def test_a_frame_in_which_nothing_is_possible_is_passed_over(kernels: Path) -> None:
     log_probs = make_log_probs(2, 6, 4)
     log_probs[3] = -np.inf
     native, python = (BeamDecoder(make_units("AB "), 0.02, LIMITED, library) for library in (kernels, None))
-    require_same(native.decode(log_probs), python.decode(log_probs))
+    assert_same(native.decode(log_probs), python.decode(log_probs))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -122,6 +122,6 @@ def test_both_settle_and_hand_out_the_same_words(seed: int, kernels: Path, model
             (w.text, w.start_seconds, w.end_seconds) for w in theirs
         ]
         num_taken += len(ours)
-        require_same(native.read(), python.read())
+        assert_same(native.read(), python.read())
     assert num_taken > 3
-    require_same(native.finish(), python.finish())
+    assert_same(native.finish(), python.finish())

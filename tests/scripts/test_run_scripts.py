@@ -157,7 +157,8 @@ def test_the_work_goes_on_when_the_console_is_closed(recorded: Path, name: str) 
     wait_for(recorded)
     os.close(console)  # the kernel sends SIGHUP to all that belong to this console
     wait_for(recorded.with_name("record.end"))
-    os.waitpid(pid, 0)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
     wait_for_text(recorded.parent / name_log(name), "begun\nended\n")
 
 

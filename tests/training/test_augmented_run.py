@@ -13,7 +13,7 @@ import soundfile
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.errors import CheckpointError
-from tests.tiny_corpus import RATE_HZ, TrainInParts, read_metrics, train_here
+from tests.tiny_corpus import RATE_HZ, AssertSameInParts, read_metrics, train_here
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -43,9 +43,9 @@ def changes(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_an_interrupted_run_goes_on_with_the_utterances_it_would_have_seen(
-    train_in_parts: TrainInParts, changes: dict[str, Any]
+    assert_same_in_parts: AssertSameInParts, changes: dict[str, Any]
 ) -> None:
-    train_in_parts(changes, 8)
+    assert_same_in_parts(changes, 8)
 
 
 def test_a_run_does_not_go_on_with_other_noise(configure: Configure, changes: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import from_mapping
 from tests import reference
-from tests.tiny_corpus import YAML, TrainInParts, change, read_metrics, train_here
+from tests.tiny_corpus import YAML, AssertSameInParts, change, read_metrics, train_here
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -132,8 +132,8 @@ def test_logits_with_dropout_are_those_of_the_second_implementation(monkeypatch:
 DROPOUT = {"model.rnn_dropout": 0.3, "model.rnn_num_layers": 2, "training.epochs": 2}
 
 
-def test_an_interrupted_run_drops_what_it_would_have_dropped(train_in_parts: TrainInParts) -> None:
-    train_in_parts(DROPOUT, 8)
+def test_an_interrupted_run_drops_what_it_would_have_dropped(assert_same_in_parts: AssertSameInParts) -> None:
+    assert_same_in_parts(DROPOUT, 8)
 
 
 def test_dropout_is_in_the_loss_and_not_in_the_validation(configure: Configure) -> None:

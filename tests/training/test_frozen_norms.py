@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.errors import ConfigError
-from tests.tiny_corpus import TrainInParts, read_metrics, train_here
+from tests.tiny_corpus import AssertSameInParts, read_metrics, train_here
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -67,8 +67,8 @@ def test_the_first_epochs_are_those_of_a_run_without(configure: Configure) -> No
 
 
 @pytest.mark.parametrize("stop_at", [12, 14])
-def test_an_interrupted_run_comes_to_the_same_numbers(train_in_parts: TrainInParts, stop_at: int) -> None:
-    train_in_parts(FROZEN, stop_at)
+def test_an_interrupted_run_comes_to_the_same_numbers(assert_same_in_parts: AssertSameInParts, stop_at: int) -> None:
+    assert_same_in_parts(FROZEN, stop_at)
 
 
 def test_weights_of_another_run_can_be_trained_on_with_norms_frozen_throughout(

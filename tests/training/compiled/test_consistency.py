@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mindaudio_ds2.config import Config
-from tests.tiny_corpus import TrainInParts, read_metrics, train_here
+from tests.tiny_corpus import AssertSameInParts, read_metrics, train_here
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -14,8 +14,8 @@ Configure = Callable[..., Config]
 TWICE = {"training.consistency_weight": 0.2, "model.rnn_dropout": 0.3, "model.rnn_num_layers": 2, "training.epochs": 2}
 
 
-def test_an_interrupted_run_comes_to_the_same_numbers(train_in_parts: TrainInParts) -> None:
-    train_in_parts(TWICE, 8)
+def test_an_interrupted_run_comes_to_the_same_numbers(assert_same_in_parts: AssertSameInParts) -> None:
+    assert_same_in_parts(TWICE, 8)
 
 
 def test_views_that_do_not_differ_train_as_one(configure: Configure) -> None:
