@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Turn recordings into text.
 
-python transcribe.py talk.m4a
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt talk.flac interviews/
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format json --output words.json talk.mp3
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format srt --output_dir subtitles interviews/
