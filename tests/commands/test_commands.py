@@ -1,6 +1,7 @@
 """What all commands have in common, and the shell completion that is made of it."""
 
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -37,6 +38,21 @@ def test_a_command_is_options_and_a_run_behind_one_main(name: str) -> None:
     assert isinstance(module.main, Command), "end the module with: main = Command(__doc__, add_options, run)"
     assert (module.main.add_options, module.main.run) == (module.add_options, module.run)
     assert module.main.text == module.__doc__
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists() or os.cpu_count() == 1, reason="threads are counted in /proc")
+def test_numpy_multiplies_on_one_thread() -> None:
+    """OpenBLAS's other threads wait in a loop, on the cores that a training has work for."""
+    multiply = "import os, numpy as np; a = np.ones((600, 600)); a @ a; print(len(os.listdir('/proc/self/task')))"
+    environment = {key: value for key, value in os.environ.items() if key != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import mindaudio_ds2.commands\n{multiply}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "1"
 
 
 @pytest.mark.parametrize("name", NAMES)
