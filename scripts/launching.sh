@@ -67,3 +67,14 @@ show_and_run() {
     printf '\n$ %s\n' "$*"
     "$@"
 }
+
+# run_eval DEVICE CHECKPOINT [CONFIG] [OPTION...]: the checkpoint's own configuration, unless a YAML is given.
+run_eval() {
+    local device="$1" checkpoint="$2" config=()
+    shift 2
+    if [[ ${1:-} == *.yaml || ${1:-} == *.yml ]]; then
+        config=(-c "$1")
+        shift
+    fi
+    exec python "$verbs/eval.py" "${config[@]}" --device_target "$device" --pre_trained_model_path "$checkpoint" "$@"
+}

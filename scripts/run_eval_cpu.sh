@@ -8,11 +8,5 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/launching.sh"
 check_arguments CHECKPOINT -- "$@"
 
-checkpoint="$1" config=()
-shift
-if [[ ${1:-} == *.yaml || ${1:-} == *.yml ]]; then
-    config=(-c "$1")
-    shift
-fi
 log_to eval.log
-exec python "$verbs/eval.py" "${config[@]}" --device_target CPU --pre_trained_model_path "$checkpoint" "$@"
+run_eval CPU "$@"
