@@ -76,8 +76,9 @@ if [[ -n "$quick" ]]; then
     echo "left out: ThreadSanitizer (--quick)"
     exit
 fi
-archer="$(clang++ -print-file-name=libarcher.so 2>/dev/null || true)"
-if [[ "$archer" != /* ]]; then
+clang="$(realpath "$(command -v clang++ || echo /nowhere)")" # Debian's clang++ does not look into its own lib folder
+archer="$(dirname "$clang")/../lib/libarcher.so"
+if [[ ! -e "$archer" ]]; then
     echo "left out: ThreadSanitizer, which needs clang++ and its OpenMP (Debian: clang libomp-dev)"
     exit
 fi

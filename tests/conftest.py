@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ settings.load_profile("mindaudio_ds2")
 
 # Networks with and without native kernels live in one process here; programs that tests start must give the same bits.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and programs that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 
