@@ -16,7 +16,8 @@ from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.errors import ConfigError, ManifestError
 from mindaudio_ds2.text.alphabet import Alphabet
 from recipes.custom import prepare as recipe
-from recipes.custom.prepare import Choices, edit_yaml, prepare, quote
+from recipes.custom.prepare import Choices, prepare
+from recipes.custom.yaml_text import edit_yaml, quote
 from tests.tiny_corpus import RATE_HZ, YAML, RunVerb, draw_transcript, read_metrics, speak, write_yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
