@@ -65,6 +65,12 @@ class CheckpointNetwork:
             self._streaming = streaming
         return self._streaming.start()
 
+    def feed_together(
+        self, streams: Sequence[NetworkStream], features: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        """What `NetworkStream.feed` gives, of one stream after the other: what is compiled takes one."""
+        return [stream.feed(frames) for stream, frames in zip(streams, features, strict=True)]
+
     def plan(self, durations_seconds: Sequence[float]) -> tuple[BatchSpec, ...]:
         """Which recordings are recognised side by side, within the limits of the checkpoint's own batches."""
         no_labels = [0] * len(durations_seconds)

@@ -12,7 +12,7 @@ from onnx import TensorProto
 from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.export.graph import Dims, Graph
 from mindaudio_ds2.export.layers import NetworkWriter, Weights
-from mindaudio_ds2.portable.stream import NEXT, STREAM_INPUTS, STREAM_OUTPUT
+from mindaudio_ds2.portable.stream import BATCH, NEXT, STREAM_INPUTS, STREAM_OUTPUT
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,13 @@ def plan_convs(config: ModelConfig) -> list[ConvTiming]:
 
 
 def add_stream(graph: Graph, config: ModelConfig, num_bins: int, weights: Weights) -> None:
-    """Append inputs, network and outputs of a stream of one utterance.
+    """Append inputs, network and outputs of streams side by side, of which all are at the same place.
 
-    Inputs: `features` (1, T, F) float32, T a multiple of the time stride; `first_frame` (1,) int64, how many came
+    Inputs: `features` (B, T, F) float32, T a multiple of the time stride; `first_frame` (1,) int64, how many came
     before; `num_frames` (1,) int64, how many there are in all, or a large number while nobody knows; the states. The
-    first chunk must be long enough for one output frame of the convolutions. Outputs: `logprobs` (1, S, V), each output
-    frame of the utterance exactly once; and `next_` and the name of each state.
+    first chunk must be long enough for one output frame of the convolutions. Outputs: `logprobs` (B, S, V), each output
+    frame of the utterance exactly once; and `next_` and the name of each state. Away from both ends places make no
+    difference: there any streams go side by side.
 
     Args:
         graph: takes the nodes.
@@ -71,7 +72,7 @@ class _StreamWriter:
 
     def add(self) -> None:
         graph, config = self.graph, self.config
-        features = graph.add_input(STREAM_INPUTS[0], TensorProto.FLOAT, [1, "T", self.num_bins])
+        features = graph.add_input(STREAM_INPUTS[0], TensorProto.FLOAT, [BATCH, "T", self.num_bins])
         place = graph.add_input(STREAM_INPUTS[1], TensorProto.INT64, [1])
         length = graph.add_input(STREAM_INPUTS[2], TensorProto.INT64, [1])
         x = graph.add("Unsqueeze", graph.add("Transpose", features, perm=[0, 2, 1]), graph.constant([1]))
@@ -80,7 +81,7 @@ class _StreamWriter:
         for i, timing in enumerate(timings):
             stride = config.conv_stride_time[i]
             channels = config.conv_channels[i - 1] if i else 1
-            x = self._with_context(f"context_{i}", x, [1, channels, bins, timing.context], 3)
+            x = self._with_context(f"context_{i}", x, [BATCH, channels, bins, timing.context], 3)
             x = self.network.convolve(i, x, (0, 0))
             bins = (bins - 1) // config.conv_stride_frequency[i] + 1
             place = graph.add("Div", place, graph.constant(stride))
@@ -102,17 +103,17 @@ class _StreamWriter:
         x = graph.add("Transpose", x, perm=[1, 2, 0])
         x = graph.add("Mul", x, self._mask(first, length, graph.size(x, 2), [1, 1, -1]))
         if context:
-            x = self._with_context("context_lookahead", x, [1, self.config.rnn_hidden_size, context], 2)
+            x = self._with_context("context_lookahead", x, [BATCH, self.config.rnn_hidden_size, context], 2)
         x = self.network.add_lookahead(x, pads=[0, 0])
         begin = graph.add("Sub", graph.constant([context]), first)
         end = graph.add("Add", length, begin)
         x = self._slice(x, self._positive(begin), self._positive(end), 0)
         log_probs = self.network.add_head(graph.add("Transpose", x, perm=[1, 0, 2]))
         size = len(self.network.weights["head.weight"])
-        graph.add_output(log_probs, STREAM_OUTPUT, TensorProto.FLOAT, [1, "S", size])
+        graph.add_output(log_probs, STREAM_OUTPUT, TensorProto.FLOAT, [BATCH, "S", size])
 
     def _add_recurrent(self, i: int, x: str) -> str:
-        shape: Dims = [1, 1, self.config.rnn_hidden_size]
+        shape: Dims = [1, BATCH, self.config.rnn_hidden_size]
         names = [f"hidden_{i}", *([f"cell_{i}"] if self.config.rnn_type == "lstm" else [])]
         states = tuple(self.graph.add_input(name, TensorProto.FLOAT, shape) for name in names)
         output, *ends = self.network.add_recurrent(i, x, "", states)

@@ -4,6 +4,9 @@ A file is read and cut by a reader, which waits for no network; its segments the
 a few at a time, one of each file, so that a short file does not wait for the end of a long one. Streams have workers
 of their own, and threads that serve files stand behind them for the processor; while a stream is open, one file worker
 rests, and batches are small. Where one thread alone may use the network, it serves both.
+
+Chunks of streams that wait are computed side by side (Amodei et al. 2015, arXiv:1512.02595, section 7): a worker takes
+its share of those that wait at that moment, and never waits for more.
 """
 
 import contextlib
@@ -16,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +35,8 @@ from mindaudio_ds2.segmentation.segmenter import Segmenter, Stretch
 from mindaudio_ds2.segmentation.sources import Samples
 from mindaudio_ds2.segmentation.stitching import stitch
 from mindaudio_ds2.serving.metrics import Metrics
+from mindaudio_ds2.streaming.events import Event
+from mindaudio_ds2.streaming.stream import LiveStream, Stream
 from mindaudio_ds2.transcribe import Recognizer
 from mindaudio_ds2.transcription import Transcription
 
@@ -39,10 +44,58 @@ NUM_READERS = 2
 BATCH_SECONDS, LIVE_BATCH_SECONDS, BATCH_SEGMENTS = 60.0, 20.0, 16
 """A batch of segments, with its padding; beside streams `LIVE_BATCH_SECONDS`."""
 
+MOST_STREAMS = 16
+"""Whose chunks a worker takes at a time."""
+
 FILE_NICENESS = 5
 """How far threads that serve files stand behind others for the processor."""
 
 Result = TypeVar("Result")
+
+
+@dataclass(eq=False)
+class LiveJob:
+    """What is done before all files.
+
+    Attributes:
+        work: does it.
+        stream: that is fed, where it can be with others; None for any other work.
+        samples: that it is fed.
+        result: of the work, or the events of the stream.
+    """
+
+    work: Callable[[], Any]
+    stream: Stream | None = None
+    samples: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.result: Future[Any] = Future()
+
+    def goes_with(self, other: "LiveJob") -> bool:
+        """Whether both can be computed side by side."""
+        if self.stream is None or other.stream is None or self.stream is other.stream:
+            return False
+        return self.stream.model is other.stream.model
+
+
+def run_live_jobs(jobs: list[LiveJob]) -> None:
+    """Do one thing, or feed several streams side by side."""
+    jobs = [job for job in jobs if job.result.set_running_or_notify_cancel()]
+    try:
+        if len(jobs) > 1:
+            streams = [job.stream for job in jobs if job.stream]
+            found: list[Any] = list(
+                Stream.feed_together(streams, [job.samples for job in jobs if job.samples is not None])
+            )
+        else:
+            found = [job.work() for job in jobs]
+    except BaseException as error:
+        found = [error] * len(jobs)
+    for job, result in zip(jobs, found, strict=True):
+        if isinstance(result, BaseException):
+            job.result.set_exception(result)
+        else:
+            job.result.set_result(result)
 
 
 @dataclass(eq=False)
@@ -151,7 +204,7 @@ class Dispatcher:
         self.num_workers, self._metrics = num_workers, metrics
         self.num_streams = 0
         self._condition = threading.Condition()
-        self._live: deque[Callable[[], None]] = deque()
+        self._live: deque[LiveJob] = deque()
         self._jobs: set[FileJob] = set()  # all that are not over
         self._files: deque[FileJob] = deque()  # those with segments that wait
         self._num_busy_with_files = 0
@@ -164,24 +217,20 @@ class Dispatcher:
 
     def run_live(self, work: Callable[[], Result]) -> "Future[Result]":
         """Do something before all files; it shall take moments."""
-        future: Future[Result] = Future()
+        return self._submit_live(LiveJob(work))
 
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = work()
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+    def feed_live(self, stream: LiveStream, samples: NDArray[Any]) -> "Future[list[Event]]":
+        """Feed a stream before all files, side by side with others that wait."""
+        together = stream if isinstance(stream, Stream) else None
+        return self._submit_live(LiveJob(lambda: stream.feed(samples), together, samples))
 
+    def _submit_live(self, job: LiveJob) -> "Future[Any]":
         with self._condition:
             if self._is_closing:
                 raise CancelledError
-            self._live.append(run)
+            self._live.append(job)
             self._condition.notify_all()
-        return future
+        return job.result
 
     def submit(self, job: FileJob) -> None:
         """Take a file; its text will be in `job.result`."""
@@ -243,11 +292,11 @@ class Dispatcher:
                     if self._is_closing:
                         return
                     self._condition.wait()
-                live = self._live.popleft() if serves_live and self._live else None
+                live = self._take_live() if serves_live and self._live else []
                 batch = [] if live else self._take_batch()
                 self._num_busy_with_files += bool(batch)
             if live:
-                live()
+                run_live_jobs(live)
             elif batch:
                 try:
                     self._recognize(batch)
@@ -255,6 +304,16 @@ class Dispatcher:
                     with self._condition:
                         self._num_busy_with_files -= 1
                         self._condition.notify_all()
+
+    def _take_live(self) -> list[LiveJob]:
+        """What has waited longest, and a worker's share of what can be done with it."""
+        first = self._live.popleft()
+        fitting = {job.stream: job for job in reversed(self._live) if job.goes_with(first)}  # of each stream its next
+        jobs = sorted(fitting.values(), key=self._live.index)
+        others = jobs[: min(MOST_STREAMS, -(-(len(jobs) + 1) // self.num_workers)) - 1]
+        for job in others:
+            self._live.remove(job)
+        return [first, *others]
 
     def _may_take_file(self) -> bool:
         most = self.num_workers - (self.num_streams > 0 and self.num_workers > 1)

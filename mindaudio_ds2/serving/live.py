@@ -216,7 +216,7 @@ class LiveSession:
             while self._pending:
                 _raise_error(receiver)
                 samples, since = self._take_chunk()
-                await self._tell(await self._compute(lambda heard=samples: stream.feed(heard)))
+                await self._tell(await asyncio.wrap_future(self._service.dispatcher.feed_live(stream, samples)))
                 self._service.metrics.count_chunk(len(samples) / self.rate_hz, time.monotonic() - since)
             _raise_error(receiver)
             if self._is_ended:

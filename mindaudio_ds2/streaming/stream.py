@@ -1,5 +1,6 @@
 """Sound that is still going on, to events: any rate, any chunks."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from mindaudio_ds2.audio.normalization import LOOKAHEAD_SECONDS
 from mindaudio_ds2.audio.resampling import StreamResampler
 from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.decoding.choice import Decoder
-from mindaudio_ds2.errors import AudioError
+from mindaudio_ds2.errors import AudioError, DeepSpeechError
 from mindaudio_ds2.streaming.events import Endpointing, Event
 from mindaudio_ds2.streaming.utterances import UtteranceStream
 from mindaudio_ds2.text.alphabet import Alphabet
@@ -40,6 +41,11 @@ class StreamingModel(Protocol):
 
     def start_stream(self) -> NetworkStream:
         """A new utterance, to be fed in chunks."""
+
+    def feed_together(
+        self, streams: Sequence[Any], features: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        """What `NetworkStream.feed` gives, of several streams of this model, side by side where it can."""
 
 
 class LiveStream(Protocol):
@@ -70,6 +76,7 @@ class Stream:
         endpointing: when utterances end; None for one without end.
 
     Attributes:
+        model: as given.
         latency_seconds: how much sound behind its own time an output frame waits for; what computing takes comes on
             top (s).
         is_incremental: whether words come while an utterance is being said.
@@ -83,7 +90,7 @@ class Stream:
     is_incremental = True
 
     def __init__(self, model: StreamingModel, decoder: Decoder, rate_hz: int, endpointing: Endpointing | None) -> None:
-        self.rate_hz, self.num_samples = rate_hz, 0
+        self.model, self.rate_hz, self.num_samples = model, rate_hz, 0
         self.latency_seconds = find_latency_seconds(model)
         self._waveforms = WaveformStream(rate_hz, model.features.sample_rate_hz)
         self._features = FeatureStream(model.features)
@@ -103,11 +110,43 @@ class Stream:
         Raises:
             AudioError: samples that cannot be, or the stream is finished.
         """
+        features = self._hear(samples)
+        return self._utterances.feed(self._network.feed(features))
+
+    def _hear(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        """Samples to the features (T, F) that are known by now."""
         if self._is_finished:
             raise AudioError("this stream is finished; open another with Recognizer.stream()")
         waveform = self._waveforms.feed(samples)
         self.num_samples += len(samples)
-        return self._utterances.feed(self._network.feed(self._features.feed(waveform)))
+        return self._features.feed(waveform)
+
+    @staticmethod
+    def feed_together(
+        streams: "Sequence[Stream]", chunks: Sequence[NDArray[Any]]
+    ) -> list[list[Event] | DeepSpeechError]:
+        """What `feed` gives, of several streams of one model, which computes them side by side where it can.
+
+        Args:
+            streams: each once.
+            chunks: samples for each.
+
+        Returns:
+            For each its events, or the error of its samples, which keeps no other from being heard.
+        """
+        features: list[NDArray[np.float32]] = []
+        found: dict[Stream, list[Event] | DeepSpeechError] = {}
+        for stream, samples in zip(streams, chunks, strict=True):
+            try:
+                features.append(stream._hear(samples))
+            except DeepSpeechError as error:
+                found[stream] = error
+        heard = [stream for stream in streams if stream not in found]
+        if heard:
+            networks = [stream._network for stream in heard]
+            for stream, log_probs in zip(heard, heard[0].model.feed_together(networks, features), strict=True):
+                found[stream] = stream._utterances.feed(log_probs)
+        return [found[stream] for stream in streams]
 
     def finish(self) -> list[Event]:
         """The end of the sound: its last words."""

@@ -3,6 +3,7 @@
 
 python recipes/benchmark/benchmark_streaming.py runs/an4_stream/best.ckpt data/an4/test.jsonl
 python recipes/benchmark/benchmark_streaming.py stream.onnx data/an4/test.jsonl --num_cuts 1000 --hour_seconds 3600
+taskset -c 0 python recipes/benchmark/benchmark_streaming.py stream.onnx data/an4/test.jsonl --side_by_side 1 2 4 8 16
 
 The recordings of the manifest are joined, with pauses between them. Delays are counted in sound, with the computing of
 each chunk added: as if the microphone were there.
@@ -25,6 +26,7 @@ from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
 from mindaudio_ds2.errors import exit_on_error
 from mindaudio_ds2.streaming.events import Event
+from mindaudio_ds2.streaming.stream import Stream
 from mindaudio_ds2.transcribe import Recognizer
 
 Waveform = NDArray[np.float32]
@@ -123,6 +125,21 @@ def count_differing_cuts(recognizer: Recognizer, waveform: Waveform, num_cuts: i
     return num_differing
 
 
+def count_sustained(recognizer: Recognizer, waveform: Waveform, chunk_seconds: float, num_streams: int) -> float:
+    """How many live streams could be heard by what this process may use, when so many go side by side.
+
+    Each stream begins at another place of the waveform.
+    """
+    rate_hz = recognizer.network.features.sample_rate_hz
+    size = round(chunk_seconds * rate_hz)
+    sounds = [np.roll(waveform, -i * len(waveform) // num_streams) for i in range(num_streams)]
+    streams = [stream for _ in sounds if isinstance(stream := recognizer.stream(rate_hz), Stream)]
+    started = time.perf_counter()
+    for place in range(0, len(waveform), size):
+        Stream.feed_together(streams, [sound[place : place + size] for sound in sounds])
+    return num_streams * len(waveform) / rate_hz / (time.perf_counter() - started)
+
+
 def describe(timing: Timing, latency_seconds: float, chunk_seconds: float) -> str:
     """The rows of a table: how late, how much computing."""
     rows = [f"| algorithmic | {latency_seconds:.3f} s | |"]
@@ -153,6 +170,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=120.0, help="of sound for the delays (default: 120)")
     parser.add_argument("--chunk_seconds", type=float, default=0.32, help="default: 0.32")
     parser.add_argument("--num_cuts", type=int, default=0, help="random cuts of 20 s to compare (default: 0)")
+    parser.add_argument("--side_by_side", type=int, nargs="+", metavar="N", help="how many streams N at a time sustain")
     parser.add_argument("--hour_seconds", type=float, default=0.0, help="of a long stream, compared with the whole")
     add_decoding_options(parser)
     return parser.parse_args()
@@ -167,6 +185,9 @@ def main() -> None:
     waveform = join_recordings(options.manifest, rate_hz, options.seconds)
     latency_seconds = recognizer.stream().latency_seconds
     print(describe(time_stream(recognizer, waveform, options.chunk_seconds), latency_seconds, options.chunk_seconds))
+    for count in options.side_by_side or ():
+        sustained = count_sustained(recognizer, waveform, options.chunk_seconds, count)
+        print(f"{count} side by side: {sustained:.0f} streams sustained")
     if options.num_cuts:
         sound = waveform[: 20 * rate_hz]
         print(f"{count_differing_cuts(recognizer, sound, options.num_cuts)} of {options.num_cuts} random cuts differ")

@@ -131,6 +131,24 @@ def test_log_probabilities_are_those_of_the_checkpoint(
             stream = streaming.start_stream()
             parts = [stream.feed(frames[i : i + size]) for i in range(0, len(frames), size)]
             np.testing.assert_allclose(np.concatenate([*parts, stream.finish()]), ours, atol=1e-4)
+    assert_same_side_by_side(streaming, computed, expected)
+
+
+def assert_same_side_by_side(streaming: OnnxStreamingNetwork, computed: list[Any], expected: list[Any]) -> None:
+    """The second begins when the first is under way; the third has longer chunks."""
+    streams = [streaming.start_stream() for _ in computed]
+    found: list[list[Any]] = [[] for _ in computed]
+    sizes = [7 + 40 * (i % 2) for i in range(len(computed))]
+    for turn in range(max(map(len, computed)) // min(sizes) + 9 * len(computed)):
+        chunks = [
+            rows[max(0, turn - 9 * i) * size :][:size]
+            for i, (rows, size) in enumerate(zip(computed, sizes, strict=True))
+        ]
+        chunks = [chunk[: len(chunk) * (turn >= 9 * i)] for i, chunk in enumerate(chunks)]
+        for parts, log_probs in zip(found, streaming.feed_together(streams, chunks), strict=True):
+            parts.append(log_probs)
+    for parts, stream, ours in zip(found, streams, expected, strict=True):
+        np.testing.assert_allclose(np.concatenate([*parts, stream.finish()]), ours, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NORMALIZED)

@@ -45,6 +45,7 @@ class Babbler:
         self.seconds_per_output_frame = STRIDE * self.features.hop_seconds
         self.num_frames_ahead = WIDTH - 1
         self.longest_seconds = 1000.0
+        self.batch_sizes: list[int] = []  # of what was fed together
         self._weights = np.random.default_rng(SEED).standard_normal((80, self.alphabet.size))
 
     @property
@@ -53,6 +54,12 @@ class Babbler:
 
     def start_stream(self) -> "BabblerStream":
         return BabblerStream(self)
+
+    def feed_together(
+        self, streams: "Sequence[BabblerStream]", features: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        self.batch_sizes.append(len(streams))
+        return [stream.feed(frames) for stream, frames in zip(streams, features, strict=True)]
 
     def plan(self, durations_seconds: Sequence[float]) -> tuple[BatchSpec, ...]:
         return plan_evaluation(durations_seconds, BATCHES, num_frames=self.features.num_frames)

@@ -77,6 +77,34 @@ def list_texts(events: list[Event]) -> list[tuple[str, str]]:
     return [(event.kind, event.text) for event in events if event.kind != "partial"]
 
 
+def test_side_by_side_each_stream_hears_what_it_hears_alone(recognizer: Recognizer) -> None:
+    """Begun at different times, in chunks of different lengths, some of which cannot be."""
+    from mindaudio_ds2.streaming.stream import Stream
+
+    sounds = [make_sound(seconds) for seconds in (9.0, 5.0, 7.0, 3.0)]
+    alone = [list_texts(run(recognizer, cut(sound, i))) for i, sound in enumerate(sounds)]
+    streams = [recognizer.stream(RATE_HZ) for _ in sounds]
+    assert all(isinstance(stream, Stream) for stream in streams)
+    chunks = [cut(sound, i) for i, sound in enumerate(sounds)]
+    heard: list[list[Event]] = [[] for _ in sounds]
+    for turn in range(max(map(len, chunks)) + len(streams)):
+        numbers = [i for i in range(len(streams)) if 0 <= turn - 2 * i < len(chunks[i])]
+        now = [chunks[i][turn - 2 * i] for i in numbers]
+        if numbers and turn % 3 == 0:
+            refused = recognizer.stream(RATE_HZ)
+            bad: Any = np.full(100, np.nan, np.float32)
+            *found, error = Stream.feed_together([*(streams[i] for i in numbers), refused], [*now, bad])  # type: ignore[list-item]
+            assert isinstance(error, AudioError)
+        else:
+            found = Stream.feed_together([streams[i] for i in numbers], now)  # type: ignore[misc]
+        for i, events in zip(numbers, found, strict=True):
+            assert isinstance(events, list)
+            heard[i] += events
+    together = [list_texts(events + stream.finish()) for events, stream in zip(heard, streams, strict=True)]
+    assert together == alone
+    assert len(alone[0]) > 4
+
+
 def test_any_cut_gives_the_text_of_the_whole(recognizer: Recognizer) -> None:
     sound = make_sound(9.0)
     (expected, *_) = recognizer.decoder.decode(recognizer.network.recognize([sound])[0][0])
