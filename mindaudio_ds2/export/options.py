@@ -96,7 +96,9 @@ def export_as_asked(options: argparse.Namespace, backend: Backend) -> str:
         else f"log-probabilities within {difference:.1e} of the checkpoint's"
     )
     taken = f"; takes {form.input}"
-    taken += f", {shape[0]} of {shape[1]:g} s at a time, filled up with anything" if shape else ", any number and length"
+    taken += (
+        f", {shape[0]} of {shape[1]:g} s at a time, filled up with anything" if shape else ", any number and length"
+    )
     about = output_dir / "model.json"
     return f"{written['path']}: {compared}{taken}\n{about}: features, alphabet and blank that belong to it"
 

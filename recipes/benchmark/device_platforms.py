@@ -3,8 +3,8 @@
 
 python recipes/benchmark/device_platforms.py 2.3 SOURCE "MindSpore's repository at v2.3.1" [--kernels_of SOURCE]
 
-SOURCE is a checkout of MindSpore at a tag, or the folder of an installed one, which has no kernels' source. What is found
-of the operators in device_platforms.json is kept there for `device_audit.py`: names of devices only, no text.
+SOURCE is a checkout of MindSpore at a tag, or the folder of an installed one, which has no kernels' source. What is
+found of the operators in device_platforms.json is kept there for `device_audit.py`: names of devices only, no text.
 """
 
 import argparse
@@ -12,8 +12,9 @@ import ast
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.reading import parse_json
@@ -32,35 +33,38 @@ Found = dict[str, dict[str, str]]
 MindSpore makes of others where there is no kernel."""
 
 
-def find_platforms(source: Path, kernels_of: Path) -> Found:
-    """What a version has, by its documentation in `source` and the C++ in `kernels_of`."""
-    found: Found = defaultdict(dict)
+def find_platforms(names: Iterable[str], source: Path, kernels_of: Path) -> Found:
+    """What a version has of some operators, by its documentation in `source` and the C++ in `kernels_of`."""
+    found: Found = {name: {} for name in names}
     for name, device, kind in sorted(find_kernels(kernels_of)):  # kernels before parts
-        found[name].setdefault(device, kind)
-    for name, devices in find_documented(source).items():
-        found[name] |= dict.fromkeys(devices, DOCUMENTED)
-    return found
+        if name in found:
+            found[name].setdefault(device, kind)
+    documented = find_documented(source)
+    for name, platforms in found.items():
+        platforms |= dict.fromkeys(documented.get(name.lower(), ()), DOCUMENTED)
+    return {name: dict(sorted(platforms.items())) for name, platforms in found.items()}
 
 
-def find_documented(source: Path) -> dict[str, list[str]]:
-    """Devices under "Supported Platforms", by operator; of one that refers to a function, the function's."""
-    classes: dict[str, str] = {}
-    functions: dict[str, str] = {}
+def find_documented(source: Path) -> dict[str, set[str]]:
+    """Devices under "Supported Platforms", by operator in small letters; of one that refers to a function, its."""
+    classes: dict[str, str] = defaultdict(str)
+    functions: dict[str, str] = defaultdict(str)
     for path in source.rglob("ops/**/*.py"):
+        if "extend" in path.name:  # functions of mindspore.mint, which have the same names
+            continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and (text := ast.get_docstring(node)):
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
                 texts = classes if isinstance(node, ast.ClassDef) else functions
-                texts[node.name] = texts.get(node.name, "") + text
+                texts[node.name] += ast.get_docstring(node) or ""
     for path in source.rglob("*_doc.yaml"):  # operators whose Python is made when MindSpore is built
         name, text = path.name.removesuffix("_doc.yaml"), path.read_text(encoding="utf-8")
-        functions.setdefault(name, text)
-        classes.setdefault("".join(map(str.capitalize, name.split("_"))), text)
+        functions[name] += text
+        classes[name.replace("_", "")] += text
     documented = {}
     for name, text in classes.items():
-        reference = REFERENCE.search(text)
-        own = PLATFORMS.search(text) or (reference and PLATFORMS.search(functions.get(reference[1], "")))
-        if own:
-            documented[name] = re.findall(r"\w+", own[1])
+        referred = "".join(functions.get(each, "") for each in REFERENCE.findall(text))
+        platforms = PLATFORMS.findall(text) or PLATFORMS.findall(referred)
+        documented[name.lower()] = set(re.findall(r"\w+", " ".join(platforms)))
     return documented
 
 
@@ -88,11 +92,20 @@ def main() -> None:
     parser.add_argument("--kernels_of", type=Path, help="the source of the kernels; default: SOURCE")
     options = parser.parse_args()
     data = parse_json(DATA.read_text(encoding="utf-8"))
-    found = find_platforms(options.source, options.kernels_of or options.source)
+    found = find_platforms(data["operators"], options.source, options.kernels_of or options.source)
     for name, versions in data["operators"].items():
-        versions[options.version] = dict(sorted(found.get(name, {}).items()))
+        versions[options.version] = found[name]
     data["origins"][options.version] = options.origin
-    write_text(DATA, json.dumps(data, indent=1, sort_keys=True) + "\n")
+    write_data(data)
+
+
+def write_data(data: dict[str, Any]) -> None:
+    """device_platforms.json, with a line for each operator."""
+    lines = []
+    for section in sorted(data):
+        entries = [f"{json.dumps(key)}: {json.dumps(data[section][key])}" for key in sorted(data[section])]
+        lines.append(f"{json.dumps(section)}: {{\n" + ",\n".join(entries) + "\n}")
+    write_text(DATA, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":
