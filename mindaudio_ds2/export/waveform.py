@@ -62,7 +62,8 @@ class WaveformRecognizer(nn.Cell):
             As `Recognizer` does.
         """
         energies, lengths = self.spectrum(waveforms, lengths)
-        return self.recognizer(self.normalize(energies, lengths), lengths)
+        log_probs, lengths = self.recognizer(self.normalize(energies, lengths), lengths)
+        return log_probs, lengths
 
 
 class Spectrum(nn.Cell):

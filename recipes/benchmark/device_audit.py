@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import mindspore as ms
@@ -65,9 +65,9 @@ class Case:
     """
 
     device: str
-    rnn_type: str
-    precision: str
-    optimizer: str
+    rnn_type: Literal["lstm", "gru"]
+    precision: Literal["fp32", "fp16", "bf16"]
+    optimizer: Literal["adamw", "sgd", "lamb"]
     is_rich: bool
 
 
