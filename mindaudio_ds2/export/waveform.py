@@ -47,23 +47,40 @@ class WaveformRecognizer(nn.Cell):
 
     def __init__(self, recognizer: Recognizer, config: FeatureConfig) -> None:
         super().__init__()
-        self.spectrum = Spectrum(config)
-        self.normalize = Standardized(config) if config.normalization == "utterance" else Leveled(config)
+        self.features = WaveformFeatures(config)
         self.recognizer = recognizer
 
     def construct(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Recognise.
+        """Recognise; the result is that of `Recognizer`, the arguments are those of `WaveformFeatures`."""
+        features, lengths = self.features(waveforms, lengths)
+        log_probs, lengths = self.recognizer(features, lengths)
+        return log_probs, lengths
+
+
+class WaveformFeatures(nn.Cell):
+    """What `compute_features` does, for many waveforms side by side.
+
+    Args:
+        config: which features.
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        self.spectrum = Spectrum(config)
+        self.normalize = Standardized(config) if config.normalization == "utterance" else Leveled(config)
+
+    def construct(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute.
 
         Args:
             waveforms: (B, L) float32; anything may stand beyond the lengths.
             lengths: (B,) int32, in samples.
 
         Returns:
-            As `Recognizer` does.
+            Features (B, T, F) float32, zero beyond their lengths; and those, (B,) int32 in frames.
         """
         energies, lengths = self.spectrum(waveforms, lengths)
-        log_probs, lengths = self.recognizer(self.normalize(energies, lengths), lengths)
-        return log_probs, lengths
+        return self.normalize(energies, lengths), lengths
 
 
 class Spectrum(nn.Cell):
@@ -92,11 +109,12 @@ class Spectrum(nn.Cell):
     def construct(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, L) float32 and (B,) int32 in samples -> (B, T, F) float32 and (B,) int32 in frames."""
         frames = self._cut_frames(waveforms, lengths)
-        batch, num_frames, _ = frames.shape
+        batch, num_frames = frames.shape[0], frames.shape[1]
         flat = frames.reshape((-1, self.window))
-        bands = ops.square(ops.matmul(flat, self.cosines)) + ops.square(ops.matmul(flat, self.sines))
+        multiply = ops.MatMul()
+        bands = ops.square(multiply(flat, self.cosines)) + ops.square(multiply(flat, self.sines))
         if self.is_mel:
-            bands = ops.matmul(bands, self.filters)
+            bands = multiply(bands, self.filters)
         if not self.is_leveled:
             bands = ops.log(ops.maximum(bands, MEL_ENERGY_FLOOR)) if self.is_mel else ops.log(ops.sqrt(bands) + 1)
         return bands.reshape((batch, num_frames, -1)), lengths // self.hop + 1

@@ -30,6 +30,7 @@ from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.export.waveform import WaveformFeatures
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.hparams import find_hparams
 from mindaudio_ds2.machine import runtime
@@ -44,11 +45,12 @@ from recipes.benchmark.tables import put_table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "devices.md"
 VERSIONS = ("2.2", "2.3", "2.10")
-NUM_UTTERANCES, NUM_FRAMES, NUM_LABELS = 4, 20, 3
+NUM_UTTERANCES, NUM_FRAMES, NUM_LABELS, NUM_SAMPLES = 4, 20, 3, 3200
 INSIDE = {"Depend", "UpdateState", "Load", "MakeTuple", "TupleGetItem", "Partial", "Switch"}  # structure, no kernels
 GPU_GRADIENTS = {"LSTMGrad": ("LSTMGradData", "LSTMGradWeight")}
 SIGNS = {DOCUMENTED: "yes", KERNEL: "kernel", PARTS: "parts"}
-TRAINING, RECOGNITION = "training", "recognition"
+TRAINING, RECOGNITION, WAVEFORM = "training", "recognition", "waveform"
+USES = {TRAINING: "training", RECOGNITION: "recognition", WAVEFORM: "features of MINDIR"}
 
 Types = dict[str, set[str]]
 """By operator, the types of what goes in and out."""
@@ -104,6 +106,7 @@ def make_config(case: Case) -> Config:
     return dataclasses.replace(
         config,
         model=model,
+        features=dataclasses.replace(config.features, normalization="speech" if case.is_rich else "utterance"),
         optimizer=dataclasses.replace(config.optimizer, name=case.optimizer),
         training=dataclasses.replace(
             config.training,
@@ -132,7 +135,7 @@ def building_for(case: Case) -> Iterator[None]:
 
 
 def find_operators(case: Case) -> dict[str, Types]:
-    """Operators of training and of recognition, from their graphs."""
+    """Operators of training, of recognition, and of the features that a MINDIR computes, from their graphs."""
     config = make_config(case)
     with building_for(case):
         backend = Backend(None, takes_open_shapes=False, stays_on_device=True)
@@ -149,8 +152,10 @@ def find_operators(case: Case) -> dict[str, Types]:
         batch.append(Tensor(np.ones(sizes, np.float32)))
     step = learner.step.cells[-1].set_train(True)
     recognizer = Recognizer(learner.network).set_train(False)
-    found = {TRAINING: read_graph(step, *batch)}
-    return found | {RECOGNITION: read_graph(recognizer, features, lengths)}
+    found = {TRAINING: read_graph(step, *batch), RECOGNITION: read_graph(recognizer, features, lengths)}
+    waveforms = Tensor(np.zeros((NUM_UTTERANCES, NUM_SAMPLES), np.float32))
+    front = WaveformFeatures(config.features).set_train(False)
+    return found | {WAVEFORM: read_graph(front, waveforms, lengths)}
 
 
 def read_graph(cell: nn.Cell, *inputs: Tensor) -> Types:
@@ -224,7 +229,7 @@ def make_table(rows: dict[str, Row], data: dict[str, Any]) -> str:
     lines = ["| operator | used in | types | Ascend | GPU | CPU |", "| --- | --- | --- | --- | --- | --- |"]
     for name, row in rows.items():
         where = set().union(*row.used.values())
-        used = " and ".join(each for each in (TRAINING, RECOGNITION) if each in where)
+        used = ", ".join(text for each, text in USES.items() if each in where)
         cells = [describe(platforms[name], device) if device in row.used else "" for device in DEVICES]
         lines.append("| " + " | ".join([name, used, ", ".join(sorted(row.types)), *cells]) + " |")
     halves = [name for name, row in rows.items() if "bfloat16" in row.types and name not in bfloat16]
