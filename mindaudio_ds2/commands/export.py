@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write a trained network as a file for other programs: MINDIR or ONNX.
+"""Write a trained network as a file for other programs: MINDIR, ONNX or AIR.
 
 python export.py --pre_trained_model_path runs/an4/best.ckpt
 python export.py --pre_trained_model_path runs/an4/best.ckpt --file_format ONNX --weights int8

@@ -78,6 +78,11 @@ def start(
             "float32 and back around every operator, which is slower and less exact than fp32, and refuses bf16. "
             "Use --precision.compute fp32."
         )
+    if device_target == "GPU" and precision == "bf16":
+        raise DeviceError(
+            "precision.compute is bf16, for which MindSpore has operators on Ascend only, by its documentation. Use "
+            "--precision.compute fp16 --precision.loss_scale 65536 --precision.loss_scale_window 1000, or fp32."
+        )
     if num_threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))
     kernels = find_kernels(native, device_target)

@@ -18,6 +18,7 @@ MARKERS = {
     "pieces": ("<!-- pieces: written by recipes/benchmark/benchmark.py -->", "<!-- end of pieces -->"),
     "ladder": ("<!-- ladder: written by recipes/benchmark/benchmark.py -->", "<!-- end of ladder -->"),
     "scaling": ("<!-- scaling: written by recipes/benchmark/benchmark_scaling.py -->", "<!-- end of scaling -->"),
+    "devices": ("<!-- devices: written by recipes/benchmark/device_audit.py -->", "<!-- end of devices -->"),
     "machines": ("<!-- machines: written by recipes/benchmark/benchmark_scaling.py -->", "<!-- end of machines -->"),
 }
 QUIET_SHARE = 0.05  # of the processors' time; where others take more, threads wait for each other far longer than that

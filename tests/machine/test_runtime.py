@@ -101,6 +101,11 @@ def test_sixteen_bits_on_the_cpu_are_refused_with_the_reason(precision: str) -> 
         runtime.start("CPU", seed=1, precision=precision)
 
 
+def test_bfloat16_on_a_gpu_is_refused_before_the_device_is_asked_for() -> None:
+    with pytest.raises(DeviceError, match=r"bf16, .* Ascend only.*--precision.compute fp16"):
+        runtime.start("GPU", seed=1, precision="bf16")
+
+
 # Device and settings --------------------------------------------------------------------------------------------------
 
 

@@ -56,7 +56,7 @@ class LossScale(nn.Cell):
         num_finite = ops.select(is_finite, self.num_finite + 1, self.num_finite)
         is_due = num_finite >= self.window
         doubled = ops.minimum(self.scale * 2, MAX_SCALE)
-        scale = ops.select(has_overflowed, self.scale / 2, ops.select(is_due, doubled, self.scale))
+        scale = ops.select(has_overflowed, self.scale * 0.5, ops.select(is_due, doubled, self.scale))
         starts_again = ops.logical_or(has_overflowed, is_due)
         num_finite = ops.select(starts_again, ops.zeros_like(num_finite), num_finite)
         has_overflowed = ops.depend(has_overflowed, ops.assign(self.scale, scale))
