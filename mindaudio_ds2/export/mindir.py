@@ -13,7 +13,7 @@ from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.files import write_atomically, write_text
 from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 TOLERANCE = 1e-4
 TRIAL_SHAPES = ((1, 60), (3, 257))  # (batch, frames)
@@ -60,12 +60,12 @@ def export(checkpoint_path: str | Path, output_dir: str | Path) -> dict[str, Any
 
 
 def describe(config: Config) -> dict[str, Any]:
-    """What a program needs to use an exported network: features, alphabet, blank, and seconds an output frame."""
-    alphabet = Alphabet(config.text)
+    """What a program needs to use an exported network: features, labels, blank, and seconds an output frame."""
+    tokenizer = Tokenizer(config.text)
     return {
         "features": to_mapping(config.features),
-        "characters": alphabet.characters,
-        "blank_id": alphabet.blank_id,
+        "labels": list(tokenizer.symbols),
+        "blank_id": tokenizer.blank_id,
         "seconds_per_output_frame": config.seconds_per_output_frame,
     }
 

@@ -60,7 +60,7 @@ def export_as_asked(options: argparse.Namespace, backend: Backend) -> str:
         written = export(options.pre_trained_model_path, output_dir)
         return (
             f"{written['mindir']}: log-probabilities within {written['largest_difference']:.1e} of the checkpoint's\n"
-            f"{Path(output_dir) / 'model.json'}: features, alphabet and blank that belong to it"
+            f"{Path(output_dir) / 'model.json'}: features, labels and blank that belong to it"
         )
     from mindaudio_ds2.export.onnx_file import export_onnx
     from mindaudio_ds2.export.onnx_model import OnnxForm

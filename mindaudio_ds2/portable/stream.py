@@ -13,7 +13,7 @@ from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.errors import CheckpointError, ConfigError
 from mindaudio_ds2.portable.network import BATCHES, OnnxNetwork, open_session, require_signature, run_session
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 STREAM_INPUTS = ("features", "first_frame", "num_frames")
 STREAM_OUTPUT = "logprobs"
@@ -33,7 +33,7 @@ class OnnxStreamingNetwork:
     Attributes:
         description: features, alphabet and origin.
         features: what the network was trained on.
-        alphabet: names the labels.
+        tokenizer: names the labels.
         seconds_per_output_frame: distance between frames of output (seconds).
         longest_seconds: of the recordings that it was trained on (seconds).
         num_frames_ahead: of features, that an output frame waits for.
@@ -54,7 +54,7 @@ class OnnxStreamingNetwork:
             raise CheckpointError(f"{path} has states of open shapes; export it again from its checkpoint")
         self._outputs = [STREAM_OUTPUT, *(NEXT + name for name in self.state_shapes)]
         require_signature(self._session, str(path), [*STREAM_INPUTS, *self.state_shapes], self._outputs)
-        self.alphabet = Alphabet(self.description.text)
+        self.tokenizer = Tokenizer(self.description.text)
         self.features = self.description.features
         self.seconds_per_output_frame = self.description.seconds_per_output_frame
         self.longest_seconds = self.description.longest_seconds
@@ -90,7 +90,7 @@ class OnnxStreamingNetwork:
             chunks = [features[i : i + WHOLE_CHUNK_FRAMES] for i in range(0, len(features), WHOLE_CHUNK_FRAMES)]
             found.append(np.concatenate([*map(stream.feed, chunks), stream.finish()]))
         lengths = np.array([*map(len, found)], np.int32)
-        padded = np.zeros((len(found), lengths.max(), self.alphabet.size), np.float32)
+        padded = np.zeros((len(found), lengths.max(), self.tokenizer.size), np.float32)
         for row, log_probs in zip(padded, found, strict=True):
             row[: len(log_probs)] = log_probs
         return padded, lengths
@@ -147,7 +147,7 @@ class OnnxStream:
         return found
 
     def _nothing(self) -> NDArray[np.float32]:
-        return np.zeros((0, self._network.alphabet.size), np.float32)
+        return np.zeros((0, self._network.tokenizer.size), np.float32)
 
 
 def open_onnx(path: str | Path, num_threads: int = 0) -> OnnxNetwork | OnnxStreamingNetwork:
