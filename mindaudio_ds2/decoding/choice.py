@@ -170,8 +170,12 @@ def make_choice(section: DecodingConfig) -> DecoderChoice | None:
     if section.decoder in (None, "greedy"):
         return DecoderChoice() if section.decoder else None
     choice = DecoderChoice("beam") if section.decoder == "beam" else load_choice(Path(section.decoder))
-    given = {"beam_width": section.beam_width, "weight": section.lm_weight, "bonus": section.word_bonus}
-    given |= {"num_best": section.nbest or 1}
+    given: dict[str, Any] = {
+        "beam_width": section.beam_width,
+        "num_best": section.nbest or 1,
+        "weight": section.lm_weight,
+        "bonus": section.word_bonus,
+    }
     settings = dataclasses.replace(choice.settings, **{key: value for key, value in given.items() if value is not None})
     return dataclasses.replace(
         choice,

@@ -61,6 +61,19 @@ def test_a_character_model_scores_every_label(kernels: Path, tmp_path: Path) -> 
     assert found["A B"] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_a_model_of_units_tells_units_that_begin_words_from_others(
+    has_compiler: bool, kernels: Path, tmp_path: Path
+) -> None:
+    arpa = "\\data\\\nngram 1=6\n\n\\1-grams:\n-3 <unk>\n-99 <s>\n-1 </s>\n-0.5 ▁A\n-0.9 A\n-0.6 B\n\n\\end\\\n"
+    model, library = make_model(tmp_path, arpa, scores_labels=True), kernels if has_compiler else None
+    log_probs = np.full((3, PIECES.size), -np.inf, np.float32)
+    log_probs[[0, 1, 2], [PIECES.symbols.index(unit) for unit in ("▁A", "B", "▁A")]] = 0.0
+    (found,) = BeamDecoder(PIECES, 0.02, EXACT, library, model=model).decode(log_probs)
+    assert found.text == "AB A"
+    assert found.score == pytest.approx(0.7 * math.log(10) * (-0.5 - 0.6 - 0.5 - 1) + 0.4 * 2, abs=1e-5)
+
+
 @pytest.fixture(scope="module")
 def sentence_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[LanguageModel, Path]:
     folder = tmp_path_factory.mktemp("lm")

@@ -18,7 +18,7 @@ PIECES = make_tokenizer("AB ", units=("▁", "▁A", "A", "B"))
 WORDS = make_tokenizer(LETTERS, units=("▁", *LETTERS[:-1], "▁TH", "▁A", "AT", "▁DO", "▁SAT", "ON"))
 UNITS = [make_tokenizer("AB "), make_tokenizer("AB ", "last"), PIECES]
 SENTENCES = ["THE CAT SAT ON THE MAT", "THE DOG ATE THE CAT", "A DOG SAT", "ON A MAT THE CAT ATE"] * 3
-HOTWORDS = make_tokenizer(LETTERS, units=("▁", *LETTERS[:-1], "▁TH", "▁A", "AT", "▁DO", "▁SAT", "ON"))
+HOTWORDS = [("KAT", 4.0), ("THE DOG", 3.0), ("AT", -2.0)]
 LIMITED = BeamSettings(beam_width=12, num_best=5, token_threshold=-6.0, beam_threshold=9.0, weight=0.8, unknown=-4.0)
 
 

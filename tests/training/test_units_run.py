@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mindaudio_ds2.config import Config
@@ -23,10 +22,10 @@ CHANGES = {
     "augmentation.num_time_masks": 0,
     "batching.max_batch_utterances": 6,
     "batching.max_batch_padded_seconds": 8.0,
-    "model.conv_stride_time": [1],
+    "model.rnn_hidden_size": 32,
     "decoding.decoder": "beam",
     "decoding.beam_width": 10,
-    "training.epochs": 6,
+    "training.epochs": 5,
 }
 
 
@@ -67,7 +66,7 @@ def test_a_network_learns_units_and_the_checkpoint_has_them(config: Config) -> N
     assert (len(text.units), len(text.unit_scores)) == (SIZE, SIZE)
     assert any(len(unit) > 2 for unit in text.units)
     assert checkpoint.weights["head.weight"].shape[0] == SIZE + 1
-    assert read_metrics(Path(config.run_dir), "epoch")[-1]["dev_wer"] < 0.5
+    assert read_metrics(Path(config.run_dir), "epoch")[-1]["dev_wer"] < 0.3
 
 
 def test_dev_is_scored_by_the_decoder_of_the_section_and_so_is_eval(
@@ -75,14 +74,13 @@ def test_dev_is_scored_by_the_decoder_of_the_section_and_so_is_eval(
 ) -> None:
     yaml = write_yaml(tmp_path / "x.yaml", make_settings(corpus, tmp_path / "run", CHANGES))
     best, dev = Path(config.run_dir) / "best.ckpt", corpus / "dev.jsonl"
-    scores = {}
-    for name, options in (("beam", ()), ("greedy", ("--decoder", "greedy"))):
-        common = ("--pre_trained_model_path", best, "--manifest", dev, "--output_dir", tmp_path / name)
-        run_command("eval", "-c", yaml, *common, *options)
-        scores[name] = json.loads((tmp_path / name / "eval_dev.json").read_text(encoding="utf-8"))
-    assert scores["beam"]["decoder"].startswith("beam 10,")
-    assert scores["greedy"]["decoder"] == "greedy"
-    assert scores["beam"]["wer"] == min(row["dev_wer"] for row in read_metrics(Path(config.run_dir), "epoch"))
+    common = ("--pre_trained_model_path", best, "--manifest", dev, "--output_dir", tmp_path)
+    run_command("eval", "-c", yaml, *common, "--nbest", "3")
+    scores = json.loads((tmp_path / "eval_dev.json").read_text(encoding="utf-8"))
+    assert scores["decoder"].startswith("beam 10,")
+    assert scores["wer"] == min(row["dev_wer"] for row in read_metrics(Path(config.run_dir), "epoch"))
+    row = json.loads((tmp_path / "eval_dev_utterances.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert len(row["nbest"]) == 3
 
 
 def test_eval_transcribe_onnx_and_mindir_write_the_same_text(config: Config, corpus: Path, tmp_path: Path) -> None:
@@ -153,17 +151,3 @@ def test_other_projects_get_no_units(config: Config, tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match="12 units, and other projects know single characters only"):
         from_text_config(settle_tokenizer(config, resume=True).text, "last")
-
-
-def test_characters_give_way_to_units_with_a_new_output_layer(
-    config: Config, finished_run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from mindaudio_ds2.training.resuming import settle_tokenizer
-
-    text = settle_tokenizer(config, resume=True).text
-    changes = {"text.units": text.units, "text.unit_scores": text.unit_scores, "training.epochs": 1}
-    new = make_config(corpus, tmp_path / "run", {**changes, "model.conv_stride_time": [1]})
-    train_here(new, pre_trained_model_path=str(finished_run / "best.ckpt"))
-    said = capsys.readouterr().err
-    assert "NEW, with random weights: head, because the labels are others: characters 'ABCD ' before, 12 units" in said
-    assert np.isfinite(read_metrics(tmp_path / "run", "step")[-1]["loss"])
