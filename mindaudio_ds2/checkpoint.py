@@ -1,7 +1,7 @@
 """Checkpoints that describe themselves: weights, and the configuration that gives them meaning.
 
 A checkpoint is an ordinary MindSpore `.ckpt` with checksums. Beside the weights it holds one text entry named
-`mindaudio_ds2`: JSON with the format's version, the whole configuration (features, alphabet, network), and the state of
+`mindaudio_ds2`: JSON with the format's version, the whole configuration (features, labels, network), and the state of
 the training. `last.ckpt` also holds the optimiser's moments, under `optimizer.`.
 """
 
@@ -25,10 +25,10 @@ from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.arithmetic import list_layers
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
 from mindaudio_ds2.reading import ReadError, parse_json
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 10
+FORMAT_VERSION = 11
 OLDEST_FORMAT_VERSION = 7
 """Older ones were of development only; once a version is released, its format stays readable."""
 AUGMENTATION_NEW_IN_10: dict[str, Any] = {
@@ -54,6 +54,15 @@ AUGMENTATION_NEW_IN_10: dict[str, Any] = {
     "codec_range_kbps": [12.0, 48.0],
 }
 """Silence, joining, tempo, telephones, codecs and what needs no files: all off."""
+DECODING_NEW_IN_11: dict[str, Any] = {
+    "decoder": None,
+    "lm": None,
+    "hotwords": None,
+    "nbest": None,
+    "beam_width": None,
+    "lm_weight": None,
+    "word_bonus": None,
+}
 OPTIMIZER_PREFIX = "optimizer."
 MAX_SMALL_WEIGHTS = 1_000_000  # a network of so many is built without a thought
 CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 17  # how MindSpore ends a file with a checksum
@@ -128,7 +137,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not isinstance(text, str):
         raise CheckpointError(
             f"checkpoint {path} was not written by this package: it has no entry {ENTRY!r} that tells its features, "
-            "alphabet and network"
+            "labels and network"
         )
     try:
         entry = parse_json(text)
@@ -180,6 +189,9 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["batching"]["num_workers"] = 0
     if version < 10:
         config["augmentation"] = {**AUGMENTATION_NEW_IN_10, **config["augmentation"]}
+    if version < 11:
+        config["text"] |= {"tokenizer": None, "units": [], "unit_scores": []}
+        config["decoding"] = DECODING_NEW_IN_11
 
 
 def _read_entries(path: Path) -> dict[str, Any]:
@@ -237,10 +249,10 @@ def build_network(config: Config, backend: Backend = STOCK) -> DeepSpeech2:
     """A network with fresh weights, of the sizes that the configuration gives.
 
     Args:
-        config: the network's sizes, features and alphabet.
+        config: the network's sizes, features and labels.
         backend: how this process computes, from `runtime.start`.
     """
-    return DeepSpeech2(config.model, config.features.num_bins, Alphabet(config.text).size, backend)
+    return DeepSpeech2(config.model, config.features.num_bins, Tokenizer(config.text).size, backend)
 
 
 def check_size(config: Config, num_held: int, source: str) -> None:

@@ -42,23 +42,52 @@ class DataConfig:
         _require(0 <= self.max_excluded_share <= 1, "data.max_excluded_share", self.max_excluded_share, "0 to 1")
 
 
+WORD_START = "▁"
+"""Begins each unit that begins a word, as in sentencepiece."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
     """From transcripts to labels."""
 
     characters: str
-    """The alphabet without the blank, in the order of its label ids (text)."""
+    """The alphabet without the blank; where there are no units, in the order of its label ids (text)."""
     blank: Literal["first", "last"]
-    """Where the CTC blank stands among the label ids: before or after the characters."""
+    """Where the CTC blank stands among the label ids: before or after the others."""
     letter_case: Literal["upper", "lower", "keep"]
     """What is done to a transcript's letters before they are looked up."""
     unknown_character: Literal["error", "drop"]
     """A character outside the alphabet stops the program, or is dropped and counted."""
+    tokenizer: str | None = None
+    """Labels are units of one or more characters, from a file of mindaudio-ds2 tokenizer that is read when training
+    begins; null for single characters (path)."""
+    units: list[str] = dataclasses.field(default_factory=list)
+    """The units in the order of their label ids; ▁ begins a word. Leave it empty: training reads them from tokenizer,
+    and the checkpoint has them."""
+    unit_scores: list[float] = dataclasses.field(default_factory=list)
+    """Log-probability of each unit, which decides how a word is split (nats); as units."""
 
     def __post_init__(self) -> None:
         _require(bool(self.characters), "text.characters", self.characters, "name at least one character")
         repeated = sorted({c for c in self.characters if self.characters.count(c) > 1})
         _require(not repeated, "text.characters", self.characters, f"{repeated} stand twice")
+        _require(self.tokenizer != "", "text.tokenizer", "", "name a file, or null")
+        _require(all(isinstance(x, str) and x for x in self.units), "text.units", self.units, "units are texts")
+        is_right = len(self.unit_scores) == len(self.units) and all(
+            isinstance(x, (int, float)) and math.isfinite(x) for x in self.unit_scores
+        )
+        _require(is_right, "text.unit_scores", self.unit_scores, "one number for each of text.units")
+        if self.units:
+            self._require_usable_units()
+
+    def _require_usable_units(self) -> None:
+        _require(WORD_START not in self.characters, "text.characters", self.characters, "units mark words with ▁")
+        known, single = set(self.units), {WORD_START, *self.characters} - {" "}
+        _require(len(known) == len(self.units), "text.units", "...", "some stand twice")
+        strange = sorted(x for x in known if not set(x.removeprefix(WORD_START)) <= single - {WORD_START})
+        _require(not strange, "text.units", strange[:5], "these hold what is not in text.characters, or ▁ within")
+        absent = sorted(single - known)
+        _require(not absent, "text.units", absent, "each of these is to be a unit, so that any text can be written")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -423,6 +452,40 @@ class PrecisionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DecodingConfig:
+    """From log-probabilities to text: how train scores dev, and eval what it is given. Options of eval come first."""
+
+    decoder: str | None = None
+    """Greedy, beam, or a decoder.json of mindaudio-ds2 tune (path). Null: eval takes the decoder.json beside the
+    checkpoint, or decodes greedily, as train always does then."""
+    lm: str | None = None
+    """Language model of mindaudio-ds2 build_lm for the beam (path)."""
+    hotwords: str | None = None
+    """Names and phrases to expect, for the beam: one a line, a tab and a weight may follow (path)."""
+    nbest: int | None = None
+    """Hypotheses that the beam keeps for each utterance; null for 1 (count)."""
+    beam_width: int | None = None
+    """Prefixes that the beam keeps after each frame; null for 100, or what decoder.json says (count)."""
+    lm_weight: float | None = None
+    """Weight of the language model; null for 1, or what decoder.json says (factor)."""
+    word_bonus: float | None = None
+    """Added for each word; null for 1, or what decoder.json says (nats)."""
+
+    def __post_init__(self) -> None:
+        for name in ("decoder", "lm", "hotwords"):
+            _require(getattr(self, name) != "", f"decoding.{name}", "", "name a file, or null")
+        for name in ("nbest", "beam_width"):
+            count = getattr(self, name)
+            _require(count is None or count > 0, f"decoding.{name}", count, "at least 1")
+        weight = self.lm_weight
+        _require(weight is None or weight >= 0, "decoding.lm_weight", weight, "0 or more")
+        needs_beam = [name for name, value in vars(self).items() if name != "decoder" and value is not None]
+        is_possible = self.decoder not in (None, "greedy") or not needs_beam
+        remedy = f"{', '.join(needs_beam)} need the beam; add --decoder beam, or set decoding.decoder"
+        _require(is_possible, "decoding.decoder", self.decoder, remedy)
+
+
+@dataclasses.dataclass(frozen=True)
 class OpsConfig:
     """How the network is computed; not what it computes."""
 
@@ -451,6 +514,7 @@ class Config:
     training: TrainingConfig
     precision: PrecisionConfig
     processes: ProcessesConfig
+    decoding: DecodingConfig
     ops: OpsConfig
 
     def __post_init__(self) -> None:

@@ -18,7 +18,22 @@ from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.decoding.metrics import UNCHANGED, ErrorCounts, Normalizer, align_words, count_errors
 from mindaudio_ds2.machine.collectives import Ranks
 from mindaudio_ds2.model.deepspeech2 import Recognizer
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.ops.library import find_kernels
+from mindaudio_ds2.text.tokenizer import Tokenizer
+
+
+def open_decoder(choice: DecoderChoice, config: Config) -> Decoder:
+    """The decoder for a network.
+
+    Args:
+        choice: which one.
+        config: labels and frames of the network.
+
+    Raises:
+        LanguageModelError: model or hotwords cannot be used.
+    """
+    library = find_kernels("auto", "CPU") if choice.kind == "beam" else None
+    return choice.open(Tokenizer(config.text), config.seconds_per_output_frame, library)
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ class Evaluator:
     Args:
         recognizer: the network with its log-softmax.
         utterances: what is scored.
-        config: features, alphabet and network as the recognizer was trained with; batching as wished.
+        config: features, labels and network as the recognizer was trained with; batching as wished.
         ranks: the processes that share the work, and all get the whole result; None for this one alone.
         decoder: None decodes greedily.
         normalizer: what is done to references and hypotheses before they are compared.
@@ -97,12 +112,11 @@ class Evaluator:
         self.ranks = ranks or Ranks()
         self.compile_seconds, self.is_compiled = 0.0, False
         self.utterances = utterances
-        self.alphabet = Alphabet(config.text)
+        self.tokenizer = Tokenizer(config.text)
         self.normalizer = normalizer
-        self.references = [normalizer(self.alphabet.normalize(utterance.transcript)) for utterance in utterances]
-        self.unwritable = self.alphabet.count_unknown([utterance.transcript for utterance in utterances], normalizer)
-        seconds_per_frame = config.seconds_per_output_frame
-        self.decoder = decoder or DecoderChoice().open(self.alphabet, seconds_per_frame, None)
+        self.references = [normalizer(self.tokenizer.normalize(utterance.transcript)) for utterance in utterances]
+        self.unwritable = self.tokenizer.count_unknown([utterance.transcript for utterance in utterances], normalizer)
+        self.decoder = decoder or open_decoder(DecoderChoice(), config)
         durations = [utterance.duration_seconds for utterance in utterances]
         is_open = recognizer.network.takes_open_shapes
         self.plan = plan_evaluation(

@@ -15,7 +15,7 @@ from mindaudio_ds2.checkpoint import find_longest_seconds, load_checkpoint, rest
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.model.streaming import NetworkStream, StreamingNetwork
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 
 class CheckpointNetwork:
@@ -27,7 +27,7 @@ class CheckpointNetwork:
 
     Attributes:
         features: what the network was trained on.
-        alphabet: names its labels.
+        tokenizer: names its labels.
         seconds_per_output_frame: distance between frames of output (seconds).
         longest_seconds: of the recordings that it was trained on (seconds), see `find_longest_seconds`.
         num_frames_ahead: of features, that an output frame of a forward-only network waits for.
@@ -40,7 +40,7 @@ class CheckpointNetwork:
         checkpoint = load_checkpoint(checkpoint_path)
         self.config = checkpoint.config
         self.features = self.config.features
-        self.alphabet = Alphabet(self.config.text)
+        self.tokenizer = Tokenizer(self.config.text)
         self.seconds_per_output_frame = self.config.seconds_per_output_frame
         self.longest_seconds = find_longest_seconds(checkpoint)
         network = restore_network(checkpoint, str(checkpoint_path), backend)
@@ -93,9 +93,9 @@ class CheckpointNetwork:
             Log-probabilities (B, S, V) float32, of which only the frames within the lengths mean something; and those
             lengths (B,) int32.
         """
-        no_labels = self.alphabet.encode("")
+        no_labels = self.tokenizer.encode("")
         examples = [(i, compute_features(w, self.features), no_labels) for i, w in enumerate(waveforms)]
         if shape and max(len(features) for _, features, _ in examples) > shape.num_frames:
             shape = None  # a file lasts longer than it says
-        batch = collate(examples, self.alphabet.blank_id, shape)
+        batch = collate(examples, self.tokenizer.blank_id, shape)
         return self.recognizer.hear(Tensor(batch.features), Tensor(batch.feature_lengths), len(examples))

@@ -99,7 +99,7 @@ def _score(network: CheckpointNetwork, items: Sequence[Item]) -> ErrorCounts:
 
 
 def _score_batch(network: CheckpointNetwork, batch: list[tuple[str, Waveform]]) -> ErrorCounts:
-    normalize = network.alphabet.normalize
+    normalize = network.tokenizer.normalize
     texts = _recognize(network, [waveform for _, waveform in batch])
     pairs = zip(batch, texts, strict=True)
     return sum((count_errors(normalize(reference), text) for (reference, _), text in pairs), ErrorCounts())
@@ -111,7 +111,7 @@ def _recognize(network: CheckpointNetwork, waveforms: list[Waveform]) -> list[st
     if max(map(len, waveforms)) > network.longest_seconds * rate_hz:
         return [each.text for each in Recognizer(network).run([Samples(w, rate_hz) for w in waveforms]).transcriptions]
     log_probs, lengths = network.recognize(waveforms)
-    found = decode_greedy(log_probs, lengths, network.alphabet, network.seconds_per_output_frame)
+    found = decode_greedy(log_probs, lengths, network.tokenizer, network.seconds_per_output_frame)
     return [each.text for each in found]
 
 

@@ -20,16 +20,14 @@ from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
 from mindaudio_ds2.decoding.confidence import measure_calibration
 from mindaudio_ds2.decoding.metrics import UNCHANGED, Normalizer, align_words, set_below
 from mindaudio_ds2.errors import ConfigError
-from mindaudio_ds2.evaluate import Evaluation, Evaluator, ScoredUtterance, measure_confidence
+from mindaudio_ds2.evaluate import Evaluation, Evaluator, ScoredUtterance, measure_confidence, open_decoder
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine.agreement import require_same_start, require_same_weights
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.machine.collectives import Ranks
 from mindaudio_ds2.machine.runtime import describe_environment
 from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters
-from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.reading import ReadError, parse_json
-from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.text.characters import describe_unwritable
 
 OF_THE_CHECKPOINT = ("features", "text", "model")
@@ -48,7 +46,7 @@ def evaluate_checkpoint(
 ) -> list[tuple[Evaluation, Path]]:
     """Score manifests with a checkpoint; write `eval_<manifest>.json` and `eval_<manifest>_utterances.jsonl` for each.
 
-    Features, alphabet and network come from the checkpoint; batching and the test manifest from `settings`.
+    Features, labels and network come from the checkpoint; batching and the test manifest from `settings`.
 
     Args:
         checkpoint_path: a checkpoint of ours, or the name of a model.
@@ -81,8 +79,7 @@ def evaluate_checkpoint(
     read = {path: open_manifest(path, config.data.root) for path in paths}
     require_same_start(ranks, config, read)
     require_same_weights(ranks, network.weights())
-    library = find_kernels("auto", "CPU") if choice.kind == "beam" else None
-    decoder = choice.open(Alphabet(config.text), config.seconds_per_output_frame, library)
+    decoder = open_decoder(choice, config)
     recognizer = Recognizer(network)
     common = {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),

@@ -25,7 +25,7 @@ from mindaudio_ds2.segmentation.word_times import WordPlacer
 from mindaudio_ds2.streaming.events import ENDPOINTING, Endpointing
 from mindaudio_ds2.streaming.segments import SegmentStream
 from mindaudio_ds2.streaming.stream import LiveStream, Stream, StreamingModel
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from mindaudio_ds2.transcription import Span, Transcription, TranscriptionRun
 
 Listed = list[str] | list[Path] | list[Samples] | list[str | Path | Samples] | tuple[str | Path | Samples, ...]
@@ -47,7 +47,7 @@ class AcousticModel(Protocol):
     """From sound to log-probabilities: `recognition.CheckpointNetwork`, `portable.network.OnnxNetwork`."""
 
     features: FeatureConfig
-    alphabet: Alphabet
+    tokenizer: Tokenizer
     seconds_per_output_frame: float
     longest_seconds: float
 
@@ -83,8 +83,8 @@ class Recognizer:
         self.ear = Ear(hearing, network.features.sample_rate_hz, network.longest_seconds)
         library = find_kernels("auto", "CPU") if choice.kind == "beam" else None
         self.network = network
-        self.placer = WordPlacer(network.alphabet, network.seconds_per_output_frame, self.ear.rate_hz)
-        self.decoder = choice.open(network.alphabet, network.seconds_per_output_frame, library)
+        self.placer = WordPlacer(network.tokenizer, network.seconds_per_output_frame, self.ear.rate_hz)
+        self.decoder = choice.open(network.tokenizer, network.seconds_per_output_frame, library)
 
     @classmethod
     def load(

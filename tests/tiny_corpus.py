@@ -50,7 +50,15 @@ YAML: dict[str, Any] = {
         "max_excluded_share": 0.0,
         "feature_cache_dir": None,
     },
-    "text": {"characters": CHARACTERS, "blank": "first", "letter_case": "upper", "unknown_character": "error"},
+    "text": {
+        "characters": CHARACTERS,
+        "blank": "first",
+        "letter_case": "upper",
+        "unknown_character": "error",
+        "tokenizer": None,
+        "units": [],
+        "unit_scores": [],
+    },
     "features": {
         "sample_rate_hz": RATE_HZ,
         "kind": "log_spectrogram",
@@ -169,6 +177,15 @@ YAML: dict[str, Any] = {
     },
     "processes": {"sync_batch_norm": False, "timeout_seconds": 60.0},
     "precision": {"compute": "fp32", "loss_scale": 1.0, "loss_scale_window": 0},
+    "decoding": {
+        "decoder": None,
+        "lm": None,
+        "hotwords": None,
+        "nbest": None,
+        "beam_width": None,
+        "lm_weight": None,
+        "word_bonus": None,
+    },
     "ops": {"native": "auto"},
 }
 

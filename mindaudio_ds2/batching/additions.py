@@ -10,7 +10,7 @@ from mindaudio_ds2.audio.draws import SilenceDraw, draw_additions, make_generato
 from mindaudio_ds2.batching.plan import count_frames_to_align
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 
 class Additions:
@@ -29,7 +29,7 @@ class Additions:
         self.utterances = utterances
         self.labels = labels
         self.durations = [utterance.duration_seconds for utterance in utterances]
-        self.alphabet = Alphabet(config.text)
+        self.tokenizer = Tokenizer(config.text)
         self.joint = " " if " " in config.text.characters else ""
         self._planned_epoch, self._planned = -1, list[tuple[float, int, bool]]()
         self._next = _find_next(utterances) if config.augmentation.join_probability else {}
@@ -45,7 +45,7 @@ class Additions:
         """Labels of joined utterances, a space between each two where the alphabet has one; (L,) int32."""
         if len(members) == 1:
             return self.labels[members[0]]
-        return self.alphabet.encode(self.joint.join(self.utterances[member].transcript for member in members))
+        return self.tokenizer.encode(self.joint.join(self.utterances[member].transcript for member in members))
 
     def fits(self, members: Sequence[int], factor: float) -> bool:
         """Whether CTC can still align the labels of joined utterances when they are said faster by a factor."""

@@ -16,7 +16,7 @@ from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.batching.workers import Workers
 from mindaudio_ds2.config import Config, FeatureConfig
 from mindaudio_ds2.corpus.manifest import Utterance
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 COLUMNS = ["features", "feature_lengths", "labels", "label_lengths"]
 
@@ -126,7 +126,7 @@ def open_loader(utterances: Sequence[Utterance], labels: Sequence[NDArray[np.int
         utterances,
         labels,
         config.features,
-        blank_id=Alphabet(config.text).blank_id,
+        blank_id=Tokenizer(config.text).blank_id,
         cache_dir=Path(cache) if cache else None,
         prefetch_batches=config.batching.prefetch_batches,
         num_workers=config.batching.num_workers,

@@ -23,13 +23,13 @@ from mindaudio_ds2.commands._command import Command
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.arpa import read_arpa
-from mindaudio_ds2.decoding.beam import Units, check_model
+from mindaudio_ds2.decoding.beam import check_model
 from mindaudio_ds2.decoding.language_model import LanguageModel, NgramTables, write_language_model
 from mindaudio_ds2.decoding.lm_text import CleanText, clean_text, read_text
 from mindaudio_ds2.decoding.ngram_estimate import estimate
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.files import require_writable
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 MIN_HELD_OUT_STEP, NUM_HELD_OUT = 20, 2000
 """Every 20th line at most, and about 2000 lines of a long text, judge the model instead of making it."""
@@ -69,24 +69,24 @@ def build(options: Any, config: Config) -> str:
         raise ConfigError("name either TEXT or --arpa FILE")
     if options.prune < 0:
         raise ConfigError(f"--prune {options.prune} must not be negative")
-    alphabet = Alphabet(config.text)
+    tokenizer = Tokenizer(config.text)
     metadata: dict[str, Any] = {
-        "characters": alphabet.characters,
+        "characters": tokenizer.characters,
         "letter_case": config.text.letter_case,
         "source": [Path(path).name for path in options.texts or [options.arpa]],
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
     }
     if options.arpa:
-        return _store(output, read_arpa(options.arpa), metadata, alphabet, [])
+        return _store(output, read_arpa(options.arpa), metadata, tokenizer, [])
     print("reading the text", file=sys.stderr)
     tests = [utterance.transcript for path in options.exclude for utterance in open_manifest(path, config.data.root)]
-    text = clean_text(read_text(options.texts), alphabet, tests)
+    text = clean_text(read_text(options.texts), tokenizer, tests)
     step = max(MIN_HELD_OUT_STEP, len(text.lines) // NUM_HELD_OUT)
     train = [line for number, line in enumerate(text.lines) if number % step]
     print(f"counting {len(train)} lines", file=sys.stderr)
     tables = _estimate(train, options.order, options.prune)
     metadata |= {"num_lines": len(train), "prune": options.prune, "excluded": len(tests)}
-    shown = _store(output, tables, metadata, alphabet, text.lines[::step])
+    shown = _store(output, tables, metadata, tokenizer, text.lines[::step])
     return f"{_describe_text(text, len(tests))}\n{shown}"
 
 
@@ -112,13 +112,15 @@ def _estimate(lines: list[str], order: int, threshold: float) -> NgramTables:
         return read_arpa(arpa)
 
 
-def _store(output: Path, tables: NgramTables, metadata: dict[str, Any], alphabet: Alphabet, held_out: list[str]) -> str:
+def _store(
+    output: Path, tables: NgramTables, metadata: dict[str, Any], tokenizer: Tokenizer, held_out: list[str]
+) -> str:
     """Write the model under another name, judge it, and only then give it its own."""
     trial = output.with_name(f".partial-{output.name}")
     try:
         write_language_model(trial, tables, metadata, scores_labels=False)
         model = LanguageModel(trial)
-        check_model(Units.of_alphabet(alphabet), model)
+        check_model(tokenizer, model)
         lines = [
             f"model:       {' + '.join(map(str, model.counts))} n-grams, {len(model.bytes) / 1e6:.1f} MB, in {output}",
             f"vocabulary:  {model.counts[0] - 3} words",

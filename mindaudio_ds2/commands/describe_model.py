@@ -8,6 +8,7 @@
 All but a checkpoint is computed from the configuration alone, in no time.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mindaudio_ds2.model.arithmetic import (
     list_layers,
 )
 from mindaudio_ds2.reading import parse_json
+from mindaudio_ds2.text.units import read_units
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "recipes" / "benchmark" / "results.jsonl"
 AUDIO_HOURS = 100
@@ -154,6 +156,7 @@ def run(config: Config | None, options: Any) -> None:
         raise ConfigError("name either a YAML with -c or a checkpoint with --pre_trained_model_path")
     if config is None:
         config = override(read_checkpoint_config(path), options.changes)
+    config = dataclasses.replace(config, text=read_units(config.text))
     print(f"{Path(path or str(options.config))}\n\n{describe(config)}")
 
 

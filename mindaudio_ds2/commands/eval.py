@@ -6,13 +6,13 @@
     python eval.py --pre_trained_model_path runs/an4/best.ckpt --manifest clean.csv other.csv --data_root /data/speech
     python eval.py --pre_trained_model_path runs/an4/best.ckpt --decoder beam --lm an4.lm --hotwords names.txt
 
-All comes from the checkpoint; -c or --section.key VALUE give other batches and another test manifest.
+All comes from the checkpoint; -c or --section.key VALUE give other batches, another test manifest and a decoder.
 """
 
 from typing import Any
 
 from mindaudio_ds2.commands._command import Command
-from mindaudio_ds2.config import Config
+from mindaudio_ds2.config import Config, DecodingConfig
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
 from mindaudio_ds2.decoding.metrics import NORMALIZATIONS, Normalizer
 from mindaudio_ds2.machine import collectives, runtime
@@ -40,8 +40,8 @@ def add_options(parser: Any) -> None:
 
 def run(config: Config | None, options: Any) -> None:
     """Prepare the device, score, show."""
-    choice, normalizer = read_choice(options), Normalizer.of(options.normalize)
-    settings = config or options.changes
+    settings, normalizer = config or options.changes, Normalizer.of(options.normalize)
+    choice = read_choice(options, config.decoding if config else _take_section(options.changes))
     device_target, native, timeout_seconds = _choose_machine(config, options)
     with collectives.join(runtime.find_own_place(), timeout_seconds) as ranks:
         backend = runtime.start(device_target, 0, native, ranks.count_threads())
@@ -60,6 +60,12 @@ def run(config: Config | None, options: Any) -> None:
         )
         if ranks.is_first:
             print(show_all(scored, options.num_worst))
+
+
+def _take_section(changes: dict[str, Any]) -> DecodingConfig:
+    """The keys of decoding that were given without a YAML. A checkpoint's own do not count: decoder.json travels."""
+    section = {key.removeprefix("decoding."): value for key, value in changes.items() if key.startswith("decoding.")}
+    return DecodingConfig(**section)
 
 
 def _choose_machine(config: Config | None, options: Any) -> tuple[str, str, float]:

@@ -39,8 +39,8 @@ from mindaudio_ds2.corpus.selection import Choice
 from mindaudio_ds2.corpus.statistics import SuspicionLimits, measure_corpus
 from mindaudio_ds2.errors import ConfigError, ManifestError
 from mindaudio_ds2.files import write_text
-from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.text.characters import name_character
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 MAX_LISTED = 10
 
@@ -50,12 +50,12 @@ MAX_LISTED = 10
 
 def show_statistics(options: argparse.Namespace) -> int:
     """`stats`: print what manifests consist of and what in them looks like a mistake; with files on request."""
-    alphabet = _make_alphabet(options)
-    normalize = alphabet.normalize if alphabet else (lambda transcript: " ".join(transcript.split()))
+    tokenizer = _make_tokenizer(options)
+    normalize = tokenizer.normalize if tokenizer else (lambda transcript: " ".join(transcript.split()))
     names = name_uniquely(options.manifests)
     read = [open_manifest(path, options.data_root) for path in options.manifests]
     corpora = dict(zip(names, read, strict=True))
-    characters = alphabet.characters if alphabet else None
+    characters = tokenizer.characters if tokenizer else None
     limits = SuspicionLimits(
         options.min_duration,
         options.max_duration,
@@ -80,11 +80,11 @@ def show_statistics(options: argparse.Namespace) -> int:
     return 0
 
 
-def _make_alphabet(options: argparse.Namespace) -> Alphabet | None:
+def _make_tokenizer(options: argparse.Namespace) -> Tokenizer | None:
     if options.config:
-        return Alphabet(read_config(options.config).text)
+        return Tokenizer(read_config(options.config).text)
     if options.characters:
-        return Alphabet(TextConfig(options.characters, "first", options.letter_case, "error"))
+        return Tokenizer(TextConfig(options.characters, "first", options.letter_case, "error"))
     return None
 
 
@@ -181,22 +181,22 @@ def _make_choice(options: argparse.Namespace, utterances: Sequence[Utterance]) -
     absent = ids - {utterance.id for utterance in utterances}
     if absent:  # one list may serve several manifests
         print(f"note: {len(absent):,} of the {len(ids):,} ids to exclude are not in {options.manifest}")
-    alphabet = _make_alphabet(options)
-    if options.drop_unknown_characters and alphabet is None:
+    tokenizer = _make_tokenizer(options)
+    if options.drop_unknown_characters and tokenizer is None:
         raise ConfigError("--drop_unknown_characters needs an alphabet: give -c HPARAMS.yaml or --characters TEXT")
     return Choice(
         (options.min_duration, options.max_duration),
         (options.min_characters_per_second, options.max_characters_per_second),
         frozenset(speakers) if options.speakers else None,
         frozenset(ids),
-        functools.partial(_name_unknown, alphabet) if alphabet and options.drop_unknown_characters else None,
+        functools.partial(_name_unknown, tokenizer) if tokenizer and options.drop_unknown_characters else None,
         options.hours,
         options.seed,
     )
 
 
-def _name_unknown(alphabet: Alphabet, transcript: str) -> str:
-    unknown = set(alphabet.normalize(transcript)) - set(alphabet.characters)
+def _name_unknown(tokenizer: Tokenizer, transcript: str) -> str:
+    unknown = set(tokenizer.normalize(transcript)) - set(tokenizer.characters)
     return ", ".join(map(name_character, sorted(unknown)))
 
 

@@ -66,7 +66,7 @@ def tune(options: Any, backend: Backend) -> str:
 
     def open_with(settings: BeamSettings) -> Any:
         changed = dataclasses.replace(choice, settings=settings)
-        return changed.open(evaluator.alphabet, config.seconds_per_output_frame, library)
+        return changed.open(evaluator.tokenizer, config.seconds_per_output_frame, library)
 
     open_with(choice.settings)  # a model that does not fit is found before the long work
     heard = tqdm(evaluator.find_log_probs(evaluator.batches()), desc="hearing", total=len(utterances), disable=None)

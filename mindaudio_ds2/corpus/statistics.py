@@ -145,7 +145,7 @@ def measure_corpus(
 
     Args:
         utterances: at least one.
-        normalize: what becomes of a transcript before its characters are looked up, `Alphabet.normalize`.
+        normalize: what becomes of a transcript before its characters are looked up, `Tokenizer.normalize`.
         characters: the alphabet; None where none is to be compared with.
         limits: what is listed as suspicious.
     """

@@ -24,34 +24,11 @@ from mindaudio_ds2.decoding.confidence import Calibration
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 NO_LABEL = 0xFFFFFFFF
 SPACE = "<space>"
-"""The space in a language model whose words are characters."""
-
-
-@dataclass(frozen=True)
-class Units:
-    """What the network's labels stand for.
-
-    Attributes:
-        texts: V strings without the space before them; "" for the space and for the blank.
-        starts_word: V flags; such a label ends the word before it.
-        blank_id: the CTC blank.
-    """
-
-    texts: tuple[str, ...]
-    starts_word: tuple[bool, ...]
-    blank_id: int
-
-    @classmethod
-    def of_alphabet(cls, alphabet: Alphabet) -> "Units":
-        """Characters, of which the space separates words."""
-        characters = [alphabet.decode([i]) if i != alphabet.blank_id else "" for i in range(alphabet.size)]
-        return cls(
-            tuple(c if c != " " else "" for c in characters), tuple(c == " " for c in characters), alphabet.blank_id
-        )
+"""The space in a language model whose words are the labels."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +99,7 @@ class BeamDecoder:
     """A beam search, ready for utterances; used by any number of threads at once.
 
     Args:
-        units: the labels.
+        tokenizer: what the labels stand for.
         seconds_per_frame: distance between output frames (seconds).
         settings: width and weights.
         library: the native kernels, of `ops.library.find_kernels`; None searches in Python, which is slow.
@@ -138,7 +115,7 @@ class BeamDecoder:
 
     def __init__(
         self,
-        units: Units,
+        tokenizer: Tokenizer,
         seconds_per_frame: float,
         settings: BeamSettings,
         library: Path | None,
@@ -147,30 +124,30 @@ class BeamDecoder:
         hotwords: Sequence[tuple[str, float]] = (),
         calibration: Calibration | None = None,
     ) -> None:
-        self.units, self.settings, self.model = units, settings, model
+        self.tokenizer, self.settings, self.model = tokenizer, settings, model
         self.seconds_per_frame, self.calibration = seconds_per_frame, calibration
-        phrases = check_hotwords(units, hotwords)
+        phrases = check_hotwords(tokenizer, hotwords)
         if model:
-            check_model(units, model)
-        labels = _number_labels(units, model)
+            check_model(tokenizer, model)
+        labels = _number_labels(tokenizer, model)
         if library is None:
-            self._language = Language(units, settings, model, phrases, labels)
+            self._language = Language(tokenizer, settings, model, phrases, labels)
             return
         self._library = _load(library)
         self._open(phrases, labels)
 
     def _open(self, phrases: Sequence[tuple[str, float]], labels: Sequence[int]) -> None:
-        units, settings, model = self.units, self.settings, self.model
-        texts = [text.encode() for text in (*units.texts, *(phrase for phrase, _ in phrases))]
+        tokenizer, settings, model = self.tokenizer, self.settings, self.model
+        texts = [text.encode() for text in (*tokenizer.texts, *(phrase for phrase, _ in phrases))]
         ends = np.cumsum([len(text) for text in texts]).astype(np.int64)
-        starts_word = np.array(units.starts_word, np.uint8)
+        starts_word = np.array([tokenizer.starts_word(label) for label in range(tokenizer.size)], np.uint8)
         words = np.array(labels, np.uint32)
         numbers = [settings.beam_width, settings.num_best, settings.token_threshold, settings.beam_threshold]
         numbers += [settings.weight, settings.bonus, settings.unknown]
         flat, weights = np.array(numbers, np.float64), np.array([weight for _, weight in phrases], np.float64)
         self._handle = self._library.ds2_decoder_open(
-            *(b"".join(texts), ends.ctypes.data, len(units.texts), starts_word.ctypes.data, words.ctypes.data),
-            *(units.blank_id, flat.ctypes.data, len(phrases), weights.ctypes.data),
+            *(b"".join(texts), ends.ctypes.data, tokenizer.size, starts_word.ctypes.data, words.ctypes.data),
+            *(tokenizer.blank_id, flat.ctypes.data, len(phrases), weights.ctypes.data),
             *((model.bytes.ctypes.data, len(model.bytes)) if model else (None, 0)),
         )
         if not self._handle:
@@ -215,7 +192,7 @@ class BeamStream:
 
     def feed(self, log_probs: NDArray[np.float32]) -> None:
         """Go on with `(S, V)` float32 log probabilities; S may be 0."""
-        num_labels = len(self._decoder.units.texts)
+        num_labels = self._decoder.tokenizer.size
         assert log_probs.ndim == 2, f"expected (S, {num_labels}), found {log_probs.shape}"
         assert log_probs.shape[1] == num_labels, f"expected (S, {num_labels}), found {log_probs.shape}"
         log_probs = np.ascontiguousarray(log_probs, np.float32)
@@ -290,20 +267,20 @@ class _NativeStream:
         return found
 
 
-def _number_labels(units: Units, model: LanguageModel | None) -> list[int]:
+def _number_labels(tokenizer: Tokenizer, model: LanguageModel | None) -> list[int]:
     """The number of each label in a model that scores labels."""
     if not model or not model.scores_labels:
-        return [NO_LABEL] * len(units.texts)
-    return [model.find(text or SPACE) for text in units.texts]
+        return [NO_LABEL] * tokenizer.size
+    return [model.find(SPACE if symbol == " " else symbol) for symbol in tokenizer.symbols]
 
 
-def check_hotwords(units: Units, hotwords: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+def check_hotwords(tokenizer: Tokenizer, hotwords: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     """Hotwords with single spaces, each once.
 
     Raises:
         LanguageModelError: one is empty, not finite in weight, or holds what no label spells.
     """
-    letters = set("".join(units.texts))
+    letters = set("".join(tokenizer.texts))
     phrases: dict[str, float] = {}
     for text, weight in hotwords:
         phrase = " ".join(text.split())
@@ -321,13 +298,13 @@ def check_hotwords(units: Units, hotwords: Sequence[tuple[str, float]]) -> list[
 MAX_FOREIGN_SHARE = 0.5
 
 
-def check_model(units: Units, model: LanguageModel) -> None:
+def check_model(tokenizer: Tokenizer, model: LanguageModel) -> None:
     """Refuse a model most of whose words the labels cannot spell: one of another alphabet or letter case.
 
     Raises:
         LanguageModelError: it is such a model.
     """
-    letters = set("".join(units.texts)) | set(SPACE)
+    letters = set("".join(tokenizer.texts)) | set(SPACE)
     sample = model.words[3 :: max(1, len(model.words) // 5000)]
     foreign = [word for word in sample if not set(word) <= letters]
     if len(foreign) > MAX_FOREIGN_SHARE * len(sample):

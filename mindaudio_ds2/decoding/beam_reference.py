@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.decoding.language_model import LanguageModel
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 IMPOSSIBLE = -math.inf
 LN10 = math.log(10)
@@ -140,7 +141,7 @@ class Language:
     """What a prefix is worth beside its sound.
 
     Args:
-        units: the labels, a `beam.Units`.
+        tokenizer: what the labels stand for.
         settings: a `beam.BeamSettings`.
         model: the language model, or None.
         phrases: hotwords with their weights.
@@ -149,13 +150,13 @@ class Language:
 
     def __init__(
         self,
-        units: Any,
+        tokenizer: Tokenizer,
         settings: Any,
         model: LanguageModel | None,
         phrases: Sequence[tuple[str, float]],
         words: Sequence[int],
     ) -> None:
-        self.units, self.settings, self.model, self.phrases = units, settings, model, Phrases(phrases)
+        self.tokenizer, self.settings, self.model, self.phrases = tokenizer, settings, model, Phrases(phrases)
         self._label_words = words
         self._vocabulary = sorted(model.words) if model and not model.scores_labels else []
 
@@ -165,9 +166,9 @@ class Language:
 
     def append(self, prefix: Prefix, label: int) -> Prefix:
         """One label more."""
-        text, model = self.units.texts[label], self.model
+        text, model = self.tokenizer.texts[label], self.model
         longer = replace(prefix, parent=prefix, label=label)
-        if self.units.starts_word[label] and not prefix.at_word_start:
+        if self.tokenizer.starts_word(label) and not prefix.at_word_start:
             longer = self.end_word(longer)
         if model and model.scores_labels:
             longer = self._score(longer, self._label_words[label])
@@ -241,12 +242,12 @@ class ReferenceStream:
 
     def _stay(self, old: Entry, scores: dict[int, float]) -> Entry:
         """Paths that write nothing new: a blank, the last label again, a space where a word has yet to begin."""
-        units, now, path = self._language.units, Entry(old.prefix), old.path
+        tokenizer, now, path = self._language.tokenizer, Entry(old.prefix), old.path
         for label, score in scores.items():
             longer = path._replace(score=path.score + score)
-            if label == units.blank_id:
+            if label == tokenizer.blank_id:
                 now.blank, now.blank_path = old.acoustic + score, longer
-            elif old.prefix.at_word_start and not units.texts[label]:
+            elif old.prefix.at_word_start and not tokenizer.texts[label]:
                 now.label = add_logs(now.label, old.acoustic + score)
                 now.label_path = max(now.label_path, longer, key=lambda timing: timing.score)
             elif label == old.prefix.label:
@@ -259,8 +260,8 @@ class ReferenceStream:
         self, old: Entry, label: int, score: float, children: dict[tuple[Prefix | None, int], Entry]
     ) -> list[Entry]:
         """Paths that write one label more: into the entry that stands for them, or into a new one."""
-        units, is_double = self._language.units, label == old.prefix.label
-        if label == units.blank_id or (old.prefix.at_word_start and not units.texts[label]):
+        tokenizer, is_double = self._language.tokenizer, label == old.prefix.label
+        if label == tokenizer.blank_id or (old.prefix.at_word_start and not tokenizer.texts[label]):
             return []
         total = (old.blank if is_double else old.acoustic) + score
         if total == IMPOSSIBLE:
@@ -297,7 +298,7 @@ class ReferenceStream:
 
     def _spell(self, entry: Entry) -> Iterator[tuple[str, int, int, list[float]]]:
         """Words of the best path: text, first frame, end, and the peak of each label."""
-        units, marks = self._language.units, []
+        tokenizer, marks = self._language.tokenizer, []
         _, mark, end, peak = entry.path
         while mark is not None:
             marks.append((mark.label, mark.first, end, peak))
@@ -305,13 +306,13 @@ class ReferenceStream:
         word: tuple[str, int, int, list[float]] | None = None
         is_new = True
         for label, first, end, peak in reversed(marks):
-            is_new = is_new or units.starts_word[label]
-            if not units.texts[label]:
+            is_new = is_new or tokenizer.starts_word(label)
+            if not tokenizer.texts[label]:
                 continue
             if is_new and word:
                 yield word
             text, begin, _, peaks = ("", first, 0, []) if is_new or not word else word
-            word, is_new = (text + units.texts[label], begin, end, [*peaks, peak]), False
+            word, is_new = (text + tokenizer.texts[label], begin, end, [*peaks, peak]), False
         if word:
             yield word
 

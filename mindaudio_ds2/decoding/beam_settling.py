@@ -32,8 +32,8 @@ class SettlingStream(ReferenceStream):
         for entry in self._entries:
             pairs = zip(shared, _list_labels(entry.prefix), strict=False)
             shared = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
-        units, whole = self._language.units, shared[: self._count_whole(shared)]
-        num_words = len("".join(" " * units.starts_word[label] + units.texts[label] for label in whole).split())
+        tokenizer, whole = self._language.tokenizer, shared[: self._count_whole(shared)]
+        num_words = len("".join(" " * tokenizer.starts_word(label) + tokenizer.texts[label] for label in whole).split())
         num_new = max(0, num_words - self._num_taken)
         best = self.read(is_finished=False)[0]
         self._num_taken += num_new
@@ -41,11 +41,11 @@ class SettlingStream(ReferenceStream):
 
     def _count_whole(self, labels: Sequence[int]) -> int:
         """How many labels stand before the start of the last word."""
-        units, num_labels, has_text = self._language.units, 0, False
+        tokenizer, num_labels, has_text = self._language.tokenizer, 0, False
         for place, label in enumerate(labels):
-            if units.starts_word[label] and has_text:
+            if tokenizer.starts_word(label) and has_text:
                 num_labels = place
-            has_text = has_text or bool(units.texts[label])
+            has_text = has_text or bool(tokenizer.texts[label])
         return num_labels
 
 

@@ -1,4 +1,4 @@
-"""Which decoder: greedy, a beam search by its options, or what `tune` found, from its `decoder.json`."""
+"""Which decoder: greedy, a beam search by a YAML or its options, or what `tune` found, from its `decoder.json`."""
 
 import dataclasses
 import json
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2 import models
-from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings, Units
+from mindaudio_ds2.config import DecodingConfig
+from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings
 from mindaudio_ds2.decoding.confidence import Calibration
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
@@ -20,7 +21,7 @@ from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.reading import parse_json
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 LARGEST_NUMBER = 1e6
 """Of a decoder.json: wider beams and heavier weights than this are asked for to fill memory, or by mistake."""
@@ -78,11 +79,11 @@ class DecoderChoice:
     calibration: Calibration | None = None
     hotwords: tuple[tuple[str, float], ...] = ()
 
-    def open(self, alphabet: Alphabet, seconds_per_frame: float, library: Path | None) -> Decoder:
+    def open(self, tokenizer: Tokenizer, seconds_per_frame: float, library: Path | None) -> Decoder:
         """The decoder.
 
         Args:
-            alphabet: of the network.
+            tokenizer: of the network.
             seconds_per_frame: distance between output frames (seconds).
             library: the native kernels, of `ops.library.find_kernels`; None where there are none: a beam is slow then.
 
@@ -90,9 +91,9 @@ class DecoderChoice:
             LanguageModelError: model or hotwords cannot be used.
         """
         if self.kind == "greedy":
-            return GreedyDecoder(alphabet, seconds_per_frame)
+            return GreedyDecoder(tokenizer, seconds_per_frame)
         return BeamDecoder(
-            Units.of_alphabet(alphabet),
+            tokenizer,
             seconds_per_frame,
             self.settings,
             library,
@@ -113,7 +114,7 @@ class DecoderChoice:
 
 
 def add_decoding_options(parser: Any) -> None:
-    """The options that `read_choice` reads."""
+    """The options that `read_choice` reads, each named as its key in `DecodingConfig`."""
     parser.add_argument(
         "--decoder",
         help="greedy, beam, or a decoder.json of mindaudio-ds2 tune (default: that beside the network, or greedy)",
@@ -124,7 +125,7 @@ def add_decoding_options(parser: Any) -> None:
         metavar="FILE",
         help="names and phrases to expect, one a line, a tab and a weight may follow (path)",
     )
-    parser.add_argument("--nbest", metavar="N", type=int, default=1, help="hypotheses kept for each utterance (count)")
+    parser.add_argument("--nbest", metavar="N", type=int, help="hypotheses kept for each utterance (count; default: 1)")
     parser.add_argument(
         "--beam_width", metavar="N", type=int, help="prefixes kept after each frame (count; default: 100)"
     )
@@ -142,25 +143,45 @@ def find_choice(model_path: Path) -> DecoderChoice:
     return load_choice(path) if path else DecoderChoice()
 
 
-def read_choice(options: Any) -> DecoderChoice | None:
-    """The decoder that a command line asks for; None where it says nothing, see `find_choice`.
+def read_choice(options: Any, section: DecodingConfig | None = None) -> DecoderChoice | None:
+    """The decoder that a command line asks for; None where neither it nor the YAML says anything, see `find_choice`.
+
+    Args:
+        options: of `add_decoding_options`.
+        section: of the YAML, where there is one; each option given wins over its key, and greedy over all of them.
 
     Raises:
         ConfigError: the options contradict each other.
         LanguageModelError: decoder.json cannot be read.
     """
-    given = {"beam_width": options.beam_width, "weight": options.lm_weight, "bonus": options.word_bonus}
-    given = {key: value for key, value in given.items() if value is not None}
-    if options.decoder in (None, "greedy"):
-        if given or options.lm or options.hotwords or options.nbest != 1:
-            raise ConfigError("language model, hotwords, n-best and weights need the beam; add --decoder beam")
-        return DecoderChoice() if options.decoder else None
-    choice = DecoderChoice("beam") if options.decoder == "beam" else load_choice(Path(options.decoder))
+    keys = (field.name for field in dataclasses.fields(DecodingConfig))
+    given = {key: value for key in keys if (value := getattr(options, key)) is not None}
+    base = section if section and options.decoder != "greedy" else DecodingConfig()
+    return make_choice(dataclasses.replace(base, **given))
+
+
+def make_choice(section: DecodingConfig) -> DecoderChoice | None:
+    """The decoder of a configuration; None where it leaves that to the network's decoder.json.
+
+    Raises:
+        ConfigError: impossible settings.
+        LanguageModelError: decoder.json cannot be read.
+    """
+    if section.decoder in (None, "greedy"):
+        return DecoderChoice() if section.decoder else None
+    choice = DecoderChoice("beam") if section.decoder == "beam" else load_choice(Path(section.decoder))
+    given: dict[str, Any] = {
+        "beam_width": section.beam_width,
+        "num_best": section.nbest or 1,
+        "weight": section.lm_weight,
+        "bonus": section.word_bonus,
+    }
+    settings = dataclasses.replace(choice.settings, **{key: value for key, value in given.items() if value is not None})
     return dataclasses.replace(
         choice,
-        settings=dataclasses.replace(choice.settings, num_best=options.nbest, **given),
-        model_path=Path(options.lm) if options.lm else choice.model_path,
-        hotwords_path=Path(options.hotwords) if options.hotwords else None,
+        settings=settings,
+        model_path=Path(section.lm) if section.lm else choice.model_path,
+        hotwords_path=Path(section.hotwords) if section.hotwords else None,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 
 @dataclass(slots=True)
@@ -21,23 +21,23 @@ class _Run:
 
 
 def decode_greedy(
-    log_probs: NDArray[np.float32], lengths: NDArray[np.int32], alphabet: Alphabet, seconds_per_frame: float
+    log_probs: NDArray[np.float32], lengths: NDArray[np.int32], tokenizer: Tokenizer, seconds_per_frame: float
 ) -> list[Hypothesis]:
     """Decode a batch along its best paths.
 
     Args:
         log_probs: `(B, S, V)` float32 natural log probabilities. Frames beyond a length are never read.
         lengths: `(B,)` integer valid output frames.
-        alphabet: names the labels and the blank.
+        tokenizer: names the labels and the blank.
         seconds_per_frame: distance between output frames (seconds).
 
     Returns:
         B hypotheses, in the order of the batch. A frame whose labels are equally likely takes the lowest id.
     """
-    assert log_probs.shape[2:] == (alphabet.size,), f"expected (B, S, {alphabet.size}), found {log_probs.shape}"
+    assert log_probs.shape[2:] == (tokenizer.size,), f"expected (B, S, {tokenizer.size}), found {log_probs.shape}"
     assert lengths.shape == log_probs.shape[:1], f"{len(log_probs)} utterances with {lengths.shape} lengths"
     assert (lengths <= log_probs.shape[1]).all(), f"lengths {lengths} exceed {log_probs.shape[1]} frames"
-    decoder = GreedyDecoder(alphabet, seconds_per_frame)
+    decoder = GreedyDecoder(tokenizer, seconds_per_frame)
     return [decoder.decode(utterance[:length])[0] for utterance, length in zip(log_probs, lengths, strict=True)]
 
 
@@ -45,12 +45,12 @@ class GreedyDecoder:
     """Greedy decoding as any other decoder: an utterance at a time, whole or in chunks.
 
     Args:
-        alphabet: names the labels and the blank.
+        tokenizer: names the labels and the blank.
         seconds_per_frame: distance between output frames (seconds).
     """
 
-    def __init__(self, alphabet: Alphabet, seconds_per_frame: float) -> None:
-        self.alphabet, self.seconds_per_frame = alphabet, seconds_per_frame
+    def __init__(self, tokenizer: Tokenizer, seconds_per_frame: float) -> None:
+        self.tokenizer, self.seconds_per_frame = tokenizer, seconds_per_frame
 
     def decode(self, log_probs: NDArray[np.float32]) -> list[Hypothesis]:
         """The best path of `(S, V)` float32 natural log probabilities, as the only hypothesis."""
@@ -60,17 +60,16 @@ class GreedyDecoder:
 
     def start(self) -> "GreedyStream":
         """A new utterance, to be fed in chunks."""
-        return GreedyStream(self.alphabet, self.seconds_per_frame)
+        return GreedyStream(self.tokenizer, self.seconds_per_frame)
 
 
 class GreedyStream:
     """An utterance on its way; made by `GreedyDecoder.start`. It remembers words, and no frames."""
 
-    def __init__(self, alphabet: Alphabet, seconds_per_frame: float) -> None:
-        self._alphabet, self._seconds_per_frame = alphabet, seconds_per_frame
-        self._is_space = [i != alphabet.blank_id and alphabet.decode([i]) == " " for i in range(alphabet.size)]
+    def __init__(self, tokenizer: Tokenizer, seconds_per_frame: float) -> None:
+        self._tokenizer, self._seconds_per_frame = tokenizer, seconds_per_frame
         self._num_frames, self._score = 0, 0.0
-        self._last_label = alphabet.blank_id
+        self._last_label = tokenizer.blank_id
         self._runs: list[_Run] = []  # of the word begun
         self._words: list[Word] = []
 
@@ -85,24 +84,25 @@ class GreedyStream:
         self._num_frames += len(path)
 
     def _add(self, run: _Run) -> None:
-        """Spaces end words, at the ends and side by side they make none; blanks drop, repeats collapse."""
+        """Starts of words end those before, which may hold nothing yet; blanks drop, repeats collapse."""
         is_repeat, self._last_label = run.label == self._last_label, run.label
-        if self._is_space[run.label]:
+        has_text = bool(self._tokenizer.texts[run.label])
+        if is_repeat and has_text:
+            self._runs[-1].end = run.end
+            self._runs[-1].peak = max(self._runs[-1].peak, run.peak)
+            return
+        if self._tokenizer.starts_word(run.label):
             self._words += self._spell()
             self._runs = []
-        elif run.label != self._alphabet.blank_id:
-            if is_repeat:
-                self._runs[-1].end = run.end
-                self._runs[-1].peak = max(self._runs[-1].peak, run.peak)
-            else:
-                self._runs.append(run)
+        if has_text:
+            self._runs.append(run)
 
     def _spell(self) -> list[Word]:
         """The word begun, if there is one."""
         runs, seconds = self._runs, self._seconds_per_frame
         if not runs:
             return []
-        text = self._alphabet.decode(run.label for run in runs)
+        text = "".join(self._tokenizer.texts[run.label] for run in runs)
         confidence = math.exp(sum(run.peak for run in runs) / len(runs))
         return [Word(text, runs[0].first * seconds, runs[-1].end * seconds, confidence)]
 

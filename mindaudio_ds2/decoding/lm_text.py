@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.errors import LanguageModelError
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 RUN_LENGTH = 7
 """So many words in a row that also stand in a test are no accident."""
@@ -57,12 +57,12 @@ def read_text(paths: Sequence[str | Path]) -> Iterator[str]:
             raise LanguageModelError(f"text {path} cannot be read as UTF-8: {error}; correct it or the path") from None
 
 
-def clean_text(lines: Iterable[str], alphabet: Alphabet, held_back: Iterable[str] = ()) -> CleanText:
+def clean_text(lines: Iterable[str], tokenizer: Tokenizer, held_back: Iterable[str] = ()) -> CleanText:
     """Bring lines into the alphabet and leave out those that overlap with tests.
 
     Args:
         lines: as they are written.
-        alphabet: of the network. What it does not have becomes a space between words.
+        tokenizer: of the network. What it does not have becomes a space between words.
         held_back: transcripts of tests.
 
     Returns:
@@ -71,13 +71,13 @@ def clean_text(lines: Iterable[str], alphabet: Alphabet, held_back: Iterable[str
     Raises:
         LanguageModelError: too much is not in the alphabet.
     """
-    strange = re.compile(f"[^{re.escape(alphabet.characters)} ]")
-    runs = {run for transcript in held_back for run in _list_runs(_bring(transcript, alphabet, strange)[0].split())}
+    strange = re.compile(f"[^{re.escape(tokenizer.characters)} ]")
+    runs = {run for transcript in held_back for run in _list_runs(_bring(transcript, tokenizer, strange)[0].split())}
     kept: list[str] = []
     num_characters = num_dropped = num_overlapping = 0
     tail: list[str] = []
     for line in lines:
-        text, num_strange = _bring(line, alphabet, strange)
+        text, num_strange = _bring(line, tokenizer, strange)
         num_characters += len(text.replace(" ", "")) + num_strange
         num_dropped += num_strange
         words = text.split()
@@ -94,14 +94,14 @@ def clean_text(lines: Iterable[str], alphabet: Alphabet, held_back: Iterable[str
         tail = (tail + words)[1 - RUN_LENGTH :]
     if num_dropped > MAX_DROPPED_SHARE * num_characters:
         raise LanguageModelError(
-            f"{num_dropped} of {num_characters} characters are not in the alphabet {alphabet.characters!r}; "
+            f"{num_dropped} of {num_characters} characters are not in the alphabet {tokenizer.characters!r}; "
             "the text is of another language or letter case"
         )
     return CleanText(kept, num_characters, num_dropped, num_overlapping)
 
 
-def _bring(line: str, alphabet: Alphabet, strange: re.Pattern[str]) -> tuple[str, int]:
-    text = alphabet.normalize(line if "\u2019" in alphabet.characters else line.translate(APOSTROPHES))
+def _bring(line: str, tokenizer: Tokenizer, strange: re.Pattern[str]) -> tuple[str, int]:
+    text = tokenizer.normalize(line if "\u2019" in tokenizer.characters else line.translate(APOSTROPHES))
     return strange.subn(" ", text)
 
 

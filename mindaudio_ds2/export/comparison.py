@@ -18,7 +18,7 @@ from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.portable.description import Description
 from mindaudio_ds2.portable.network import OnnxNetwork
 from mindaudio_ds2.portable.stream import OnnxStreamingNetwork
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 Waveform = NDArray[np.float32]
 LogProbs = NDArray[np.float32]
@@ -98,13 +98,13 @@ def count_manifest_errors(
     Args:
         recognise: the network.
         utterances: all are scored.
-        description: features and alphabet.
+        description: features and labels.
         what: names the bar.
 
     Raises:
         AudioError: an utterance cannot be read.
     """
-    alphabet, counts = Alphabet(description.text), ErrorCounts()
+    tokenizer, counts = Tokenizer(description.text), ErrorCounts()
     ordered = sorted(utterances, key=lambda utterance: utterance.duration_seconds)
     with tqdm(total=len(ordered), desc=f"scoring {what}", unit="utterance", disable=None, delay=2) as bar:
         for start in range(0, len(ordered), BATCH_UTTERANCES):
@@ -113,7 +113,7 @@ def count_manifest_errors(
             found = recognise([read_audio(utterance.audio_path, rate_hz) for utterance in batch])
             for utterance, log_probs in zip(batch, found, strict=True):
                 length = np.array([len(log_probs)], np.int32)
-                (hypothesis,) = decode_greedy(log_probs[None], length, alphabet, description.seconds_per_output_frame)
-                counts += count_errors(alphabet.normalize(utterance.transcript), hypothesis.text)
+                (hypothesis,) = decode_greedy(log_probs[None], length, tokenizer, description.seconds_per_output_frame)
+                counts += count_errors(tokenizer.normalize(utterance.transcript), hypothesis.text)
             bar.update(len(batch))
     return counts

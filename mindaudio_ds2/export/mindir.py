@@ -24,7 +24,7 @@ from mindaudio_ds2.export.comparison import (
 from mindaudio_ds2.export.waveform import WaveformRecognizer
 from mindaudio_ds2.files import write_atomically, write_text
 from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 TOLERANCE = 1e-4
 FIXED_SHAPE = (1, 5.0)  # utterances and seconds, where no others are asked for
@@ -91,12 +91,12 @@ def export(checkpoint_path: str | Path, output_dir: str | Path, form: GraphForm 
 
 
 def describe(config: Config) -> dict[str, Any]:
-    """What a program needs to use an exported network: features, alphabet, blank, and seconds an output frame."""
-    alphabet = Alphabet(config.text)
+    """What a program needs to use an exported network: features, labels, blank, and seconds an output frame."""
+    tokenizer = Tokenizer(config.text)
     return {
         "features": to_mapping(config.features),
-        "characters": alphabet.characters,
-        "blank_id": alphabet.blank_id,
+        "labels": list(tokenizer.symbols),
+        "blank_id": tokenizer.blank_id,
         "seconds_per_output_frame": config.seconds_per_output_frame,
     }
 

@@ -24,7 +24,7 @@ from mindaudio_ds2.export.onnx_model import OnnxForm, build_onnx, find_scores, w
 from mindaudio_ds2.files import write_atomically, write_text
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.deepspeech2 import Recognizer
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 TOLERANCE = 1e-4
 MOST_TRIAL_RECORDINGS = 8
@@ -110,7 +110,7 @@ def export_onnx(
             )
 
     write_atomically(written.path, write)
-    write_text(output_dir / "vocab.txt", write_vocabulary(Alphabet(config.text)))
+    write_text(output_dir / "vocab.txt", write_vocabulary(Tokenizer(config.text)))
     return written
 
 

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto
 
 from mindaudio_ds2.checkpoint import Checkpoint, find_longest_seconds
-from mindaudio_ds2.config import Config, to_mapping
+from mindaudio_ds2.config import WORD_START, Config, to_mapping
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.export.compression import compress
 from mindaudio_ds2.export.frontend import add_features
@@ -18,7 +18,7 @@ from mindaudio_ds2.export.streaming import add_stream
 from mindaudio_ds2.portable.description import ENTRY, Description, Input, WeightKind
 from mindaudio_ds2.portable.network import INPUT_NAMES, OUTPUT_NAMES
 from mindaudio_ds2.reading import parse_json
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 SCORE_KEYS = ("wer", "cer", "num_utterances", "num_words", "decoder", "date")
 
@@ -104,18 +104,15 @@ def _add_whole(graph: Graph, config: Config, weights: Weights, kind: Input) -> N
         mask = graph.add("Unsqueeze", graph.mask(lengths, graph.size(features, 2)), graph.constant([1]))
         features = graph.add("Where", mask, features, graph.constant(0.0))
     log_probs, lengths = NetworkWriter(graph, config.model, weights).add_network(features, lengths)
-    size = Alphabet(config.text).size
+    size = Tokenizer(config.text).size
     graph.add_output(log_probs, OUTPUT_NAMES[0], TensorProto.FLOAT, ["B", "S", size])
     graph.add_output(lengths, OUTPUT_NAMES[1], TensorProto.INT64, ["B"])
 
 
-def write_vocabulary(alphabet: Alphabet) -> str:
+def write_vocabulary(tokenizer: Tokenizer) -> str:
     """The labels as `vocab.txt`: one a line with its id, `▁` for a space and `<blk>` for the blank."""
-    labels = {alphabet.blank_id: "<blk>"}
-    for label in range(alphabet.size):
-        if label != alphabet.blank_id:
-            labels[label] = alphabet.decode([label]).replace(" ", "\u2581")
-    return "".join(f"{labels[label]} {label}\n" for label in sorted(labels))
+    names = [symbol.replace(" ", WORD_START) or "<blk>" for symbol in tokenizer.symbols]
+    return "".join(f"{name} {label}\n" for label, name in enumerate(names))
 
 
 def find_scores(checkpoint_path: Path) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def export_as_asked(options: argparse.Namespace, backend: Backend) -> str:
         f", {shape[0]} of {shape[1]:g} s at a time, filled up with anything" if shape else ", any number and length"
     )
     about = output_dir / "model.json"
-    return f"{written['path']}: {compared}{taken}\n{about}: features, alphabet and blank that belong to it"
+    return f"{written['path']}: {compared}{taken}\n{about}: features, labels and blank that belong to it"
 
 
 def _export_onnx(options: argparse.Namespace, output_dir: Path, backend: Backend) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.reading import ReadError, parse_json
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 BLANK = "_"
 
@@ -74,11 +74,13 @@ def from_text_config(text: TextConfig, blank: Literal["first", "last"]) -> tuple
         The labels in the order of the other project's ids; and for each of them, our id.
 
     Raises:
-        CheckpointError: the alphabet has a character `_`, which there is the blank.
+        CheckpointError: the labels are units, or the alphabet has a character `_`, which there is the blank.
     """
+    if text.units:
+        raise CheckpointError(f"its labels are {len(text.units)} units, and other projects know single characters only")
     if BLANK in text.characters:
         raise CheckpointError(f"the alphabet has the character {BLANK!r}, which stands for the blank there")
-    blank_id = Alphabet(text).blank_id
+    blank_id = Tokenizer(text).blank_id
     characters = [i for i in range(len(text.characters) + 1) if i != blank_id]
     if blank == "first":
         return [BLANK, *text.characters], [blank_id, *characters]

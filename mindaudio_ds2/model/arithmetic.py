@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 
 from mindaudio_ds2.config import Config, ModelConfig
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 GATES = {"lstm": 4, "gru": 3}
 PARTS = ("convolutions", "recurrent layers", "output layer")
@@ -108,7 +108,7 @@ def _list_recurrent(config: Config, num_inputs: int) -> Iterator[Layer]:
 
 
 def _describe_head(config: Config) -> Layer:
-    model, num_labels = config.model, Alphabet(config.text).size
+    model, num_labels = config.model, Tokenizer(config.text).size
     frames_per_second = 1 / config.seconds_per_output_frame
     weights, norm = model.rnn_hidden_size * num_labels, 2 * model.rnn_hidden_size if model.head_batch_norm else 0
     num_parameters = weights + (num_labels if model.head_bias else 0) + norm

@@ -1,4 +1,4 @@
-"""What stands in an ONNX file beside the network: features, alphabet, origin. Read without trust, with plain JSON."""
+"""What stands in an ONNX file beside the network: features, labels, origin. Read without trust, with plain JSON."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from mindaudio_ds2.errors import CheckpointError, ConfigError
 from mindaudio_ds2.reading import parse_json
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 LONGEST_SECONDS_BEFORE_2 = 15.0
 """Files of format 1 do not tell what their networks have learnt from; most of LibriSpeech is no longer."""
 
@@ -26,7 +26,7 @@ class Description:
 
     Attributes:
         features: what it was trained on.
-        text: its alphabet.
+        text: its characters and units.
         input: what it takes.
         weights: how its weights are stored.
         is_stream: whether it takes chunks of features, and carries its state from one to the next.
@@ -70,12 +70,16 @@ def read_description(text: str, source: str) -> Description:
     try:
         mapping = parse_json(text)
         version = mapping.pop("format_version")
-        if version == 1:
+        if version not in range(1, FORMAT_VERSION + 1):
+            raise ValueError(f"its format is {version!r}, this package reads 1 to {FORMAT_VERSION}")
+        if version < 2:
             mapping = {"longest_seconds": LONGEST_SECONDS_BEFORE_2, **mapping}
             mapping["features"] |= {"normalization": "utterance", "corpus_mean": [], "corpus_deviation": []}
-        elif version != FORMAT_VERSION:
-            raise ValueError(f"its format is {version!r}, this package reads {FORMAT_VERSION} and 1")
+        if version < 3:
+            mapping["text"] |= {"tokenizer": None, "units": [], "unit_scores": []}
         description: Description = _build(Description, mapping, "")
+        if description.text.tokenizer and not description.text.units:
+            raise ValueError("it names a tokenizer's file, and has no units")
         stride = description.time_stride
         if not 0 < stride <= 64 or not 0 < description.seconds_per_output_frame < math.inf:
             raise ValueError(f"a time stride of {stride} is impossible")
@@ -104,7 +108,9 @@ def _build(cls: Any, mapping: Any, prefix: str) -> Any:
                 raise ValueError(f"{path} is {value!r}, not one of {typing.get_args(kind)}")
         elif kind is float and type(value) in (int, float):
             value = float(value)
-        elif type(value) is not (typing.get_origin(kind) or kind):
+        elif kind == str | None and value is None:
+            pass
+        elif type(value) is not (str if kind == str | None else typing.get_origin(kind) or kind):
             raise ValueError(f"{path} is {value!r}")
         values[name] = value
     return cls(**values)

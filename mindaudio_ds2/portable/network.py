@@ -13,7 +13,7 @@ from mindaudio_ds2.config import BatchingConfig
 from mindaudio_ds2.errors import AudioError, CheckpointError, DeviceError
 from mindaudio_ds2.portable.description import ENTRY, Description, read_description
 from mindaudio_ds2.portable.inspection import read_model_bytes
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 INPUT_NAMES = {"waveform": ("waveforms", "waveforms_lens"), "features": ("features", "features_lens")}
 OUTPUT_NAMES = ("logprobs", "logprobs_lens")
@@ -74,7 +74,7 @@ class OnnxNetwork:
     Attributes:
         description: features, alphabet and origin.
         features: what the network was trained on.
-        alphabet: names its labels.
+        tokenizer: names its labels.
         seconds_per_output_frame: distance between frames of output (seconds).
         longest_seconds: of the recordings that it was trained on (seconds).
 
@@ -87,7 +87,7 @@ class OnnxNetwork:
         self.path = Path(path)
         self._session, self.description = opened or open_session(path, num_threads)
         self.features = self.description.features
-        self.alphabet = Alphabet(self.description.text)
+        self.tokenizer = Tokenizer(self.description.text)
         self.seconds_per_output_frame = self.description.seconds_per_output_frame
         self.longest_seconds = self.description.longest_seconds
         if self.description.is_stream:
@@ -144,9 +144,9 @@ class OnnxNetwork:
             self._session, str(self.path), OUTPUT_NAMES, dict(zip(names, (padded, lengths), strict=True))
         )
         log_probs, output_lengths = outputs
-        if log_probs.shape[2:] != (self.alphabet.size,):
+        if log_probs.shape[2:] != (self.tokenizer.size,):
             raise CheckpointError(
-                f"{self.path} gives {log_probs.shape[2:]} labels, its alphabet has {self.alphabet.size}"
+                f"{self.path} gives {log_probs.shape[2:]} labels, its tokenizer has {self.tokenizer.size}"
             )
         return log_probs, output_lengths.astype(np.int32)
 

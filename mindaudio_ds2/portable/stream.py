@@ -13,7 +13,7 @@ from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.errors import CheckpointError, ConfigError
 from mindaudio_ds2.portable.network import BATCHES, OnnxNetwork, open_session, require_signature, run_session
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 STREAM_INPUTS = ("features", "first_frame", "num_frames")
 STREAM_OUTPUT = "logprobs"
@@ -34,7 +34,7 @@ class OnnxStreamingNetwork:
     Attributes:
         description: features, alphabet and origin.
         features: what the network was trained on.
-        alphabet: names the labels.
+        tokenizer: names the labels.
         seconds_per_output_frame: distance between frames of output (seconds).
         longest_seconds: of the recordings that it was trained on (seconds).
         num_frames_ahead: of features, that an output frame waits for.
@@ -56,7 +56,7 @@ class OnnxStreamingNetwork:
         self.state_shapes = {name: [1 if size == BATCH else size for size in shape] for name, shape in states.items()}
         self._outputs = [STREAM_OUTPUT, *(NEXT + name for name in self.state_shapes)]
         require_signature(self._session, str(path), [*STREAM_INPUTS, *self.state_shapes], self._outputs)
-        self.alphabet = Alphabet(self.description.text)
+        self.tokenizer = Tokenizer(self.description.text)
         self.features = self.description.features
         self.seconds_per_output_frame = self.description.seconds_per_output_frame
         self.longest_seconds = self.description.longest_seconds
@@ -93,7 +93,7 @@ class OnnxStreamingNetwork:
             chunks = [stream.take(size) for stream in group]
             for stream, log_probs in zip(group, self.run(group, chunks, UNKNOWN_NUM_FRAMES), strict=True):
                 found[stream].append(log_probs)
-        nothing = np.zeros((0, self.alphabet.size), np.float32)
+        nothing = np.zeros((0, self.tokenizer.size), np.float32)
         return [np.concatenate([nothing, *found[stream]]) for stream in streams]
 
     def run(
@@ -136,7 +136,7 @@ class OnnxStreamingNetwork:
             chunks = [features[i : i + WHOLE_CHUNK_FRAMES] for i in range(0, len(features), WHOLE_CHUNK_FRAMES)]
             found.append(np.concatenate([*map(stream.feed, chunks), stream.finish()]))
         lengths = np.array([*map(len, found)], np.int32)
-        padded = np.zeros((len(found), lengths.max(), self.alphabet.size), np.float32)
+        padded = np.zeros((len(found), lengths.max(), self.tokenizer.size), np.float32)
         for row, log_probs in zip(padded, found, strict=True):
             row[: len(log_probs)] = log_probs
         return padded, lengths
@@ -194,7 +194,7 @@ class OnnxStream:
         """The log-probabilities (S, V) of the last output frames; the utterance ends with the last frame fed."""
         num_frames = self.num_fed + len(self._waiting)
         if num_frames == 0:
-            return np.zeros((0, self._network.alphabet.size), np.float32)
+            return np.zeros((0, self._network.tokenizer.size), np.float32)
         least = len(self._waiting) + self._delay_frames + self._stride
         chunk = np.zeros((-(-least // self._stride) * self._stride, self._waiting.shape[1]), np.float32)
         chunk[: len(self._waiting)] = self._waiting

@@ -13,7 +13,7 @@ from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.errors import OutputError
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 LEAST_PROBABILITY = 0.05
 """Labels that are never as likely have no row in the picture."""
@@ -76,8 +76,8 @@ class Listener:
         features = load_features(utterance, self.config.features, None)
         lengths = np.array([len(features)], dtype=np.int32)
         log_probs, lengths = self._recognizer.hear(Tensor(features[None]), Tensor(lengths), 1)
-        alphabet = Alphabet(self.config.text)
-        (hypothesis,) = decode_greedy(log_probs, lengths, alphabet, self.config.seconds_per_output_frame)
+        tokenizer = Tokenizer(self.config.text)
+        (hypothesis,) = decode_greedy(log_probs, lengths, tokenizer, self.config.seconds_per_output_frame)
         return Heard(features, np.exp(log_probs[0, : lengths[0]]), hypothesis.text)
 
 
@@ -101,9 +101,9 @@ def draw(heard: Heard, config: Config) -> Any:
     except ModuleNotFoundError as error:
         raise OutputError(f"drawing needs {error.name}; `pip install -e '.[plots]'` brings it") from error
 
-    alphabet = Alphabet(config.text)
-    labels = choose_labels(heard.probabilities, alphabet.blank_id)
-    names = [BLANK if label == alphabet.blank_id else _name(alphabet.decode([label])) for label in labels]
+    tokenizer = Tokenizer(config.text)
+    labels = choose_labels(heard.probabilities, tokenizer.blank_id)
+    names = [_name(tokenizer.symbols[label]) for label in labels]
     seconds = len(heard.features) * config.features.hop_seconds
     num_strips = math.ceil(seconds / MOST_STRIP_SECONDS)
     heights = [SPECTROGRAM_INCHES, max(1.0, INCHES_PER_LABEL * len(labels))]
@@ -133,5 +133,5 @@ def _show(axis: Any, image: NDArray[np.float32], frame_seconds: float, *, origin
     axis.imshow(image, origin=origin, aspect="auto", extent=extent, interpolation="nearest", **style)
 
 
-def _name(character: str) -> str:
-    return "space" if character == " " else character
+def _name(symbol: str) -> str:
+    return {"": BLANK, " ": "space"}.get(symbol, symbol)

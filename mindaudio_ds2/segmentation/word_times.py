@@ -1,8 +1,8 @@
 """Where words begin and end in the sound: the network's labels say about when, the sound's level says exactly.
 
 CTC shows a letter in a frame or a few, anywhere within its sound, and the first ones often before the speech begins. So
-each word is held by the middles of its first and last letters, moved into the sound where they lie before or behind
-it. A pause between the last letter of one word and the first of the next parts the two; else they touch.
+each word is held by the middles of its first and last letters (or units), moved into the sound where they lie before or
+behind it. A pause between the last letter of one word and the first of the next parts the two; else they touch.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.segmentation.detectors import measure_levels
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 LEVEL_SECONDS = 0.01
 """How fine the sound's level is looked at."""
@@ -37,13 +37,13 @@ class WordPlacer:
     """Moves the words of one network's hypotheses to where the sound has them.
 
     Args:
-        alphabet: of the network.
+        tokenizer: of the network.
         seconds_per_frame: distance between output frames (seconds).
         rate_hz: of the waveforms (Hz).
     """
 
-    def __init__(self, alphabet: Alphabet, seconds_per_frame: float, rate_hz: int) -> None:
-        self._labels = {alphabet.decode([i]): i for i in range(alphabet.size) if i != alphabet.blank_id}
+    def __init__(self, tokenizer: Tokenizer, seconds_per_frame: float, rate_hz: int) -> None:
+        self._texts = tokenizer.texts
         self._seconds_per_frame, self._rate_hz = seconds_per_frame, rate_hz
 
     def place(
@@ -80,25 +80,15 @@ class WordPlacer:
         return dataclasses.replace(hypothesis, words=words)
 
     def _hold(self, word: Word, log_probs: NDArray[np.float32]) -> tuple[float, float]:
-        """The middles of a word's first and last letter (seconds)."""
+        """The middles of a word's first and last label (seconds)."""
         first = min(round(word.start_seconds / self._seconds_per_frame), len(log_probs) - 1)
         last = max(first, min(round(word.end_seconds / self._seconds_per_frame), len(log_probs)) - 1)
-        middles = (
-            self._find_middle(log_probs[first : last + 1], word.text[0]),
-            last - first - self._find_middle(log_probs[first : last + 1][::-1], word.text[-1]),
-        )
+        held, texts = log_probs[first : last + 1], list(enumerate(self._texts))
+        begins = [label for label, text in texts if text and word.text.startswith(text)]
+        ends = [label for label, text in texts if text and word.text.endswith(text)]
+        middles = _find_middle(held, begins), last - first - _find_middle(held[::-1], ends)
         start, end = ((first + middle + 0.5) * self._seconds_per_frame for middle in middles)
         return start, max(start, end)
-
-    def _find_middle(self, log_probs: NDArray[np.float32], letter: str) -> float:
-        """The middle of the frames from the first on that show a letter, counted from there."""
-        if letter not in self._labels:
-            return 0.0
-        probabilities = np.exp(log_probs[:, self._labels[letter]])
-        is_less = probabilities[1:] < LEAST_PROBABILITY
-        length = 1 + (int(is_less.argmax()) if is_less.any() else len(is_less))
-        weights = probabilities[:length]
-        return float(weights @ np.arange(length) / max(float(weights.sum()), 1e-9))
 
 
 def find_pauses(waveform: NDArray[np.float32], frame_samples: int) -> NDArray[np.int64]:
@@ -111,6 +101,18 @@ def find_pauses(waveform: NDArray[np.float32], frame_samples: int) -> NDArray[np
     least = round(LEAST_PAUSE_SECONDS / LEVEL_SECONDS)
     pauses: NDArray[np.int64] = edges[edges[:, 1] - edges[:, 0] >= least]
     return pauses
+
+
+def _find_middle(log_probs: NDArray[np.float32], labels: list[int]) -> float:
+    """The middle of the frames from the first on that show the likeliest of some labels there, counted from there."""
+    if not labels:
+        return 0.0
+    label = max(labels, key=lambda each: log_probs[0, each])
+    probabilities = np.exp(log_probs[:, label])
+    is_less = probabilities[1:] < LEAST_PROBABILITY
+    length = 1 + (int(is_less.argmax()) if is_less.any() else len(is_less))
+    weights = probabilities[:length]
+    return float(weights @ np.arange(length) / max(float(weights.sum()), 1e-9))
 
 
 def _find_extent(pauses: NDArray[np.float64], duration: float) -> tuple[float, float]:

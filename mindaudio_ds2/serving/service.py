@@ -104,7 +104,7 @@ class Service:
         network = self.recognizer.network
         try:
             phrases = [
-                (network.alphabet.normalize(text), weight) for text, weight in parse_hotwords(hotwords, "hotwords")
+                (network.tokenizer.normalize(text), weight) for text, weight in parse_hotwords(hotwords, "hotwords")
             ]
             choice = dataclasses.replace(self.choice, kind="beam", hotwords=tuple(phrases))
             return type(self.recognizer)(network, choice)

@@ -164,7 +164,7 @@ def _make_notes(found: Transcription) -> dict[str, Any]:
 
 
 def _make_verbose(found: Transcription, granularities: frozenset[str], service: Service) -> dict[str, Any]:
-    alphabet = service.recognizer.network.alphabet
+    tokenizer = service.recognizer.network.tokenizer
     row: dict[str, Any] = {"task": "transcribe", "language": "", "duration": found.duration_seconds, "text": found.text}
     if "word" in granularities:
         row["words"] = [
@@ -179,7 +179,7 @@ def _make_verbose(found: Transcription, granularities: frozenset[str], service: 
                 "start": s.start_seconds,
                 "end": s.end_seconds,
                 "text": s.text,
-                "tokens": [int(label) for label in alphabet.encode(s.text)],
+                "tokens": [int(label) for label in tokenizer.encode(s.text)],
                 "temperature": 0.0,
                 "avg_logprob": sum(math.log(max(w.confidence, 1e-9)) for w in s.words) / len(s.words),
                 "compression_ratio": len(s.text.encode()) / len(zlib.compress(s.text.encode())),

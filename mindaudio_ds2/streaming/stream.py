@@ -15,7 +15,7 @@ from mindaudio_ds2.decoding.choice import Decoder
 from mindaudio_ds2.errors import AudioError, DeepSpeechError
 from mindaudio_ds2.streaming.events import Endpointing, Event
 from mindaudio_ds2.streaming.utterances import UtteranceStream
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 LOUDEST_SAMPLES = 4.0
 """Samples beyond this were never scaled to [-1, 1]."""
@@ -35,7 +35,7 @@ class StreamingModel(Protocol):
     """From features to log-probabilities, while they come."""
 
     features: FeatureConfig
-    alphabet: Alphabet
+    tokenizer: Tokenizer
     seconds_per_output_frame: float
     num_frames_ahead: int
 
@@ -95,7 +95,7 @@ class Stream:
         self._waveforms = WaveformStream(rate_hz, model.features.sample_rate_hz)
         self._features = FeatureStream(model.features)
         self._network = model.start_stream()
-        self._utterances = UtteranceStream(decoder, model.alphabet, model.seconds_per_output_frame, endpointing)
+        self._utterances = UtteranceStream(decoder, model.tokenizer, model.seconds_per_output_frame, endpointing)
         self._is_finished = False
 
     def feed(self, samples: NDArray[Any]) -> list[Event]:

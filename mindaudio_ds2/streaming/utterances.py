@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mindaudio_ds2.decoding.choice import Decoder
 from mindaudio_ds2.decoding.hypothesis import Word
 from mindaudio_ds2.streaming.events import Endpointing, Event, make_event
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 STEP_FRAMES = 4
 """Settled words and endpoints are looked for after so many output frames from the first: so no cut moves them."""
@@ -22,17 +22,16 @@ class UtteranceStream:
 
     Args:
         decoder: greedy or beam.
-        alphabet: names the labels.
+        tokenizer: names the labels.
         seconds_per_frame: distance between output frames (seconds).
         endpointing: when utterances end; None for one without end.
     """
 
     def __init__(
-        self, decoder: Decoder, alphabet: Alphabet, seconds_per_frame: float, endpointing: Endpointing | None
+        self, decoder: Decoder, tokenizer: Tokenizer, seconds_per_frame: float, endpointing: Endpointing | None
     ) -> None:
         self._decoder, self._seconds_per_frame = decoder, seconds_per_frame
-        texts = ["" if i == alphabet.blank_id else alphabet.decode([i]) for i in range(alphabet.size)]
-        self._is_letter = np.array([bool(text.strip()) for text in texts])
+        self._is_letter = np.array([bool(text) for text in tokenizer.texts])
         longest = endpointing or Endpointing(np.inf, np.inf)
         self._silence_frames = longest.silence_seconds / seconds_per_frame
         self._max_frames = longest.max_seconds / seconds_per_frame

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from mindaudio_ds2.config import TextConfig
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 LetterCase = Literal["upper", "lower", "keep"]
 """As in `TextConfig`."""
@@ -24,7 +24,7 @@ MAX_LISTED = 20
 
 
 def count_characters(transcripts: Iterable[str], letter_case: LetterCase) -> Counter[str]:
-    """How often each character stands in transcripts, as an `Alphabet` with this letter case sees them.
+    """How often each character stands in transcripts, as a `Tokenizer` with this letter case sees them.
 
     The sorted keys, joined, are an alphabet that holds them all: letters that the letter case never leaves are not
     among them, nor is white space but the single space.
@@ -33,16 +33,16 @@ def count_characters(transcripts: Iterable[str], letter_case: LetterCase) -> Cou
         transcripts: what is said.
         letter_case: what is done to letters first.
     """
-    alphabet = _make_alphabet(letter_case)
+    tokenizer = _make_tokenizer(letter_case)
     counts: Counter[str] = Counter()
     for transcript in transcripts:
-        counts.update(alphabet.normalize(transcript))
+        counts.update(tokenizer.normalize(transcript))
     return counts
 
 
-def _make_alphabet(letter_case: LetterCase) -> Alphabet:
+def _make_tokenizer(letter_case: LetterCase) -> Tokenizer:
     """For its `normalize` only."""
-    return Alphabet(TextConfig(" ", "first", letter_case, "error"))
+    return Tokenizer(TextConfig(" ", "first", letter_case, "error"))
 
 
 def name_character(character: str) -> str:
@@ -56,7 +56,7 @@ def describe_unwritable(counts: Mapping[str, int], what: str) -> str:
     """Characters of references that a network has no label for, as a sentence; empty where there are none.
 
     Args:
-        counts: how often each comes, of `Alphabet.count_unknown`.
+        counts: how often each comes, of `Tokenizer.count_unknown`.
         what: whose references, as the beginning of the sentence.
     """
     if not counts:
@@ -91,10 +91,10 @@ def _find_rare(counts: Counter[str], train: Sequence[str], letter_case: LetterCa
     rare = sorted((c for c in counts if counts[c] < RARE_COUNT), key=lambda c: (counts[c], c))
     if not rare:
         return []
-    alphabet = _make_alphabet(letter_case)
+    tokenizer = _make_tokenizer(letter_case)
     examples: dict[str, str] = {}
     for transcript in train:
-        examples.update(dict.fromkeys(set(rare).intersection(alphabet.normalize(transcript)), transcript))
+        examples.update(dict.fromkeys(set(rare).intersection(tokenizer.normalize(transcript)), transcript))
     listed = [f"{name_character(c)}: {counts[c]} times, as in {examples[c][:60]!r}" for c in rare[:MAX_LISTED]]
     return [f"Stands less than {RARE_COUNT} times in train; a slip?{_indent(listed, len(rare))}"]
 

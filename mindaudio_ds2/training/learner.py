@@ -11,7 +11,7 @@ from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.machine.collectives import Ranks
 from mindaudio_ds2.model.precision import compute_in
 from mindaudio_ds2.ops.joint import DeviceSum, JointSum
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from mindaudio_ds2.training.compiled.joint_step import Inputs, Outcome, Step, make_step
 from mindaudio_ds2.training.compiled.loss import CTCLoss
 from mindaudio_ds2.training.compiled.loss_scale import LossScale
@@ -60,7 +60,7 @@ class Learner:
     def _make_step(self) -> Step:
         """The step of the network as it is; it is compiled when it is first taken."""
         config, model, training = self.config, self.config.model, self.config.training
-        blank_id, clip = Alphabet(config.text).blank_id, config.optimizer.max_gradient_norm
+        blank_id, clip = Tokenizer(config.text).blank_id, config.optimizer.max_gradient_norm
         loss = CTCLoss(blank_id, self.backend, training.label_smoothing, training.consistency_weight)
         step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average)
         sizes = (model.rnn_num_layers, model.rnn_hidden_size) if model.rnn_dropout else None

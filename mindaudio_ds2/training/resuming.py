@@ -10,7 +10,9 @@ from mindaudio_ds2.checkpoint import fill, load_checkpoint
 from mindaudio_ds2.config import Config, flatten, to_mapping
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
+from mindaudio_ds2.text.units import read_units
 from mindaudio_ds2.training.progress import Progress
+from mindaudio_ds2.training.runlog import LAST_CHECKPOINT
 from mindaudio_ds2.training.schedule import has_looked_ahead
 
 FREE_KEYS = (
@@ -76,10 +78,29 @@ def take_up(
     return progress
 
 
+def settle_tokenizer(config: Config, resume: bool) -> Config:
+    """The configuration with the units of its tokenizer: of the run that goes on, or else from the tokenizer's file.
+
+    Args:
+        config: of the run.
+        resume: whether an earlier run in its folder goes on, if there is one.
+
+    Raises:
+        CheckpointError: last.ckpt cannot be used.
+        ConfigError: the file cannot be read, or does not fit `text.characters`.
+    """
+    text, last = config.text, Path(config.run_dir) / LAST_CHECKPOINT
+    if resume and text.tokenizer and not text.units and last.exists():
+        before = load_checkpoint(last).config.text
+        if before.tokenizer == text.tokenizer:  # else the comparison of both configurations says so
+            text = replace(text, units=before.units, unit_scores=before.unit_scores)
+    return replace(config, text=read_units(text))
+
+
 def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
     """Make sure that weights mean the same in another run: with the same features and network.
 
-    The alphabet is another matter, see `weights.fit_head`. So is the stride in time: no weight's shape depends on it,
+    The labels are another matter, see `weights.fit_head`. So is the stride in time: no weight's shape depends on it,
     and a network that has learnt from long frames soon finds its way with shorter ones.
 
     Args:

@@ -30,6 +30,8 @@ from mindaudio_ds2.machine.runtime import describe_environment
 from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.training.training_set import TrainingSet
 
+LAST_CHECKPOINT = "last.ckpt"
+
 
 class _ConsoleHandler(logging.Handler):
     """Writes above the progress bar instead of through it."""
@@ -120,7 +122,7 @@ class RunLog:
     @property
     def last_checkpoint(self) -> Path:
         """Where `--resume` goes on from."""
-        return self.folder / "last.ckpt"
+        return self.folder / LAST_CHECKPOINT
 
     @property
     def best_checkpoint(self) -> Path:

@@ -20,7 +20,8 @@ from mindaudio_ds2.checkpoint import build_network, fill
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.opening import open_manifest
-from mindaudio_ds2.evaluate import Evaluation, Evaluator
+from mindaudio_ds2.decoding.choice import DecoderChoice, make_choice
+from mindaudio_ds2.evaluate import Evaluation, Evaluator, open_decoder
 from mindaudio_ds2.machine.agreement import fingerprint_of, require_same_start, require_same_weights
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.machine.collectives import Ranks
@@ -43,7 +44,7 @@ from mindaudio_ds2.training.feature_statistics import settle_statistics
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.training.learner import Learner
 from mindaudio_ds2.training.progress import Progress, clock_time
-from mindaudio_ds2.training.resuming import take_up
+from mindaudio_ds2.training.resuming import settle_tokenizer, take_up
 from mindaudio_ds2.training.run_checkpoints import RunCheckpoints
 from mindaudio_ds2.training.runlog import RunLog, SilentLog
 from mindaudio_ds2.training.schedule import count_frozen_epochs, learning_rate
@@ -63,7 +64,7 @@ def train(
     Args:
         config: the whole run.
         resume: continue the run in that folder, if there is one; the numbers are those of a run never interrupted.
-        pre_trained_model_path: a checkpoint of the same network whose weights are the start; with another alphabet,
+        pre_trained_model_path: a checkpoint of the same network whose weights are the start; with other labels,
             the output layer begins anew.
         backend: how this process computes, from `runtime.start`.
         ranks: the processes that train together, from `collectives.join`; None for this one alone.
@@ -76,6 +77,7 @@ def train(
         TrainingError, ConfigError, ManifestError, AudioError, CheckpointError, DeviceError, OutputError: as it says.
     """
     ranks = ranks or Ranks()
+    config = settle_tokenizer(config, resume)
     training_set = read_training_set(config)
     dev_utterances = open_manifest(config.data.dev_manifest, config.data.root)
     require_audio(dev_utterances, config.data.dev_manifest)
@@ -133,7 +135,8 @@ class Trainer:
         is_open, additions = self.learner.network.takes_open_shapes, self.augmenter.additions
         self.shapes = None if is_open else FixedShapes(*additions.list_reachable(), config, is_augmented=True)
         self.num_batches = config.batching.accumulation_steps
-        self.evaluator = Evaluator(Recognizer(self.learner.scored), dev_utterances, config, ranks)
+        self.decoder = open_decoder(make_choice(config.decoding) or DecoderChoice(), config)
+        self.evaluator = Evaluator(Recognizer(self.learner.scored), dev_utterances, config, ranks, self.decoder)
         self.progress = Progress(
             fingerprint=fingerprint_of(utterances, self.augmenter.rirs, self.augmenter.noises),
             dev_fingerprint=fingerprint_of(dev_utterances),
@@ -324,7 +327,7 @@ class Trainer:
         paths = [log.epoch_checkpoint(epoch) for epoch in epochs]
         arrays = self.ranks.broadcast(average_checkpoints(paths) if self.ranks.is_first else {})
         fill(network.weights(), arrays, f"the average of epochs {epochs}")
-        evaluator = Evaluator(Recognizer(network), self.evaluator.utterances, self.config, self.ranks)
+        evaluator = Evaluator(Recognizer(network), self.evaluator.utterances, self.config, self.ranks, self.decoder)
         counts = self._validate(interruption, evaluator).counts
         is_best = (counts.wer, counts.cer) < (progress.best_wer, progress.best_cer)
         if is_best:

@@ -15,7 +15,7 @@ from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.errors import AudioError, TrainingError
 from mindaudio_ds2.machine.ranks import Place
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from mindaudio_ds2.training.progress import Progress
 
 MAX_MISSING_SHOWN = 10
@@ -49,8 +49,8 @@ def read_training_set(config: Config) -> TrainingSet:
         AudioError: audio files are missing.
     """
     utterances = open_manifest(config.data.train_manifest, config.data.root)
-    alphabet = Alphabet(config.text)
-    encoded = [alphabet.encode_transcript(utterance.id, utterance.transcript) for utterance in utterances]
+    tokenizer = Tokenizer(config.text)
+    encoded = [tokenizer.encode_transcript(utterance.id, utterance.transcript) for utterance in utterances]
     labels = [transcript.labels for transcript in encoded]
     selection = select_trainable(utterances, labels, config)
     chosen = tuple(utterances[index] for index in selection.kept)

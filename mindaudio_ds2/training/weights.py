@@ -12,6 +12,7 @@ from mindaudio_ds2.config import Config, TextConfig, TrainingConfig
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, count_parameters
 from mindaudio_ds2.model.masked_norm import MaskedBatchNorm
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from mindaudio_ds2.training.resuming import check_same_meaning
 
 
@@ -59,42 +60,37 @@ def require_nothing_frozen(config: Config) -> None:
 def fit_head(
     weights: Mapping[str, NDArray[np.float32]], old: TextConfig, new: TextConfig, network: DeepSpeech2
 ) -> tuple[dict[str, NDArray[np.float32]], str]:
-    """Weights for a run whose alphabet may be another one.
+    """Weights for a run whose labels may be others.
 
-    The output layer has a row for each character and one for the blank. The same characters in another order take their
-    rows along; with other characters the whole layer begins anew, since its rows compete with each other.
+    The output layer has a row for each label, the blank among them. The same labels in another order take their rows
+    along; with others the whole layer begins anew, since its rows compete with each other.
 
     Args:
         weights: of the checkpoint.
-        old: the alphabet they were trained with.
-        new: the alphabet of the run that begins.
+        old: the labels they were trained with.
+        new: the labels of the run that begins.
         network: fresh; what is not taken is as it is there.
 
     Returns:
         Weights that fit the network, and what has become of the output layer; empty if nothing has.
     """
-    before, now = _list_symbols(old), _list_symbols(new)
+    before, now = Tokenizer(old).symbols, Tokenizer(new).symbols
     if before == now:
         return dict(weights), ""
     is_head = {name: is_inside(name, "head") for name in weights}
     if sorted(before) == sorted(now):
         rows = [before.index(symbol) for symbol in now]
         moved = {name: array[rows] if is_head[name] else array for name, array in weights.items()}
-        return moved, "; the alphabet has another order, and the rows of head went along"
+        return moved, "; the labels have another order, and the rows of head went along"
     fresh = network.weights()
     taken = {name: fresh[name].asnumpy().copy() if is_head[name] else array for name, array in weights.items()}
     layers = list_layers(name for name in weights if not is_head[name])
     note = (
         f"\n  taken: {', '.join(layers)}"
-        f"\n  NEW, with random weights: head, because the alphabet is another one: {old.characters!r} before, "
-        f"{new.characters!r} now"
+        f"\n  NEW, with random weights: head, because the labels are others: {Tokenizer(old).describe()} before, "
+        f"{Tokenizer(new).describe()} now"
     )
     return taken, note
-
-
-def _list_symbols(text: TextConfig) -> list[str]:
-    """The characters in the order of their ids, and an empty text for the blank."""
-    return ["", *text.characters] if text.blank == "first" else [*text.characters, ""]
 
 
 @dataclass(frozen=True, eq=False)

@@ -155,12 +155,12 @@ def measure_audio(utterances: Sequence[Utterance], config: Config, cache: Path) 
     from mindaudio_ds2.batching.dataset import BatchLoader
     from mindaudio_ds2.batching.feature_cache import load_features
     from mindaudio_ds2.batching.plan import plan_evaluation
-    from mindaudio_ds2.text.alphabet import Alphabet
+    from mindaudio_ds2.text.tokenizer import Tokenizer
 
     durations = [utterance.duration_seconds for utterance in utterances]
     watch = Stopwatch(sum(durations))
     rate = config.features.sample_rate_hz
-    alphabet = Alphabet(config.text)
+    tokenizer = Tokenizer(config.text)
     labels = [np.zeros(0, dtype=np.int32) for _ in utterances]
     batches = plan_evaluation(durations, config.batching, num_frames=config.features.num_frames)
 
@@ -169,7 +169,7 @@ def measure_audio(utterances: Sequence[Utterance], config: Config, cache: Path) 
             utterances,
             labels,
             config.features,
-            blank_id=alphabet.blank_id,
+            blank_id=tokenizer.blank_id,
             cache_dir=cache_dir,
             prefetch_batches=config.batching.prefetch_batches,
             num_workers=num_workers,

@@ -85,11 +85,11 @@ def find_uncovered_seconds(transcription: Transcription) -> float:
 def measure(recognizer: Recognizer, manifest: str, minutes: float, hours: float) -> Iterator[dict[str, Any]]:
     """A row for the recordings one by one, one for them joined, one for the longest."""
     utterances = list(read_manifest(manifest))
-    alphabet, rate_hz = recognizer.network.alphabet, recognizer.network.features.sample_rate_hz
+    tokenizer, rate_hz = recognizer.network.tokenizer, recognizer.network.features.sample_rate_hz
     recognizer.run([Path(each.audio_path) for each in utterances[:2]])  # compiles
     single = recognizer.run([Path(each.audio_path) for each in utterances])
     pairs = zip(utterances, single.transcriptions, strict=True)
-    counts = sum((count_errors(alphabet.normalize(u.transcript), t.text) for u, t in pairs), ErrorCounts())
+    counts = sum((count_errors(tokenizer.normalize(u.transcript), t.text) for u, t in pairs), ErrorCounts())
     yield {"case": "one by one", **_describe(single, counts)}
     with tempfile.TemporaryDirectory() as folder:
         for case, seconds in (("joined", 60 * minutes), ("watched", 3600 * hours)):
@@ -100,7 +100,7 @@ def measure(recognizer: Recognizer, manifest: str, minutes: float, hours: float)
             with MemoryWatch() as watch:
                 run = recognizer.run([path])
             (found,) = run.transcriptions
-            reference = " ".join(alphabet.normalize(each.transcript) for each in chosen)
+            reference = " ".join(tokenizer.normalize(each.transcript) for each in chosen)
             row = {"case": case, "segments": len(found.recognized), "silences": len(found.silences)}
             row |= {"uncovered_seconds": round(find_uncovered_seconds(found), 3)}
             if case == "joined":

@@ -92,7 +92,7 @@ def build_step(config: Config, ranks: Ranks, backend: Backend) -> tuple[Any, int
     """The step as training builds it, and the bytes of one update's sum: gradients, statistics, loss, wish to stop."""
     from mindaudio_ds2.checkpoint import build_network
     from mindaudio_ds2.ops.joint import JointSum
-    from mindaudio_ds2.text.alphabet import Alphabet
+    from mindaudio_ds2.text.tokenizer import Tokenizer
     from mindaudio_ds2.training.compiled.joint_step import make_step
     from mindaudio_ds2.training.compiled.loss import CTCLoss
     from mindaudio_ds2.training.compiled.loss_scale import LossScale
@@ -103,7 +103,7 @@ def build_step(config: Config, ranks: Ranks, backend: Backend) -> tuple[Any, int
     joint = dataclasses.replace(backend, joint_sum=JointSum(ranks.sum)) if is_joint else backend
     network = build_network(config, joint)
     optimizer = Adam(network.trainable_params(), config.optimizer)
-    loss = CTCLoss(Alphabet(config.text).blank_id, backend)
+    loss = CTCLoss(Tokenizer(config.text).blank_id, backend)
     scale = LossScale(config.precision)
     step = TrainStep(network, loss, optimizer, config.optimizer.max_gradient_norm, scale)
     num_bytes = 4 * (sum(parameter.size for parameter in [*optimizer.weights, *step.update.next_running]) + 2)

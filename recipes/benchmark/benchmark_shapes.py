@@ -28,7 +28,7 @@ from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.errors import exit_on_error
 from mindaudio_ds2.machine import runtime
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from recipes.benchmark import tables
 from recipes.benchmark.case import Case, ContenderError, make_batches
 from recipes.benchmark.command import FOLDER, ROOT, name_network
@@ -53,7 +53,7 @@ def pad_to_bucket(batch: Batch, config: Config) -> Batch:
         batch,
         features=np.pad(batch.features, ((0, 0), (0, num_missing), (0, 0))),
         labels=np.pad(
-            batch.labels, ((0, 0), (0, -num_labels % NUM_LABELS)), constant_values=Alphabet(config.text).blank_id
+            batch.labels, ((0, 0), (0, -num_labels % NUM_LABELS)), constant_values=Tokenizer(config.text).blank_id
         ),
     )
 

@@ -91,7 +91,7 @@ def main() -> None:
     distances: list[tuple[float, float]] = []
     num_aligned = 0
     for utterance, transcription in zip(utterances, found, strict=True):
-        reference = recognizer.network.alphabet.normalize(utterance.transcript)
+        reference = recognizer.network.tokenizer.normalize(utterance.transcript)
         times = aligner.align(utterance.audio_path, reference)
         if times is not None:
             num_aligned += 1

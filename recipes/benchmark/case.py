@@ -10,7 +10,7 @@ from mindaudio_ds2.batching.plan import plan_epoch
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.errors import DeepSpeechError
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 Task = Literal["train", "inference"]
 
@@ -84,8 +84,8 @@ def make_batches(config: Config, case: Case) -> list[TimedBatch]:
 
 
 def _make_batch(config: Config, durations: list[float], generator: np.random.Generator) -> TimedBatch:
-    alphabet = Alphabet(config.text)
-    ids = np.array([i for i in range(alphabet.size) if i != alphabet.blank_id], dtype=np.int32)
+    tokenizer = Tokenizer(config.text)
+    ids = np.array([i for i in range(tokenizer.size) if i != tokenizer.blank_id], dtype=np.int32)
     examples = []
     for index, duration in enumerate(durations):
         num_frames = config.features.num_frames(duration)
@@ -93,7 +93,7 @@ def _make_batch(config: Config, durations: list[float], generator: np.random.Gen
         num_labels = max(1, min(round(duration * CHARACTERS_PER_SECOND), most))
         features = generator.standard_normal((num_frames, config.features.num_bins), dtype=np.float32)
         examples.append((index, features, generator.choice(ids, num_labels)))
-    return TimedBatch(collate(examples, alphabet.blank_id), sum(durations))
+    return TimedBatch(collate(examples, tokenizer.blank_id), sum(durations))
 
 
 def explain_mismatch(config: Config) -> str:

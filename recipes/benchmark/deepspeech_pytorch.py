@@ -20,7 +20,7 @@ from torch import nn
 
 from mindaudio_ds2.batching.collate import Batch
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from recipes.benchmark.case import ContenderError, Task, explain_mismatch
 from recipes.benchmark.with_torch import TorchMultiplication, count_weights
 
@@ -54,9 +54,9 @@ class DeepSpeechPytorch(TorchMultiplication):
             sample_rate=config.features.sample_rate_hz, window_size=config.features.window_seconds
         )
         torch.manual_seed(config.seed)
-        alphabet = Alphabet(config.text)
-        labels = ["?"] * alphabet.size
-        labels[alphabet.blank_id] = "_"
+        tokenizer = Tokenizer(config.text)
+        labels = ["?"] * tokenizer.size
+        labels[tokenizer.blank_id] = "_"
         self.network = model.DeepSpeech(labels, kind(**sizes), 32, configs.AdamConfig(learning_rate=1e-5), spectrogram)
         self.num_parameters = count_weights(self.network)
         self.is_training = task == "train"

@@ -17,7 +17,7 @@ from mindspore import Tensor, nn
 from mindaudio_ds2.batching.collate import Batch
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.model.deepspeech2 import count_parameters
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from recipes.benchmark.case import ContenderError, Task, TimedBatch, explain_mismatch
 from recipes.benchmark.ours import Multiplication
 
@@ -47,8 +47,8 @@ class MindSporeOfficial(Multiplication):
         module = _load(checkout / NETWORK)
         self.num_labels = max(batch.arrays.labels.shape[1] for batch in batches)
         self.num_frames = max(batch.arrays.features.shape[1] for batch in batches)
-        self.blank_id = Alphabet(config.text).blank_id
-        self.alphabet_size = Alphabet(config.text).size
+        self.blank_id = Tokenizer(config.text).blank_id
+        self.alphabet_size = Tokenizer(config.text).size
         network = module.DeepSpeechModel(
             batch_size=batches[0].arrays.features.shape[0],
             labels=["?"] * self.alphabet_size,

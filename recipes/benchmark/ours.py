@@ -11,7 +11,7 @@ from mindaudio_ds2.checkpoint import build_network
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters, feature_signature
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from mindaudio_ds2.training.compiled.loss import CTCLoss
 from mindaudio_ds2.training.compiled.loss_scale import LossScale
 from mindaudio_ds2.training.compiled.optimizer import make_optimizer
@@ -68,7 +68,7 @@ class Ours(Multiplication):
         self.is_training = task == "train"
         self.cell: Any
         if self.is_training:
-            loss = CTCLoss(Alphabet(config.text).blank_id, backend)
+            loss = CTCLoss(Tokenizer(config.text).blank_id, backend)
             optimizer = make_optimizer(network.trainable_params(), config.optimizer)
             scale = LossScale(config.precision)
             self.cell = TrainStep(network, loss, optimizer, config.optimizer.max_gradient_norm, scale)

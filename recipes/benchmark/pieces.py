@@ -27,7 +27,7 @@ from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.model.arithmetic import count_gflop_by_part
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
 from mindaudio_ds2.model.masked_norm import make_mask
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from mindaudio_ds2.training.compiled.loss import CTCLoss
 from mindaudio_ds2.training.compiled.optimizer import Optimizer, make_optimizer
 from recipes.benchmark.case import Case, ContenderError, TimedBatch
@@ -189,7 +189,7 @@ def _list_cells(contender: Ours, config: Config, batch: Batch, is_training: bool
     num_out, hidden = config.model.num_output_frames(num_frames), config.model.rnn_hidden_size
     is_open = not contender.compiles_each_shape
     lengths = np.array([config.model.num_output_frames(int(n)) for n in batch.feature_lengths], dtype=np.int32)
-    vocabulary = Alphabet(config.text).size
+    vocabulary = Tokenizer(config.text).size
     noise = np.random.default_rng(config.seed).standard_normal
 
     def run(cell: nn.Cell, shape: Sequence[int], lengths: Any, has_input_gradient: bool) -> Work:
@@ -212,7 +212,7 @@ def _list_cells(contender: Ours, config: Config, batch: Batch, is_training: bool
         logits = noise((num_out, num, vocabulary), dtype=np.float32)
         labels = [Tensor(lengths), Tensor(batch.labels), Tensor(batch.label_lengths)]
         signature = [_open([num], ms.int32), _open(batch.labels.shape, ms.int32), _open([num], ms.int32)]
-        loss = CTCLoss(Alphabet(config.text).blank_id, contender.backend)
+        loss = CTCLoss(Tokenizer(config.text).blank_id, contender.backend)
         works["CTC"] = _call(
             Gradients(loss, True).set_train(),
             [Tensor(np.float32(1)), Tensor(logits), *labels],
@@ -252,21 +252,21 @@ def _list_numpy(config: Config, batch: Batch, folder: Path) -> dict[str, Work]:
         path = folder / f"{i}.flac"
         soundfile.write(path, waveform, rate, subtype="PCM_16")
         utterances.append(Utterance(str(i), str(path), len(waveform) / rate, "noise"))
-    alphabet = Alphabet(config.text)
+    tokenizer = Tokenizer(config.text)
     loader = BatchLoader(
         utterances,
         [np.zeros(0, dtype=np.int32)] * num,
         config.features,
-        blank_id=alphabet.blank_id,
+        blank_id=tokenizer.blank_id,
         cache_dir=None,
         prefetch_batches=1,
     )
     num_out = config.model.num_output_frames(batch.features.shape[1])
-    log_probs = generator.standard_normal((num, num_out, alphabet.size), dtype=np.float32)
+    log_probs = generator.standard_normal((num, num_out, tokenizer.size), dtype=np.float32)
     lengths = np.array([config.model.num_output_frames(int(n)) for n in batch.feature_lengths], dtype=np.int32)
     seconds_per_frame = config.seconds_per_output_frame
     return {
         "features": lambda: [compute_features(waveform, config.features) for waveform in waveforms],
         "loading": lambda: loader.load(BatchSpec(tuple(range(num)), batch.features.shape[1])),
-        "decoding": lambda: decode_greedy(log_probs, lengths, alphabet, seconds_per_frame),
+        "decoding": lambda: decode_greedy(log_probs, lengths, tokenizer, seconds_per_frame),
     }

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mindaudio_ds2.batching.collate import Batch
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from recipes.benchmark.case import ContenderError, Task
 
 
@@ -64,7 +64,7 @@ class TorchNetwork(nn.Module):
             else nn.Conv1d(hidden, hidden, model.lookahead_frames, groups=hidden, bias=False)
         )
         self.head_norm = norms([hidden] if model.head_batch_norm else [])
-        self.head = nn.Linear(hidden, Alphabet(config.text).size, bias=model.head_bias)
+        self.head = nn.Linear(hidden, Tokenizer(config.text).size, bias=model.head_bias)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, F), (B,) -> logits (S, B, V) and their lengths (B,)."""
@@ -153,7 +153,7 @@ class TorchContender(TorchMultiplication):
         self.num_parameters = count_weights(self.network)
         self.is_training = task == "train"
         self.network.train(self.is_training)
-        self.blank_id = Alphabet(config.text).blank_id
+        self.blank_id = Tokenizer(config.text).blank_id
         self.max_gradient_norm = config.optimizer.max_gradient_norm
         weights = list(self.network.parameters())
         groups = [

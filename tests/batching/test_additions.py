@@ -16,7 +16,7 @@ from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
 from mindaudio_ds2.errors import AudioError
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 Configure = Callable[..., Config]
 EPOCHS = range(4)
@@ -44,13 +44,13 @@ def config(configure: Configure) -> Config:
 
 def make_augmenter(config: Config, utterances: list[Utterance] | None = None) -> Augmenter:
     utterances = utterances or read_manifest(config.data.train_manifest)
-    alphabet = Alphabet(config.text)
-    return Augmenter(config, utterances, [alphabet.encode(utterance.transcript) for utterance in utterances])
+    tokenizer = Tokenizer(config.text)
+    return Augmenter(config, utterances, [tokenizer.encode(utterance.transcript) for utterance in utterances])
 
 
 def find_text(augmenter: Augmenter, epoch: int, index: int) -> str:
     labels = augmenter.make_changes(epoch, index).labels
-    return Alphabet(augmenter.config.text).decode(augmenter.labels[index] if labels is None else labels)
+    return Tokenizer(augmenter.config.text).decode(augmenter.labels[index] if labels is None else labels)
 
 
 def plan(augmenter: Augmenter, epoch: int, rank: int = 0, world_size: int = 1, steps: int = 1) -> EpochPlan:
@@ -104,7 +104,7 @@ def test_an_alphabet_without_a_space_joins_without_one(config: Config) -> None:
     config = dataclasses.replace(config, text=dataclasses.replace(config.text, characters="ABCD"))
     two = [Utterance(f"u{n}", "nowhere.wav", 0.8, text, "s") for n, text in enumerate(("AB", "CD"))]
     augmenter = make_augmenter(config, two)
-    assert Alphabet(config.text).decode(augmenter.additions.join_labels((0, 1))) == "ABCD"
+    assert Tokenizer(config.text).decode(augmenter.additions.join_labels((0, 1))) == "ABCD"
 
 
 @pytest.mark.parametrize("num_labels", [10, 20, 30, 40])

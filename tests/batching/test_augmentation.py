@@ -24,7 +24,7 @@ from mindaudio_ds2.batching.plan import count_frames_to_align
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.errors import AudioError, ConfigError, ManifestError
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 Configure = Callable[..., Config]
 RATE_HZ = 8000  # of the tiny corpus
@@ -66,8 +66,8 @@ def all_on(configure: Configure, noise_folder: Path, rir_folder: Path) -> Config
 
 def make_augmenter(config: Config) -> Augmenter:
     utterances = read_manifest(config.data.train_manifest)
-    alphabet = Alphabet(config.text)
-    return Augmenter(config, utterances, [alphabet.encode(utterance.transcript) for utterance in utterances])
+    tokenizer = Tokenizer(config.text)
+    return Augmenter(config, utterances, [tokenizer.encode(utterance.transcript) for utterance in utterances])
 
 
 def load_views(

@@ -191,7 +191,7 @@ def test_export_says_what_it_wrote(run_verb: RunVerb, checkpoint: Path, capsys: 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{folder / 'model.mindir'}: ")
     assert lines[1].startswith(f"{folder / 'model.json'}: ")
-    assert json.loads((folder / "model.json").read_text(encoding="utf-8"))["characters"] == "ABCD "
+    assert json.loads((folder / "model.json").read_text(encoding="utf-8"))["labels"] == ["", *"ABCD "]
 
 
 # The whole way --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.decoding.arpa import read_arpa
-from mindaudio_ds2.decoding.beam import BeamSettings, Units
+from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.language_model import LanguageModel, NgramTables, write_language_model
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 EVERYTHING = {"beam_width": 100000, "num_best": 100000, "token_threshold": -math.inf, "beam_threshold": math.inf}
 
@@ -45,8 +46,10 @@ ngram 3=2
 """
 
 
-def make_units(characters: str, blank: str = "first") -> Units:
-    return Units.of_alphabet(Alphabet(TextConfig(characters, blank, "upper", "error")))  # type: ignore[arg-type]
+def make_tokenizer(characters: str, blank: str = "first", units: Sequence[str] = ()) -> Tokenizer:
+    """With units of equal scores, where there are any."""
+    text = TextConfig(characters, blank, "upper", "error", None, list(units), [-1.0] * len(units))  # type: ignore[arg-type]
+    return Tokenizer(text)
 
 
 def make_model(folder: Path, arpa: str = ARPA, *, scores_labels: bool = False) -> LanguageModel:
@@ -101,16 +104,16 @@ def add_language(text: str, settings: BeamSettings, model: LanguageModel | None,
 
 def enumerate_texts(
     log_probs: NDArray[np.float32],
-    units: Units,
+    tokenizer: Tokenizer,
     settings: BeamSettings,
     model: LanguageModel | None = None,
     hotwords: dict[str, float] | None = None,
 ) -> dict[str, float]:
     """The score of every text that has a path, by going through all paths."""
     sums: dict[str, float] = {}
-    for path in itertools.product(range(len(units.texts)), repeat=len(log_probs)):
-        labels = [label for label, _ in itertools.groupby(path) if label != units.blank_id]
-        spelt = "".join(" " * units.starts_word[label] + units.texts[label] for label in labels)
+    for path in itertools.product(range(tokenizer.size), repeat=len(log_probs)):
+        labels = [label for label, _ in itertools.groupby(path) if label != tokenizer.blank_id]
+        spelt = "".join(" " * tokenizer.starts_word(label) + tokenizer.texts[label] for label in labels)
         text = " ".join(spelt.split())
         sums[text] = sums.get(text, 0.0) + math.exp(sum(float(log_probs[t, label]) for t, label in enumerate(path)))
     return {text: math.log(p) + add_language(text, settings, model, hotwords or {}) for text, p in sums.items()}

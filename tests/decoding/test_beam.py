@@ -7,39 +7,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings, Units
+from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings
 from mindaudio_ds2.decoding.hypothesis import Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.ngram_estimate import estimate
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from tests.decoding.beam_cases import (
     EVERYTHING,
     enumerate_texts,
     make_log_probs,
     make_model,
-    make_units,
+    make_tokenizer,
     store,
     write_arpa,
 )
 
-UNITS = make_units("AB ")
+UNITS = make_tokenizer("AB ")
 EXACT = BeamSettings(**EVERYTHING, weight=0.7, bonus=0.4, unknown=-1.5)  # type: ignore[arg-type]
-PIECES = Units(("", "", "A", "A", "B"), (False, True, True, False, False), 0)  # as sentencepiece writes: ▁, ▁A, A, B
+PIECES = make_tokenizer("AB ", units=("▁", "▁A", "A", "B"))
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ' "
 SENTENCES = ["THE CAT SAT ON THE MAT", "THE DOG ATE THE CAT", "A DOG SAT", "ON A MAT THE CAT ATE", "THE MAT"] * 3
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("units", [UNITS, make_units("AB ", "last"), PIECES], ids=["first", "last", "pieces"])
+@pytest.mark.parametrize("tokenizer", [UNITS, make_tokenizer("AB ", "last"), PIECES], ids=["first", "last", "pieces"])
 @pytest.mark.parametrize("hotwords", [{}, {"B": 1.5, "A B": 2.0, "BB": 0.7}], ids=["plain", "hotwords"])
 @pytest.mark.parametrize("has_model", [False, True], ids=["no model", "model"])
 def test_scores_equal_the_sum_over_all_paths(
-    seed: int, units: Units, hotwords: dict[str, float], has_model: bool, kernels: Path, tmp_path: Path
+    seed: int, tokenizer: Tokenizer, hotwords: dict[str, float], has_model: bool, kernels: Path, tmp_path: Path
 ) -> None:
     model = make_model(tmp_path) if has_model else None
-    log_probs = make_log_probs(seed, 6, len(units.texts))
-    expected = enumerate_texts(log_probs, units, EXACT, model, hotwords)
-    decoder = BeamDecoder(units, 0.02, EXACT, kernels, model=model, hotwords=list(hotwords.items()))
+    log_probs = make_log_probs(seed, 6, tokenizer.size)
+    expected = enumerate_texts(log_probs, tokenizer, EXACT, model, hotwords)
+    decoder = BeamDecoder(tokenizer, 0.02, EXACT, kernels, model=model, hotwords=list(hotwords.items()))
     found = decoder.decode(log_probs)
     assert len(found) == len(expected)
     assert {h.text: h.score for h in found} == pytest.approx(expected, abs=2e-5)
@@ -60,6 +61,19 @@ def test_a_character_model_scores_every_label(kernels: Path, tmp_path: Path) -> 
     assert found["A B"] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_a_model_of_units_tells_units_that_begin_words_from_others(
+    has_compiler: bool, kernels: Path, tmp_path: Path
+) -> None:
+    arpa = "\\data\\\nngram 1=6\n\n\\1-grams:\n-3 <unk>\n-99 <s>\n-1 </s>\n-0.5 ▁A\n-0.9 A\n-0.6 B\n\n\\end\\\n"
+    model, library = make_model(tmp_path, arpa, scores_labels=True), kernels if has_compiler else None
+    log_probs = np.full((3, PIECES.size), -np.inf, np.float32)
+    log_probs[[0, 1, 2], [PIECES.symbols.index(unit) for unit in ("▁A", "B", "▁A")]] = 0.0
+    (found,) = BeamDecoder(PIECES, 0.02, EXACT, library, model=model).decode(log_probs)
+    assert found.text == "AB A"
+    assert found.score == pytest.approx(0.7 * math.log(10) * (-0.5 - 0.6 - 0.5 - 1) + 0.4 * 2, abs=1e-5)
+
+
 @pytest.fixture(scope="module")
 def sentence_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[LanguageModel, Path]:
     folder = tmp_path_factory.mktemp("lm")
@@ -74,12 +88,12 @@ def test_scores_reach_those_of_ctc_beam_decoder(
 ) -> None:
     oracle = pytest.importorskip("ctc_beam_decoder", reason="ctc-beam-decoder has wheels for some machines only")
     model, arpa = sentence_model
-    units = make_units(LETTERS, "last")
-    log_probs = make_speech(seed, units)
+    tokenizer = make_tokenizer(LETTERS, "last")
+    log_probs = make_speech(seed, tokenizer)
     theirs = oracle.build_ctcdecoder([*LETTERS, ""], str(arpa), alpha=0.8, beta=1.2, unk_score_offset=-7.0)
     beams = theirs.decode_beams(log_probs, beam_width=200, beam_prune_logp=-30, token_min_logp=-9)
     settings = BeamSettings(200, 200, -9.0, 30.0, 0.8, 1.2, -7.0)
-    ours = {h.text: h.score for h in BeamDecoder(units, 0.02, settings, kernels, model=model).decode(log_probs)}
+    ours = {h.text: h.score for h in BeamDecoder(tokenizer, 0.02, settings, kernels, model=model).decode(log_probs)}
     shared = [(ours[text], score) for text, _, _, _, score in beams[:10] if text in ours]
     assert shared
     gains = [our_score - their_score for our_score, their_score in shared]
@@ -91,26 +105,26 @@ def test_scores_reach_those_of_ctc_beam_decoder(
 @pytest.mark.parametrize("seed", range(10))
 def test_texts_without_a_model_equal_those_of_ctc_beam_decoder(seed: int, kernels: Path) -> None:
     oracle = pytest.importorskip("ctc_beam_decoder", reason="ctc-beam-decoder has wheels for some machines only")
-    units = make_units(LETTERS, "last")
-    log_probs = make_speech(seed, units, gain=9.0)
+    tokenizer = make_tokenizer(LETTERS, "last")
+    log_probs = make_speech(seed, tokenizer, gain=9.0)
     beams = oracle.build_ctcdecoder([*LETTERS, ""]).decode_beams(
         log_probs, beam_width=200, beam_prune_logp=-30, token_min_logp=-9
     )
     settings = BeamSettings(200, 1, -9.0, 30.0, bonus=0.0)
-    best = BeamDecoder(units, 0.02, settings, kernels).decode(log_probs)[0]
+    best = BeamDecoder(tokenizer, 0.02, settings, kernels).decode(log_probs)[0]
     assert best.text == beams[0][0]
     assert best.score == pytest.approx(beams[0][4], abs=0.1)
 
 
-def make_speech(seed: int, units: Units, sentence: str = "", gain: float = 5.0) -> np.ndarray:
+def make_speech(seed: int, tokenizer: Tokenizer, sentence: str = "", gain: float = 5.0) -> np.ndarray:
     """Log probabilities of a sentence, with noise that greedy decoding stumbles over."""
     generator = np.random.default_rng(seed)
     sentence = sentence or SENTENCES[seed % 5]
     labels = []
     for letter in sentence:
-        label = (LETTERS.index(letter) + (units.blank_id == 0)) % len(units.texts)
-        labels += [label] * int(generator.integers(1, 3)) + [units.blank_id] * int(generator.integers(1, 3))
-    logits = generator.standard_normal((len(labels), len(units.texts))) * 1.3
+        label = (LETTERS.index(letter) + (tokenizer.blank_id == 0)) % tokenizer.size
+        labels += [label] * int(generator.integers(1, 3)) + [tokenizer.blank_id] * int(generator.integers(1, 3))
+    logits = generator.standard_normal((len(labels), tokenizer.size)) * 1.3
     logits[np.arange(len(labels)), labels] += gain
     log_probs: np.ndarray = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
     return log_probs
@@ -120,10 +134,10 @@ def make_speech(seed: int, units: Units, sentence: str = "", gain: float = 5.0) 
 def test_any_cut_into_chunks_gives_the_same(
     seed: int, kernels: Path, sentence_model: tuple[LanguageModel, Path]
 ) -> None:
-    units = make_units(LETTERS)
+    tokenizer = make_tokenizer(LETTERS)
     settings = BeamSettings(beam_width=30, num_best=10)
-    decoder = BeamDecoder(units, 0.02, settings, kernels, model=sentence_model[0], hotwords=[("DOG", 3.0)])
-    log_probs = make_log_probs(seed, 120, len(units.texts), 2.5) if seed % 2 else make_speech(seed, units)
+    decoder = BeamDecoder(tokenizer, 0.02, settings, kernels, model=sentence_model[0], hotwords=[("DOG", 3.0)])
+    log_probs = make_log_probs(seed, 120, tokenizer.size, 2.5) if seed % 2 else make_speech(seed, tokenizer)
     cuts = np.sort(np.random.default_rng(seed).integers(0, len(log_probs) + 1, 7))
     stream = decoder.start()
     for chunk in np.split(log_probs, cuts):
@@ -133,9 +147,9 @@ def test_any_cut_into_chunks_gives_the_same(
 
 
 def test_a_long_stream_forgets_only_what_no_prefix_needs(kernels: Path) -> None:
-    units = make_units(LETTERS)
-    log_probs = np.concatenate([make_speech(seed, units) for seed in range(400)])
-    decoder = BeamDecoder(units, 0.02, BeamSettings(beam_width=20, beam_threshold=10.0), kernels)
+    tokenizer = make_tokenizer(LETTERS)
+    log_probs = np.concatenate([make_speech(seed, tokenizer) for seed in range(400)])
+    decoder = BeamDecoder(tokenizer, 0.02, BeamSettings(beam_width=20, beam_threshold=10.0), kernels)
     stream = decoder.start()
     for chunk in np.array_split(log_probs, 50):
         stream.feed(chunk)
@@ -147,9 +161,9 @@ def test_a_long_stream_forgets_only_what_no_prefix_needs(kernels: Path) -> None:
 
 
 def test_threads_change_no_result(kernels: Path, sentence_model: tuple[LanguageModel, Path]) -> None:
-    units = make_units(LETTERS)
-    decoder = BeamDecoder(units, 0.02, BeamSettings(num_best=5), kernels, model=sentence_model[0])
-    batch = np.stack([make_log_probs(seed, 60, len(units.texts), 2.0) for seed in range(12)])
+    tokenizer = make_tokenizer(LETTERS)
+    decoder = BeamDecoder(tokenizer, 0.02, BeamSettings(num_best=5), kernels, model=sentence_model[0])
+    batch = np.stack([make_log_probs(seed, 60, tokenizer.size, 2.0) for seed in range(12)])
     lengths = np.arange(49, 61).astype(np.int32)
     alone = [decoder.decode(rows[:n]) for rows, n in zip(batch, lengths, strict=True)]
     assert decoder.decode_batch(batch, lengths, num_threads=4) == alone
@@ -171,11 +185,11 @@ def test_doubtful_words_have_less_confidence(kernels: Path) -> None:
 
 
 def test_hotwords_win_over_what_sounds_alike(kernels: Path, sentence_model: tuple[LanguageModel, Path]) -> None:
-    units = make_units(LETTERS)
-    log_probs = make_speech(1, units, "THE QUB SAT")
+    tokenizer = make_tokenizer(LETTERS)
+    log_probs = make_speech(1, tokenizer, "THE QUB SAT")
     settings = BeamSettings(weight=1.0, unknown=-12.0)
-    plain = BeamDecoder(units, 0.02, settings, kernels, model=sentence_model[0]).decode(log_probs)[0]
-    hot = BeamDecoder(units, 0.02, settings, kernels, model=sentence_model[0], hotwords=[("QUB", 4.0)]).decode(
+    plain = BeamDecoder(tokenizer, 0.02, settings, kernels, model=sentence_model[0]).decode(log_probs)[0]
+    hot = BeamDecoder(tokenizer, 0.02, settings, kernels, model=sentence_model[0], hotwords=[("QUB", 4.0)]).decode(
         log_probs
     )[0]
     assert plain.text != "THE QUB SAT"
@@ -226,10 +240,14 @@ def test_hotwords_that_cannot_be_are_refused(hotword: tuple[str, float], kernels
         BeamDecoder(UNITS, 0.02, BeamSettings(), kernels, hotwords=[hotword])
 
 
-def test_a_model_of_another_letter_case_is_refused(kernels: Path, tmp_path: Path) -> None:
-    model = store(tmp_path / "lower.lm", estimate([s.lower() for s in SENTENCES], 2))
-    with pytest.raises(LanguageModelError, match="another alphabet or letter case"):
-        BeamDecoder(make_units(LETTERS), 0.02, BeamSettings(), kernels, model=model)
+@pytest.mark.parametrize("sentences", [[s.lower() for s in SENTENCES], ["КОШКА СИДИТ", "СОБАКА ЕСТ КОШКУ"] * 3])
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_a_model_of_another_letter_case_or_alphabet_is_refused(
+    sentences: list[str], has_compiler: bool, kernels: Path, tmp_path: Path
+) -> None:
+    model = store(tmp_path / "other.lm", estimate(sentences, 2))
+    with pytest.raises(LanguageModelError, match=r"other\.lm is of another alphabet or letter case.*build it"):
+        BeamDecoder(make_tokenizer(LETTERS), 0.02, BeamSettings(), kernels if has_compiler else None, model=model)
 
 
 # Words that are settled before the end ------------------------------------------------------------------------------
@@ -239,12 +257,12 @@ def test_a_model_of_another_letter_case_is_refused(kernels: Path, tmp_path: Path
 def test_taking_settled_words_changes_neither_text_nor_score(
     seed: int, kernels: Path, sentence_model: tuple[LanguageModel, Path]
 ) -> None:
-    units = PIECES if seed % 5 == 4 else make_units(LETTERS)
+    tokenizer = PIECES if seed % 5 == 4 else make_tokenizer(LETTERS)
     settings = BeamSettings(beam_width=30, num_best=5)
     model = None if seed % 5 == 4 else sentence_model[0]
-    decoder = BeamDecoder(units, 0.02, settings, kernels, model=model)
-    noise = make_log_probs(seed, 300, len(units.texts), 4.0)
-    log_probs = noise if model is None else np.concatenate([make_speech(seed + i, units) for i in range(8)])
+    decoder = BeamDecoder(tokenizer, 0.02, settings, kernels, model=model)
+    noise = make_log_probs(seed, 300, tokenizer.size, 4.0)
+    log_probs = noise if model is None else np.concatenate([make_speech(seed + i, tokenizer) for i in range(8)])
     whole = decoder.decode(log_probs)[0]
     stream = decoder.start()
     taken: list[Word] = []
@@ -258,8 +276,8 @@ def test_taking_settled_words_changes_neither_text_nor_score(
 
 
 def test_settling_leaves_the_best_hypothesis_and_its_words_to_take(kernels: Path) -> None:
-    log_probs = make_speech(1, make_units(LETTERS), "THE CAT SAT ON THE M", gain=4.0)
-    stream = BeamDecoder(make_units(LETTERS), 0.02, BeamSettings(num_best=50), kernels).start()
+    log_probs = make_speech(1, make_tokenizer(LETTERS), "THE CAT SAT ON THE M", gain=4.0)
+    stream = BeamDecoder(make_tokenizer(LETTERS), 0.02, BeamSettings(num_best=50), kernels).start()
     stream.feed(log_probs)
     before = stream.read()
     assert len({hypothesis.text for hypothesis in before}) > 5

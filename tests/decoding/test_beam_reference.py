@@ -6,29 +6,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings, Units
+from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.ngram_estimate import estimate
-from tests.decoding.beam_cases import EVERYTHING, enumerate_texts, make_log_probs, make_model, make_units, store
+from mindaudio_ds2.text.tokenizer import Tokenizer
+from tests.decoding.beam_cases import EVERYTHING, enumerate_texts, make_log_probs, make_model, make_tokenizer, store
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ' "
-PIECES = Units(("", "", "A", "A", "B"), (False, True, True, False, False), 0)
-UNITS = [make_units("AB "), make_units("AB ", "last"), PIECES]
+PIECES = make_tokenizer("AB ", units=("▁", "▁A", "A", "B"))
+WORDS = make_tokenizer(LETTERS, units=("▁", *LETTERS[:-1], "▁TH", "▁A", "AT", "▁DO", "▁SAT", "ON"))
+UNITS = [make_tokenizer("AB "), make_tokenizer("AB ", "last"), PIECES]
 SENTENCES = ["THE CAT SAT ON THE MAT", "THE DOG ATE THE CAT", "A DOG SAT", "ON A MAT THE CAT ATE"] * 3
 HOTWORDS = [("KAT", 4.0), ("THE DOG", 3.0), ("AT", -2.0)]
 LIMITED = BeamSettings(beam_width=12, num_best=5, token_threshold=-6.0, beam_threshold=9.0, weight=0.8, unknown=-4.0)
 
 
-def make_speech(seed: int, units: Units, sentence: str) -> np.ndarray:
+def make_speech(seed: int, tokenizer: Tokenizer, sentence: str) -> np.ndarray:
     """Log-probabilities of a network that says a sentence, in doubt."""
     rng = np.random.default_rng(seed)
-    space = units.starts_word.index(True)
-    labels = [units.texts.index(character) if character != " " else space for character in sentence]
-    logits = rng.normal(0, 1.0, (3 * len(labels), len(units.texts)))
+    labels = tokenizer.encode(sentence)
+    logits = rng.normal(0, 1.0, (3 * len(labels), tokenizer.size))
     for place, label in enumerate(labels):
         logits[3 * place, label] += 4
-        logits[3 * place + 1 : 3 * place + 3, units.blank_id] += 3
+        logits[3 * place + 1 : 3 * place + 3, tokenizer.blank_id] += 3
     found: np.ndarray = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
     return found
 
@@ -43,16 +44,16 @@ def assert_same(found: Sequence[Hypothesis], expected: Sequence[Hypothesis]) -> 
 
 
 @pytest.mark.parametrize(
-    "units", [make_units("AB "), make_units("AB ", "last"), PIECES], ids=["first", "last", "pieces"]
+    "tokenizer", [make_tokenizer("AB "), make_tokenizer("AB ", "last"), PIECES], ids=["first", "last", "pieces"]
 )
 @pytest.mark.parametrize("hotwords", [{}, {"B": 1.5, "A B": 2.0, "BB": 0.7}], ids=["plain", "hotwords"])
 def test_scores_without_a_compiler_equal_the_sum_over_all_paths(
-    units: Units, hotwords: dict[str, float], tmp_path: Path
+    tokenizer: Tokenizer, hotwords: dict[str, float], tmp_path: Path
 ) -> None:
     settings = BeamSettings(**EVERYTHING, weight=0.7, bonus=0.4, unknown=-1.5)  # type: ignore[arg-type]
-    model, log_probs = make_model(tmp_path), make_log_probs(1, 5, len(units.texts))
-    expected = enumerate_texts(log_probs, units, settings, model, hotwords)
-    found = BeamDecoder(units, 0.02, settings, None, model=model, hotwords=list(hotwords.items())).decode(log_probs)
+    model, log_probs = make_model(tmp_path), make_log_probs(1, 5, tokenizer.size)
+    expected = enumerate_texts(log_probs, tokenizer, settings, model, hotwords)
+    found = BeamDecoder(tokenizer, 0.02, settings, None, model=model, hotwords=list(hotwords.items())).decode(log_probs)
     assert {h.text: h.score for h in found} == pytest.approx(expected, abs=2e-5)
 
 
@@ -62,11 +63,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_native_search_finds_what_python_finds(seed: int, kernels: Path, model: LanguageModel) -> None:
-    units = make_units(LETTERS)
-    log_probs = make_speech(seed, units, SENTENCES[seed % 4])
+@pytest.mark.parametrize("tokenizer", [make_tokenizer(LETTERS), WORDS], ids=["characters", "units"])
+def test_the_native_search_finds_what_python_finds(
+    seed: int, tokenizer: Tokenizer, kernels: Path, model: LanguageModel
+) -> None:
+    log_probs = make_speech(seed, tokenizer, SENTENCES[seed % 4])
     native, python = (
-        BeamDecoder(units, 0.02, LIMITED, library, model=model if seed % 3 else None, hotwords=HOTWORDS)
+        BeamDecoder(tokenizer, 0.02, LIMITED, library, model=model if seed % 3 else None, hotwords=HOTWORDS)
         for library in (kernels, None)
     )
     assert_same(native.decode(log_probs), python.decode(log_probs))
@@ -79,15 +82,15 @@ def test_a_character_model_counts_the_same_in_both(kernels: Path, tmp_path: Path
     )
     letters, log_probs = make_model(tmp_path, arpa, scores_labels=True), make_log_probs(5, 12, 4)
     native, python = (
-        BeamDecoder(make_units("AB "), 0.02, LIMITED, library, model=letters) for library in (kernels, None)
+        BeamDecoder(make_tokenizer("AB "), 0.02, LIMITED, library, model=letters) for library in (kernels, None)
     )
     assert_same(native.decode(log_probs), python.decode(log_probs))
 
 
 def test_chunks_give_what_the_whole_gives_in_python(model: LanguageModel) -> None:
-    units = make_units(LETTERS)
-    log_probs = make_speech(9, units, SENTENCES[1])
-    decoder = BeamDecoder(units, 0.02, LIMITED, None, model=model, hotwords=HOTWORDS)
+    tokenizer = make_tokenizer(LETTERS)
+    log_probs = make_speech(9, tokenizer, SENTENCES[1])
+    decoder = BeamDecoder(tokenizer, 0.02, LIMITED, None, model=model, hotwords=HOTWORDS)
     stream, whole = decoder.start(), decoder.decode(log_probs)
     for chunk in np.split(log_probs, [1, 1, 20, 37]):
         stream.feed(chunk)
@@ -98,17 +101,17 @@ def test_chunks_give_what_the_whole_gives_in_python(model: LanguageModel) -> Non
 def test_a_frame_in_which_nothing_is_possible_is_passed_over(kernels: Path) -> None:
     log_probs = make_log_probs(2, 6, 4)
     log_probs[3] = -np.inf
-    native, python = (BeamDecoder(make_units("AB "), 0.02, LIMITED, library) for library in (kernels, None))
+    native, python = (BeamDecoder(make_tokenizer("AB "), 0.02, LIMITED, library) for library in (kernels, None))
     assert_same(native.decode(log_probs), python.decode(log_probs))
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_both_settle_and_hand_out_the_same_words(seed: int, kernels: Path, model: LanguageModel) -> None:
-    units = PIECES if seed == 5 else make_units(LETTERS)
+    tokenizer = PIECES if seed == 5 else make_tokenizer(LETTERS)
     sentences = " ".join(SENTENCES[(seed + place) % 4] for place in range(3))
-    log_probs = make_log_probs(seed, 60, 5, 3.0) if seed == 5 else make_speech(seed, units, sentences)
+    log_probs = make_log_probs(seed, 60, 5, 3.0) if seed == 5 else make_speech(seed, tokenizer, sentences)
     native, python = (
-        BeamDecoder(units, 0.02, LIMITED, library, model=model if seed < 5 else None).start()
+        BeamDecoder(tokenizer, 0.02, LIMITED, library, model=model if seed < 5 else None).start()
         for library in (kernels, None)
     )
     num_taken = 0

@@ -1,18 +1,20 @@
 """Which decoder a command line or a decoder.json asks for."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mindaudio_ds2.config import TextConfig
+from mindaudio_ds2.config import DecodingConfig, TextConfig
 from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import (
     HOTWORD_WEIGHT,
     DecoderChoice,
     add_decoding_options,
     load_choice,
+    make_choice,
     read_choice,
     read_hotwords,
     save_choice,
@@ -20,16 +22,16 @@ from mindaudio_ds2.decoding.choice import (
 from mindaudio_ds2.decoding.confidence import Calibration, fit_calibration, measure_calibration
 from mindaudio_ds2.decoding.tuning import search
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from tests.decoding.beam_cases import make_log_probs, make_model
 
-ALPHABET = Alphabet(TextConfig("AB ", "first", "upper", "error"))
+TOKENIZER = Tokenizer(TextConfig("AB ", "first", "upper", "error"))
 
 
-def parse(*arguments: str) -> DecoderChoice | None:
+def parse(*arguments: str, section: DecodingConfig | None = None) -> DecoderChoice | None:
     parser = argparse.ArgumentParser()
     add_decoding_options(parser)
-    return read_choice(parser.parse_args(arguments))
+    return read_choice(parser.parse_args(arguments), section)
 
 
 def test_greedy_is_the_default_and_refuses_what_only_a_beam_can() -> None:
@@ -48,6 +50,49 @@ def test_options_win_over_decoder_json(tmp_path: Path) -> None:
     assert chosen is not None
     assert (chosen.settings.weight, chosen.settings.bonus, chosen.settings.num_best) == (1.5, 3.0, 4)
     assert chosen.model_path == model.path
+
+
+def test_options_win_over_the_section_key_by_key_and_greedy_over_all_of_it(tmp_path: Path) -> None:
+    section = DecodingConfig("beam", "a.lm", "names.txt", nbest=3, beam_width=20, lm_weight=0.0, word_bonus=-1.0)
+    settings = BeamSettings(beam_width=20, num_best=3, weight=0.0, bonus=-1.0)
+    chosen = DecoderChoice("beam", settings, Path("a.lm"), Path("names.txt"))
+    assert make_choice(section) == parse(section=section) == chosen
+    other = parse("--lm", "b.lm", "--nbest", "1", section=section)
+    assert other == dataclasses.replace(
+        chosen, model_path=Path("b.lm"), settings=dataclasses.replace(settings, num_best=1)
+    )
+    assert parse("--decoder", "greedy", section=section) == DecoderChoice()
+    assert parse(section=DecodingConfig()) is None
+    assert parse(section=DecodingConfig("greedy")) == DecoderChoice()
+    save_choice(tmp_path / "decoder.json", DecoderChoice("beam", BeamSettings(weight=2.5, beam_width=7)), {})
+    tuned = make_choice(DecodingConfig(str(tmp_path / "decoder.json"), word_bonus=0.5))
+    assert tuned == DecoderChoice("beam", BeamSettings(weight=2.5, beam_width=7, bonus=0.5))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--hotwords", "names.txt"), "hotwords need the beam; add --decoder beam"),
+        (("--decoder", "greedy", "--lm", "a.lm", "--nbest", "2"), "lm, nbest need the beam"),
+        (("--decoder", "beam", "--beam_width", "0"), r"decoding\.beam_width is 0.*at least 1"),
+        (("--decoder", "beam", "--nbest", "0"), r"decoding\.nbest is 0.*at least 1"),
+        (("--decoder", "beam", "--nbest", "-1"), r"decoding\.nbest is -1"),
+        (("--decoder", "beam", "--lm_weight", "-1"), r"decoding\.lm_weight is -1"),
+        (("--decoder", "beam", "--lm_weight", "nan"), r"decoding\.lm_weight is nan"),
+        (("--decoder", "beam", "--word_bonus", "inf"), "bonus inf"),
+        (("--decoder", "beam", "--lm", ""), r"decoding\.lm is ''"),
+        (("--decoder", ""), r"decoding\.decoder is ''"),
+    ],
+)
+def test_impossible_options_are_refused_with_a_remedy(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [("--decoder", "bea"), ("--decoder", "gone.json")])
+def test_a_decoder_that_is_none_is_refused(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(LanguageModelError, match="neither greedy nor beam, and no such file exists"):
+        parse(*arguments)
 
 
 WHOLE = '{"kind": "beam", "language_model": null, "calibration": null, "settings": %s}'
@@ -80,7 +125,7 @@ def test_hotwords_are_lines_with_or_without_a_weight(tmp_path: Path) -> None:
 
 def test_a_greedy_stream_equals_the_whole() -> None:
     log_probs = make_log_probs(0, 50, 4, 3.0)
-    decoder = DecoderChoice().open(ALPHABET, 0.02, None)
+    decoder = DecoderChoice().open(TOKENIZER, 0.02, None)
     stream = decoder.start()
     for chunk in np.split(log_probs, [3, 3, 17, 40]):
         stream.feed(chunk)
@@ -94,7 +139,7 @@ def test_tuning_finds_settings_no_worse_than_its_start(kernels: Path, tmp_path: 
         log_probs,
         references,
         BeamSettings(beam_width=10),
-        lambda settings: DecoderChoice("beam", settings, model.path).open(ALPHABET, 0.02, kernels),
+        lambda settings: DecoderChoice("beam", settings, model.path).open(TOKENIZER, 0.02, kernels),
         lambda trial: None,
     )
     assert trials[0].word_errors == min(trial.word_errors for trial in trials)

@@ -9,30 +9,31 @@ from numpy.typing import NDArray
 from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.decoding.greedy import GreedyDecoder, decode_greedy
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 CHARACTERS = "ABC' "
-FIRST = Alphabet(TextConfig(CHARACTERS, "first", "upper", "error"))
-LAST = Alphabet(TextConfig(CHARACTERS, "last", "upper", "error"))
+FIRST = Tokenizer(TextConfig(CHARACTERS, "first", "upper", "error"))
+UNITS = Tokenizer(TextConfig("AB ", "first", "upper", "error", None, ["▁", "▁A", "A", "B", "▁BA"], [-1.0] * 5))
+LAST = Tokenizer(TextConfig(CHARACTERS, "last", "upper", "error"))
 
 
-def make_log_probs(path: str, alphabet: Alphabet = FIRST, best: float = 0.75) -> NDArray[np.float32]:
+def make_log_probs(path: str, tokenizer: Tokenizer = FIRST, best: float = 0.75) -> NDArray[np.float32]:
     """(S, V) whose best path spells `path`; `_` is the blank."""
-    shares = np.full((len(path), alphabet.size), (1 - best) / (alphabet.size - 1))
+    shares = np.full((len(path), tokenizer.size), (1 - best) / (tokenizer.size - 1))
     for frame, character in enumerate(path):
-        label = alphabet.blank_id if character == "_" else alphabet.characters.index(character)
-        label += character != "_" and alphabet.blank_id == 0
+        label = tokenizer.blank_id if character == "_" else tokenizer.characters.index(character)
+        label += character != "_" and tokenizer.blank_id == 0
         shares[frame, label] = best
     log_probs: NDArray[np.float32] = np.log(shares).astype(np.float32)
     return log_probs
 
 
-def decode(path: str, alphabet: Alphabet = FIRST, seconds_per_frame: float = 0.5) -> Hypothesis:
-    log_probs = make_log_probs(path, alphabet)
-    return decode_greedy(log_probs[None], np.array([len(path)], np.int32), alphabet, seconds_per_frame)[0]
+def decode(path: str, tokenizer: Tokenizer = FIRST, seconds_per_frame: float = 0.5) -> Hypothesis:
+    log_probs = make_log_probs(path, tokenizer)
+    return decode_greedy(log_probs[None], np.array([len(path)], np.int32), tokenizer, seconds_per_frame)[0]
 
 
-@pytest.mark.parametrize("alphabet", [FIRST, LAST], ids=["blank first", "blank last"])
+@pytest.mark.parametrize("tokenizer", [FIRST, LAST], ids=["blank first", "blank last"])
 @pytest.mark.parametrize(
     ("path", "text"),
     [
@@ -49,21 +50,21 @@ def decode(path: str, alphabet: Alphabet = FIRST, seconds_per_frame: float = 0.5
         ("", ""),
     ],
 )
-def test_repeats_collapse_and_blanks_drop(path: str, text: str, alphabet: Alphabet) -> None:
-    assert decode(path, alphabet).text == text
+def test_repeats_collapse_and_blanks_drop(path: str, text: str, tokenizer: Tokenizer) -> None:
+    assert decode(path, tokenizer).text == text
 
 
-@pytest.mark.parametrize("alphabet", [FIRST, LAST], ids=["blank first", "blank last"])
-def test_random_batches_equal_a_plain_collapse(alphabet: Alphabet) -> None:
+@pytest.mark.parametrize("tokenizer", [FIRST, LAST, UNITS], ids=["blank first", "blank last", "units"])
+def test_random_batches_equal_a_plain_collapse(tokenizer: Tokenizer) -> None:
     generator = np.random.default_rng(0)
-    log_probs = np.log(generator.dirichlet(np.ones(alphabet.size), size=(20, 50))).astype(np.float32)
+    log_probs = np.log(generator.dirichlet(np.ones(tokenizer.size), size=(20, 50))).astype(np.float32)
     lengths = generator.integers(0, 51, 20).astype(np.int32)
-    hypotheses = decode_greedy(log_probs, lengths, alphabet, 0.02)
+    hypotheses = decode_greedy(log_probs, lengths, tokenizer, 0.02)
     assert len(hypotheses) == 20
     for utterance, length, hypothesis in zip(log_probs, lengths, hypotheses, strict=True):
         path = [int(frame.argmax()) for frame in utterance[:length]]
-        collapsed = [label for label, _ in itertools.groupby(path) if label != alphabet.blank_id]
-        assert hypothesis.text == " ".join(alphabet.decode(collapsed).split())
+        collapsed = [label for label, _ in itertools.groupby(path) if label != tokenizer.blank_id]
+        assert hypothesis.text == " ".join(tokenizer.decode(collapsed).split())
         assert hypothesis.score == pytest.approx(sum(float(frame.max()) for frame in utterance[:length]), abs=1e-4)
 
 
@@ -101,10 +102,20 @@ def test_words_are_the_text_and_follow_each_other_in_time() -> None:
     assert times[-1] <= 400 * 0.02
 
 
+def test_units_begin_words_and_words_have_the_times_of_their_units() -> None:
+    path = [UNITS.symbols.index(symbol) for symbol in ("▁BA", "▁BA", "B", "", "B", "▁", "A", "▁A", "▁A", "", "▁A")]
+    log_probs = np.log(np.full((len(path), UNITS.size), 0.02, np.float32))
+    log_probs[np.arange(len(path)), path] = np.log(0.9)
+    (found,) = GreedyDecoder(UNITS, 0.5).decode(log_probs)
+    assert found.text == "BABB A A A"
+    times = [(word.start_seconds, word.end_seconds) for word in found.words]
+    assert times == [(0.0, 2.5), (3.0, 3.5), (3.5, 4.5), (5.0, 5.5)]
+
+
 def test_an_alphabet_without_space_gives_one_word() -> None:
-    alphabet = Alphabet(TextConfig("AB", "first", "upper", "error"))
+    tokenizer = Tokenizer(TextConfig("AB", "first", "upper", "error"))
     log_probs = np.log(np.eye(3, dtype=np.float32)[[1, 0, 2, 2]] + 1e-9)
-    hypothesis = decode_greedy(log_probs[None], np.array([4], np.int32), alphabet, 0.1)[0]
+    hypothesis = decode_greedy(log_probs[None], np.array([4], np.int32), tokenizer, 0.1)[0]
     assert [word.text for word in hypothesis.words] == ["AB"]
 
 
@@ -115,10 +126,11 @@ def test_read_only_arrays_are_accepted() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_any_cut_gives_the_same_and_words_can_be_taken_as_they_end(seed: int) -> None:
+@pytest.mark.parametrize("tokenizer", [FIRST, UNITS], ids=["characters", "units"])
+def test_any_cut_gives_the_same_and_words_can_be_taken_as_they_end(tokenizer: Tokenizer, seed: int) -> None:
     generator = np.random.default_rng(seed)
-    log_probs = np.log(generator.dirichlet(np.ones(FIRST.size) / 4, size=200)).astype(np.float32)
-    decoder = GreedyDecoder(FIRST, 0.02)
+    log_probs = np.log(generator.dirichlet(np.ones(tokenizer.size) / 4, size=200)).astype(np.float32)
+    decoder = GreedyDecoder(tokenizer, 0.02)
     whole = decoder.decode(log_probs)[0]
     patient, taker = decoder.start(), decoder.start()
     taken: list[Word] = []

@@ -92,6 +92,10 @@ def test_gzip_and_plain_are_the_same(tmp_path: Path) -> None:
     [
         ("\\data\\", "data", "no ARPA file"),
         ("ngram 2=5", "ngram 2=4", "after 5 2-grams"),
+        ("ngram 2=5\nngram 3=2", "ngram 3=2\nngram 2=5", "expected 'ngram 2=COUNT'"),
+        ("ngram 3=2", "ngram 3=0", "an order from 1 to"),
+        ("\\2-grams:", "\\3-grams:", "expected '\\\\2-grams:' after 6"),
+        ("-0.6\tA AB\n", "-0.6\tA AB A A\n", "2 words and perhaps a backoff"),
         ("ngram 3=2\n", "", "expected"),
         ("-0.3\t<s> A", "0.3\t<s> A", "impossible"),
         ("-0.3\t<s> A", "x\t<s> A", "no number"),

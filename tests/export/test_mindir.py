@@ -20,7 +20,7 @@ from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.config_reader import from_mapping, read_config
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.errors import CheckpointError, OutputError
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -94,7 +94,7 @@ def test_the_description_holds_what_belongs_to_the_network(exported: Exported) -
     about = json.loads((exported.folder / "model.json").read_text(encoding="utf-8"))
     features = from_mapping(about["features"], "model.json", FeatureConfig)
     assert features == read_config(ROOT / "hparams" / "deepspeech2.yaml").features
-    assert about["characters"] == "'ABC ÄÖ"
+    assert about["labels"] == [*"'ABC ÄÖ", ""]
     assert about["blank_id"] == 7
     assert about["seconds_per_output_frame"] == pytest.approx(4 * features.hop_seconds)
     assert {**about, "path": exported.written["path"]} == exported.written
@@ -143,10 +143,10 @@ def test_the_example_in_the_documentation_recognises_what_the_checkpoint_does(ex
     assert done.returncode == 0, done.stderr
 
     config = read_config(ROOT / "hparams" / "deepspeech2.yaml")
-    alphabet = Alphabet(dataclasses.replace(config.text, characters="'ABC ÄÖ", blank="last"))
+    tokenizer = Tokenizer(dataclasses.replace(config.text, characters="'ABC ÄÖ", blank="last"))
     features = compute_features(read_audio(folder / "talk.flac", 16000), config.features)
     log_probs, lengths = exported.recognise(features[None], np.array([len(features)], np.int32))
-    text = decode_greedy(log_probs, lengths, alphabet, 0.04)[0].text
+    text = decode_greedy(log_probs, lengths, tokenizer, 0.04)[0].text
     assert text, "the example should recognise something"
     assert " ".join(done.stdout.split()) == text
 

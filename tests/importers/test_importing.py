@@ -80,14 +80,14 @@ def test_a_network_of_mindaudio_gives_its_numbers_and_padding_changes_only_their
 
 
 def test_the_alphabets_of_both_families_are_their_own(tmp_path: Path) -> None:
-    from mindaudio_ds2.text.alphabet import Alphabet
+    from mindaudio_ds2.text.tokenizer import Tokenizer
     from tests.importers import ours
 
     for case, choices in ((LSTM, {}), (MINDSPORE, {"format": "model_zoo"})):
         imported = ours.run_import(ours.write(tmp_path, case), **choices)
-        alphabet, labels = Alphabet(imported.config.text), foreign.make_labels(case.project)
-        assert alphabet.blank_id == labels.index("_")
-        assert list(alphabet.encode("don't go")) == [labels.index(c) for c in "DON'T GO"]
+        tokenizer, labels = Tokenizer(imported.config.text), foreign.make_labels(case.project)
+        assert tokenizer.blank_id == labels.index("_")
+        assert list(tokenizer.encode("don't go")) == [labels.index(c) for c in "DON'T GO"]
         assert any("alphabet" in line for line in imported.assumed)
 
 

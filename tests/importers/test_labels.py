@@ -9,27 +9,27 @@ from hypothesis import strategies as st
 from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.importers.labels import from_text_config, read_labels, to_text_config
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 
 @given(st.permutations([*"_ABC' "]))
 def test_every_label_keeps_its_row(labels: list[str]) -> None:
     text, rows = to_text_config(labels)
-    alphabet = Alphabet(text)
-    assert labels[rows[alphabet.blank_id]] == "_"
-    for character in alphabet.characters:
-        assert labels[rows[int(alphabet.encode(f"A{character}A")[1])]] == character
+    tokenizer = Tokenizer(text)
+    assert labels[rows[tokenizer.blank_id]] == "_"
+    for character in tokenizer.characters:
+        assert labels[rows[int(tokenizer.encode(f"A{character}A")[1])]] == character
 
 
 @given(st.permutations([*"ABC' "]), st.sampled_from(["first", "last"]), st.sampled_from(["first", "last"]))
 def test_labels_for_others_name_our_ids(characters: list[str], ours: Any, theirs: Any) -> None:
-    alphabet = Alphabet(TextConfig("".join(characters), ours, "upper", "error"))
-    labels, rows = from_text_config(alphabet.config, theirs)
+    tokenizer = Tokenizer(TextConfig("".join(characters), ours, "upper", "error"))
+    labels, rows = from_text_config(tokenizer.config, theirs)
     assert labels[0 if theirs == "first" else -1] == "_"
-    assert rows[labels.index("_")] == alphabet.blank_id
+    assert rows[labels.index("_")] == tokenizer.blank_id
     for place, label in enumerate(labels):
         if label != "_":
-            assert rows[place] == alphabet.encode(f"A{label}A")[1]
+            assert rows[place] == tokenizer.encode(f"A{label}A")[1]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_labels_for_others_name_our_ids(characters: list[str], ours: Any, theirs
 def test_the_letter_case_is_that_of_the_labels(characters: str, letter_case: str) -> None:
     text, _ = to_text_config(["_", *characters])
     assert text.letter_case == letter_case
-    assert Alphabet(text).characters == characters
+    assert Tokenizer(text).characters == characters
 
 
 @pytest.mark.parametrize(

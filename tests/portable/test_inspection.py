@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mindaudio_ds2.config import FeatureConfig, TextConfig
+from mindaudio_ds2.config import FeatureConfig, TextConfig, to_mapping
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.portable.description import ENTRY, Description, read_description
 from mindaudio_ds2.portable.inspection import OPERATORS, read_model_bytes
@@ -74,6 +74,8 @@ def test_a_file_of_format_1_is_read_as_what_it_was(tmp_path: Path) -> None:
     entry["format_version"] = 1
     for key in ("normalization", "corpus_mean", "corpus_deviation"):
         del entry["features"][key]
+    for key in ("tokenizer", "units", "unit_scores"):
+        del entry["text"][key]
     model.metadata_props[0].value = json.dumps(entry)
     onnx.save(model, tmp_path / "m.onnx")
     assert OnnxNetwork(tmp_path / "m.onnx", 1).description == DESCRIPTION
@@ -154,13 +156,15 @@ def test_a_missing_file_and_a_foreign_network_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("format_version", 3),
+        ("format_version", 4),
         ("time_stride", 0),
         ("time_stride", "2"),
         ("seconds_per_output_frame", float("inf")),
         ("input", "video"),
         ("features", {}),
         ("text", None),
+        ("text", {**to_mapping(DESCRIPTION.text), "tokenizer": "units.json"}),
+        ("text", {**to_mapping(DESCRIPTION.text), "units": ["A"], "unit_scores": ["x"]}),
         ("is_stream", 1),
         ("unknown", 1),
     ],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.errors import ConfigError, ManifestError
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from recipes.custom import prepare as recipe
 from recipes.custom.prepare import Choices, prepare
 from recipes.custom.yaml_text import edit_yaml, quote
@@ -116,14 +116,14 @@ def test_any_script_gives_a_configuration_that_encodes_all_of_train(
 ) -> None:
     source = make_source(tmp_path / "mine", LANGUAGES[language], speakers="abc", per_speaker=2)
     prepare(Choices(source, tmp_path / "out", letter_case=letter_case))
-    alphabet = Alphabet(read_config(tmp_path / "out" / "hparams.yaml").text)
-    assert sorted(alphabet.characters) == list(alphabet.characters)
+    tokenizer = Tokenizer(read_config(tmp_path / "out" / "hparams.yaml").text)
+    assert sorted(tokenizer.characters) == list(tokenizer.characters)
     splits = read_splits(tmp_path / "out")
     heard = [*splits["train"], *splits["dev"]]
-    spoken = {c for u in heard for c in alphabet.normalize(u.transcript)}
-    assert set(alphabet.characters) == spoken
+    spoken = {c for u in heard for c in tokenizer.normalize(u.transcript)}
+    assert set(tokenizer.characters) == spoken
     for utterance in read_splits(tmp_path / "out")["train"]:
-        assert len(alphabet.encode(utterance.transcript))
+        assert len(tokenizer.encode(utterance.transcript))
 
 
 @pytest.mark.parametrize("base", BASES, ids=lambda path: path.stem)

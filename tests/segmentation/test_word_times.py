@@ -10,9 +10,9 @@ from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.segmentation.word_times import WordPlacer
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
-ALPHABET = Alphabet(TextConfig("ABCD ", "first", "upper", "error"))
+TOKENIZER = Tokenizer(TextConfig("ABCD ", "first", "upper", "error"))
 RATE_HZ, FRAME_SECONDS = 8000, 0.04
 
 
@@ -28,22 +28,22 @@ def sound(seconds: float, spoken: list[tuple[float, float]], level: float = 0.2)
 
 def show(seconds: float, letters: dict[float, str]) -> NDArray[np.float32]:
     """Log-probabilities that are sure of a letter in the frame at each of the given seconds, else of the blank."""
-    probabilities = np.full((round(seconds / FRAME_SECONDS), ALPHABET.size), 0.01)
-    best = np.full(len(probabilities), ALPHABET.blank_id)
+    probabilities = np.full((round(seconds / FRAME_SECONDS), TOKENIZER.size), 0.01)
+    best = np.full(len(probabilities), TOKENIZER.blank_id)
     for second, letter in letters.items():
-        best[int(second / FRAME_SECONDS)] = ALPHABET.encode(letter)[0] if letter != " " else SPACE
+        best[int(second / FRAME_SECONDS)] = TOKENIZER.encode(letter)[0] if letter != " " else SPACE
     probabilities[np.arange(len(best)), best] = 0.95
     log_probs: NDArray[np.float32] = np.log(probabilities).astype(np.float32)
     return log_probs
 
 
-SPACE = next(i for i in range(ALPHABET.size) if i != ALPHABET.blank_id and ALPHABET.decode([i]) == " ")
+SPACE = next(i for i in range(TOKENIZER.size) if i != TOKENIZER.blank_id and TOKENIZER.decode([i]) == " ")
 
 
 def place(seconds: float, spoken: list[tuple[float, float]], letters: dict[float, str]) -> list[tuple[float, float]]:
     log_probs, waveform = show(seconds, letters), sound(seconds, spoken)
-    (found,) = GreedyDecoder(ALPHABET, FRAME_SECONDS).decode(log_probs)
-    placed = WordPlacer(ALPHABET, FRAME_SECONDS, RATE_HZ).place(found, log_probs, waveform)
+    (found,) = GreedyDecoder(TOKENIZER, FRAME_SECONDS).decode(log_probs)
+    placed = WordPlacer(TOKENIZER, FRAME_SECONDS, RATE_HZ).place(found, log_probs, waveform)
     assert placed.text == found.text
     return [(word.start_seconds, word.end_seconds) for word in placed.words]
 
@@ -77,7 +77,7 @@ def test_sound_from_the_first_sample_to_the_last_is_all_spoken() -> None:
 
 def test_no_words_stay_no_words() -> None:
     nothing = Hypothesis("", -1.0, ())
-    assert WordPlacer(ALPHABET, FRAME_SECONDS, RATE_HZ).place(nothing, show(1, {}), sound(1, [])) == nothing
+    assert WordPlacer(TOKENIZER, FRAME_SECONDS, RATE_HZ).place(nothing, show(1, {}), sound(1, [])) == nothing
 
 
 @given(
@@ -92,11 +92,11 @@ def test_words_stay_in_order_and_within_the_recording_whatever_a_decoder_says(
     waveform = (0.1 * generator.standard_normal(num_samples)).astype(np.float32)
     waveform *= (np.arange(num_samples) // 900 % 3 > 0) if seed % 2 else 1.0
     frames = num_samples // 320 + 1
-    scores = generator.standard_normal((frames, ALPHABET.size)) * 3
+    scores = generator.standard_normal((frames, TOKENIZER.size)) * 3
     log_probs = (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))).astype(np.float32)
     bounds = np.sort(generator.uniform(0, frames * FRAME_SECONDS, 2 * len(text.split()))).reshape(-1, 2)
     words = tuple(Word(word, start, end, 0.5) for word, (start, end) in zip(text.split(), bounds.tolist(), strict=True))
-    placed = WordPlacer(ALPHABET, FRAME_SECONDS, RATE_HZ).place(Hypothesis(text, -1.0, words), log_probs, waveform)
+    placed = WordPlacer(TOKENIZER, FRAME_SECONDS, RATE_HZ).place(Hypothesis(text, -1.0, words), log_probs, waveform)
     times = [time for word in placed.words for time in (word.start_seconds, word.end_seconds)]
     assert times == sorted(times)
     assert times[0] >= 0

@@ -13,7 +13,7 @@ from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.config import FeatureConfig, TextConfig
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.portable.network import BATCHES
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RATE_HZ = 16000
@@ -41,12 +41,12 @@ class Babbler:
 
     def __init__(self) -> None:
         self.features = make_features()
-        self.alphabet = Alphabet(TextConfig("ABCD ", "first", "upper", "error"))
+        self.tokenizer = Tokenizer(TextConfig("ABCD ", "first", "upper", "error"))
         self.seconds_per_output_frame = STRIDE * self.features.hop_seconds
         self.num_frames_ahead = WIDTH - 1
         self.longest_seconds = 1000.0
         self.batch_sizes: list[int] = []  # of what was fed together
-        self._weights = np.random.default_rng(SEED).standard_normal((80, self.alphabet.size))
+        self._weights = np.random.default_rng(SEED).standard_normal((80, self.tokenizer.size))
 
     @property
     def streaming(self) -> "Babbler":

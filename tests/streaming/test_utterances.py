@@ -7,14 +7,14 @@ import pytest
 from numpy.typing import NDArray
 
 from mindaudio_ds2.config import TextConfig
-from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings, Units
+from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings
 from mindaudio_ds2.decoding.choice import Decoder
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
 from mindaudio_ds2.streaming.events import Endpointing, Event
 from mindaudio_ds2.streaming.utterances import STEP_FRAMES, UtteranceStream
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
-ALPHABET = Alphabet(TextConfig("ABCDE ", "first", "upper", "error"))
+TOKENIZER = Tokenizer(TextConfig("ABCDE ", "first", "upper", "error"))
 SECONDS = 0.1
 ENDPOINTING = Endpointing(silence_seconds=1.0, max_seconds=5.0)
 
@@ -22,7 +22,7 @@ ENDPOINTING = Endpointing(silence_seconds=1.0, max_seconds=5.0)
 def make_log_probs(path: str, best: float = 0.9) -> NDArray[np.float32]:
     """(S, V) whose best path spells `path`; `_` is the blank."""
     labels = [0 if character == "_" else 1 + "ABCDE ".index(character) for character in path]
-    shares = np.full((len(path), ALPHABET.size), (1 - best) / (ALPHABET.size - 1))
+    shares = np.full((len(path), TOKENIZER.size), (1 - best) / (TOKENIZER.size - 1))
     shares[np.arange(len(path)), labels] = best
     log_probs: NDArray[np.float32] = np.log(shares).astype(np.float32)
     return log_probs
@@ -43,13 +43,13 @@ def make_babble(seed: int, num_words: int) -> str:
 @pytest.fixture(params=["greedy", "beam"])
 def decoder(request: pytest.FixtureRequest) -> Decoder:
     if request.param == "greedy":
-        return GreedyDecoder(ALPHABET, SECONDS)
+        return GreedyDecoder(TOKENIZER, SECONDS)
     kernels: Path = request.getfixturevalue("kernels")
-    return BeamDecoder(Units.of_alphabet(ALPHABET), SECONDS, BeamSettings(beam_width=20, bonus=0.0), kernels)
+    return BeamDecoder(TOKENIZER, SECONDS, BeamSettings(beam_width=20, bonus=0.0), kernels)
 
 
 def run(decoder: Decoder, chunks: list[NDArray[np.float32]], endpointing: Endpointing | None) -> list[Event]:
-    stream = UtteranceStream(decoder, ALPHABET, SECONDS, endpointing)
+    stream = UtteranceStream(decoder, TOKENIZER, SECONDS, endpointing)
     events = [event for chunk in chunks for event in stream.feed(chunk)]
     return events + stream.finish(SECONDS * sum(map(len, chunks)))
 
@@ -89,7 +89,7 @@ def test_a_silence_ends_an_utterance_and_the_next_begins_with_its_first_letter(d
 
 
 def test_an_endpoint_comes_a_step_after_its_silence_at_the_latest() -> None:
-    stream = UtteranceStream(GreedyDecoder(ALPHABET, SECONDS), ALPHABET, SECONDS, ENDPOINTING)
+    stream = UtteranceStream(GreedyDecoder(TOKENIZER, SECONDS), TOKENIZER, SECONDS, ENDPOINTING)
     path = "_AB" + "_" * 30
     kinds = [[event.kind for event in stream.feed(frame)] for frame in make_log_probs(path)[:, None]]
     (place,) = [place for place, of_frame in enumerate(kinds) if "endpoint" in of_frame]
@@ -106,12 +106,12 @@ def test_a_long_utterance_ends_between_two_words(decoder: Decoder) -> None:
 
 
 def test_a_word_without_end_is_not_cut() -> None:
-    events = run(GreedyDecoder(ALPHABET, SECONDS), [make_log_probs("AB" * 60 + " C")], ENDPOINTING)
+    events = run(GreedyDecoder(TOKENIZER, SECONDS), [make_log_probs("AB" * 60 + " C")], ENDPOINTING)
     assert join(events) == "AB" * 60 + " C"
 
 
 def test_partials_show_what_may_change_and_finals_take_it_back() -> None:
-    stream = UtteranceStream(GreedyDecoder(ALPHABET, SECONDS), ALPHABET, SECONDS, ENDPOINTING)
+    stream = UtteranceStream(GreedyDecoder(TOKENIZER, SECONDS), TOKENIZER, SECONDS, ENDPOINTING)
     said = [
         [(event.kind, event.text) for event in stream.feed(make_log_probs(part))] for part in ("__AB", "__", "B A_")
     ]
@@ -127,7 +127,7 @@ def test_silence_says_nothing(decoder: Decoder) -> None:
 
 
 def test_no_word_outlasts_the_stream() -> None:
-    stream = UtteranceStream(GreedyDecoder(ALPHABET, SECONDS), ALPHABET, SECONDS, ENDPOINTING)
+    stream = UtteranceStream(GreedyDecoder(TOKENIZER, SECONDS), TOKENIZER, SECONDS, ENDPOINTING)
     stream.feed(make_log_probs("_AAA"))
     assert [event.words[0].end_seconds for event in stream.finish(0.35)] == [0.35, 0.35]
 
@@ -136,7 +136,7 @@ def test_hours_of_speech_leave_nothing_behind(decoder: Decoder) -> None:
     """What a stream holds after many utterances is what it held after few."""
     import pickle
 
-    stream = UtteranceStream(decoder, ALPHABET, SECONDS, ENDPOINTING)
+    stream = UtteranceStream(decoder, TOKENIZER, SECONDS, ENDPOINTING)
     sizes = []
     for seed in range(8):
         stream.feed(make_log_probs(make_babble(seed, 30) + "_" * 20))

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindaudio_ds2.config import TextConfig
-from mindaudio_ds2.text.alphabet import Alphabet
 from mindaudio_ds2.text.characters import LetterCase, count_characters, find_doubts, name_character
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 LANGUAGES = {
     "Turkish": ["ışık ağaç İstanbul", "şeker çok güzel"],
@@ -30,9 +30,9 @@ CASES: tuple[LetterCase, ...] = ("upper", "lower", "keep")
 def test_the_characters_make_an_alphabet_that_encodes_their_transcripts(language: str, letter_case: LetterCase) -> None:
     transcripts = LANGUAGES[language]
     characters = "".join(sorted(count_characters(transcripts, letter_case)))
-    alphabet = Alphabet(TextConfig(characters, "first", letter_case, "error"))
+    tokenizer = Tokenizer(TextConfig(characters, "first", letter_case, "error"))
     for transcript in transcripts:
-        assert alphabet.decode(alphabet.encode(transcript)) == alphabet.normalize(transcript)
+        assert tokenizer.decode(tokenizer.encode(transcript)) == tokenizer.normalize(transcript)
 
 
 @given(st.lists(st.text(), max_size=5), st.sampled_from(CASES))
@@ -41,8 +41,8 @@ def test_any_text_gives_an_alphabet_that_is_allowed(transcripts: list[str], lett
     counts = count_characters(composed, letter_case)
     if not counts:
         return
-    alphabet = Alphabet(TextConfig("".join(sorted(counts)), "first", letter_case, "error"))
-    assert sum(counts.values()) == sum(len(alphabet.encode(transcript)) for transcript in composed)
+    tokenizer = Tokenizer(TextConfig("".join(sorted(counts)), "first", letter_case, "error"))
+    assert sum(counts.values()) == sum(len(tokenizer.encode(transcript)) for transcript in composed)
 
 
 def test_characters_are_counted_after_the_letter_case() -> None:

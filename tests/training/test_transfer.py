@@ -129,7 +129,26 @@ def test_other_characters_keep_all_but_the_head_and_say_so(new: tuple[str, Any])
         expected = fresh if name in ("head.weight", "head.bias") else weights
         assert np.array_equal(array, expected[name]), name
     assert "taken: convs.0, convs.1, rnns.0, rnns.1, rnn_batch_norms.0, head_batch_norm\n" in note
-    assert f"NEW, with random weights: head, because the alphabet is another one: 'AB C' before, {new[0]!r} now" in note
+    assert "NEW, with random weights: head, because the labels are others: characters 'AB C' before, " in note
+    assert note.endswith(f"characters {new[0]!r} now")
+
+
+def test_units_take_their_rows_along_and_begin_a_new_head_after_characters() -> None:
+    from mindaudio_ds2.training.weights import fit_head
+    from tests import cells
+
+    characters = TextConfig("AB ", "first", "keep", "error")
+    units = dataclasses.replace(characters, units=["▁", "A", "B", "▁A"], unit_scores=[-1.0, -2.0, -3.0, -4.0])
+    others = dataclasses.replace(units, blank="last", units=["▁A", "B", "A", "▁"])
+    network = cells.make_network(head_bias=True)
+    head = {"head.weight": np.arange(10, dtype=np.float32).reshape(5, 2)}
+    moved, note = fit_head(head, units, others, network)
+    assert "rows of head went along" in note
+    assert moved["head.weight"][:, 0].tolist() == [8, 6, 4, 2, 0]
+    weights = {name: parameter.asnumpy() for name, parameter in network.weights().items()}
+    fresh, note = fit_head(weights, characters, units, network)
+    assert "because the labels are others: characters 'AB ' before, 4 units now" in note
+    assert fresh["head.weight"] is not weights["head.weight"]
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------

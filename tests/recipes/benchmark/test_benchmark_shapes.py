@@ -8,7 +8,7 @@ from mindaudio_ds2.batching.collate import Batch
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from recipes.benchmark import benchmark_shapes as script
 from recipes.benchmark.case import ContenderError
 
@@ -47,7 +47,7 @@ def test_both_take_the_same_batches_and_static_ones_are_padded(config: Config) -
     contenders = {"open": Recorder(False), "static": Recorder(True)}
     accounts = {name: script.Account(contender) for name, contender in contenders.items()}
     script.measure(config, 6, accounts)
-    blank_id = Alphabet(config.text).blank_id
+    blank_id = Tokenizer(config.text).blank_id
     for small, large in zip(contenders["open"].batches, contenders["static"].batches, strict=True):
         _, num_frames, _ = small.features.shape
         num_labels = small.labels.shape[1]

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from mindaudio_ds2.config import OptimizerConfig, PrecisionConfig, TextConfig
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.decoding.metrics import ErrorCounts, count_errors
-from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from tests import reference
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
-ALPHABET = Alphabet(TextConfig("ABC ", "first", "upper", "error"))
+TOKENIZER = Tokenizer(TextConfig("ABC ", "first", "upper", "error"))
 TRANSCRIPTS = ["AB", "BA C", "CCA", "ABBA", "C", "B AB", "AA", "CAB"]
 OPTIMIZER = OptimizerConfig(
     "adamw", betas=(0.9, 0.99), momentum=0.9, epsilon=1e-8, weight_decay=1e-2, max_gradient_norm=1e6
@@ -38,7 +38,7 @@ class Training:
         gc.collect()  # MindSpore forgets what it compiled for equal shapes when an older Cell is freed
         self.network = cells.make_network(rnn_hidden_size=16)
         self.optimizer = Adam(self.network.trainable_params(), OPTIMIZER)
-        loss = CTCLoss(ALPHABET.blank_id)
+        loss = CTCLoss(TOKENIZER.blank_id)
         self.step = TrainStep(self.network, loss, self.optimizer, max_gradient_norm, LossScale(precision))
         self.step.open_shapes(cells.NUM_BINS)
         self.step.set_train(True)
@@ -78,8 +78,8 @@ def training(shared_training: Training) -> Iterator[Training]:
 def make_batch(rows: list[int], num_frames: int = 0, noise: float = 0.1) -> Batch:
     """Some of eight utterances in which each character is a pattern of its own, four frames long, after two of hush."""
     generator = np.random.default_rng(0)
-    patterns = generator.normal(size=(ALPHABET.size, 9)).astype(np.float32)
-    labels = [ALPHABET.encode(transcript) for transcript in TRANSCRIPTS]
+    patterns = generator.normal(size=(TOKENIZER.size, 9)).astype(np.float32)
+    labels = [TOKENIZER.encode(transcript) for transcript in TRANSCRIPTS]
     spoken = []
     for ids in labels:
         frames = np.repeat([0, *[each for label in ids for each in (label, 0)]], 4)
@@ -112,7 +112,7 @@ def test_eight_utterances_are_learned_by_heart(training: Training) -> None:
     recognizer.set_train(False)
     log_probs, lengths = cells.run(recognizer, *batch[:2])
     counts = ErrorCounts()
-    for hypothesis, transcript in zip(decode_greedy(log_probs, lengths, ALPHABET, 0.02), TRANSCRIPTS, strict=True):
+    for hypothesis, transcript in zip(decode_greedy(log_probs, lengths, TOKENIZER, 0.02), TRANSCRIPTS, strict=True):
         counts += count_errors(transcript, hypothesis.text)
     assert counts.num_characters == sum(map(len, TRANSCRIPTS))
     assert counts.cer == 0

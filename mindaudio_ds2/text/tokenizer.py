@@ -1,4 +1,4 @@
-"""Characters, label ids and the blank: the one place that knows which is which."""
+"""From text to labels and back: characters or units, and the blank. The one place that knows which is which."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import TextConfig
+from mindaudio_ds2.config import WORD_START, TextConfig
 from mindaudio_ds2.errors import ConfigError, ManifestError
+from mindaudio_ds2.text.units import Segmenter
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,7 +19,7 @@ class EncodedTranscript:
 
     Attributes:
         labels: `(L,)` int32 ids, without the blank; L is 0 where every character was dropped.
-        num_dropped: characters left out because the alphabet has no id for them.
+        num_dropped: characters left out that are not among `text.characters`.
     """
 
     labels: NDArray[np.int32]
@@ -26,11 +27,11 @@ class EncodedTranscript:
 
 
 @dataclass(frozen=True)
-class Alphabet:
-    """The characters of a `TextConfig` with their ids.
+class Tokenizer:
+    """What the labels of a `TextConfig` stand for: its characters, or units of one or more of them.
 
     Attributes:
-        config: the characters, the place of the blank, and how transcripts are treated.
+        config: characters, units, the place of the blank, and how transcripts are treated.
 
     Raises:
         ConfigError: a character that `letter_case` never leaves in a transcript, or white space other than a space.
@@ -48,27 +49,58 @@ class Alphabet:
 
     @property
     def characters(self) -> str:
-        """All characters in the order of their ids, without the blank."""
+        """All characters of transcripts. Without units, they are the labels in the order of their ids."""
         return self.config.characters
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """V strings, what each label stands for: a character, or a unit in which ▁ begins a word; "" for the blank.
+
+        Raises:
+            ConfigError: the units are still in a file.
+        """
+        symbols = tuple(self.config.units) or tuple(self.characters)
+        if self.config.tokenizer and not self.config.units:
+            raise ConfigError(
+                f"text.tokenizer is {self.config.tokenizer!r}, and its units are read when training begins; name a "
+                "checkpoint, or the config.yaml of its run folder"
+            )
+        return ("", *symbols) if self.config.blank == "first" else (*symbols, "")
 
     @property
     def size(self) -> int:
-        """V, the number of ids, the blank included."""
-        return len(self.characters) + 1
+        """V, the number of labels, the blank included."""
+        return len(self.symbols)
 
     @property
     def blank_id(self) -> int:
         """Id of the CTC blank: 0, or the last."""
-        return 0 if self.config.blank == "first" else len(self.characters)
+        return 0 if self.config.blank == "first" else self.size - 1
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """V strings, what each label adds to a word; "" for the blank and for what stands for a space alone."""
+        return tuple(symbol.removeprefix(self._word_start) for symbol in self.symbols)
+
+    def starts_word(self, label: int) -> bool:
+        """Whether a word that was begun ends before this label: a space, or a unit that begins with ▁."""
+        return self.symbols[label].startswith(self._word_start)
+
+    @property
+    def _word_start(self) -> str:
+        return WORD_START if self.config.units else " "
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        first = 1 if self.config.blank == "first" else 0
-        return {character: first + place for place, character in enumerate(self.characters)}
+        return {symbol: label for label, symbol in enumerate(self.symbols) if symbol}
 
     @cached_property
-    def _characters_by_id(self) -> dict[int, str]:
-        return {label: character for character, label in self._ids.items()}
+    def _segmenter(self) -> Segmenter:
+        return Segmenter(self.config.units, self.config.unit_scores)
+
+    def describe(self) -> str:
+        """For messages: the characters, or how many units there are."""
+        return f"{len(self.config.units)} units" if self.config.units else f"characters {self.characters!r}"
 
     def normalize(self, transcript: str) -> str:
         """Apply `letter_case`, trim, and turn every run of white space into one space. Nothing else is changed."""
@@ -97,9 +129,10 @@ class Alphabet:
                 f"transcript {transcript!r} holds {sorted(set(unknown))}, not in the alphabet {self.characters!r}; "
                 "mend the transcript, add to text.characters, or set text.unknown_character to drop"
             )
-        known = "".join(c for c in self.normalize(transcript) if c in self._ids)
+        known = "".join(c for c in self.normalize(transcript) if c in self.characters)
         known = self.normalize(known)  # what was dropped may have left two spaces
-        return np.array([self._ids[c] for c in known], dtype=np.int32)
+        symbols = self._segmenter.split(known) if self.config.units else known
+        return np.array([self._ids[symbol] for symbol in symbols], dtype=np.int32)
 
     def encode_transcript(self, utterance_id: str, transcript: str) -> EncodedTranscript:
         """`encode` for one utterance of a corpus: the error names it, and dropped characters are counted.
@@ -134,8 +167,9 @@ class Alphabet:
         return dict(Counter(c for text in changed for c in text if c not in known).most_common())
 
     def _find_unknown(self, transcript: str) -> list[str]:
-        return [c for c in self.normalize(transcript) if c not in self._ids]
+        return [c for c in self.normalize(transcript) if c not in self.characters]
 
     def decode(self, labels: Iterable[int]) -> str:
         """Turn labels back into text. They hold no blank: what decoding keeps of a path, or what `encode` made."""
-        return "".join(self._characters_by_id[int(label)] for label in labels)
+        text = "".join(self.symbols[label] for label in labels)
+        return " ".join(text.replace(WORD_START, " ").split()) if self.config.units else text
