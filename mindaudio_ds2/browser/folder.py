@@ -1,7 +1,6 @@
 """The page's folder: the server's page with another engine, the runtime, and a network with what belongs to it."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -25,8 +24,8 @@ POLICY = (
     "worker-src 'self' blob:; base-uri 'none'; form-action 'none'"
 )
 WAITING = (
-    "Loading… If this stays: the page needs a recent browser, and a web server, because browsers run no page of several "
-    "files from a disk. In its folder: python3 -m http.server"
+    "Loading… If this stays: the page needs a recent browser and a web server, because browsers run no modules from a "
+    "disk. In its folder: python3 -m http.server"
 )
 
 

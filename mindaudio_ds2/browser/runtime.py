@@ -1,4 +1,4 @@
-"""ONNX Runtime for browsers, from npm's package onnxruntime-web: three files of one version, known by their checksums."""
+"""ONNX Runtime for browsers: three files of one version of npm's package onnxruntime-web, known by their checksums."""
 
 import hashlib
 import shutil

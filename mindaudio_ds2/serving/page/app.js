@@ -182,6 +182,7 @@ function showSegments(answer) {
     transcript.end();
   }
   transcript.live.textContent = answer.text;
+  find("transcript").scrollTop = 0;
   find("notes").replaceChildren(...state.notes.map((note) => {
     const item = document.createElement("li");
     item.textContent = note;
@@ -320,7 +321,7 @@ async function download(format) {
   else if (format === "json") {
     const row = { duration_seconds: state.duration, text: transcript.text, words, notes: state.notes };
     content = `${JSON.stringify(row, null, 2)}\n`;
-  } else content = await makeSubtitles(words, format, find("token").value);
+  } else content = await makeSubtitles(words, format, read("token"));
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([content], { type: TYPES[format] }));
   link.download = `${state.name}.${format}`;
