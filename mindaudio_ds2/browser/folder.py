@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from mindaudio_ds2.browser.features import plan_features
 from mindaudio_ds2.errors import CheckpointError, OutputError
 from mindaudio_ds2.files import replace_folder
 from mindaudio_ds2.portable.description import Description
 from mindaudio_ds2.portable.network import INPUT_NAMES, OUTPUT_NAMES, open_session, require_signature
+from mindaudio_ds2.portable.stream import OnnxStreamingNetwork
 from mindaudio_ds2.text.alphabet import Alphabet
 
 OWN_PAGE = Path(__file__).with_name("page")
@@ -42,29 +44,55 @@ class Page:
     num_bytes: int
 
 
-def read_network(path: Path) -> tuple[bytes, Description]:
-    """The content of an ONNX file that the page can run, and what belongs to the network.
+@dataclass(frozen=True)
+class PageNetwork:
+    """A network that the page can run.
+
+    Attributes:
+        content: of its ONNX file.
+        description: what belongs to it.
+        stream: what the page needs to feed it chunk by chunk; None where it takes whole waveforms.
+    """
+
+    content: bytes
+    description: Description
+    stream: dict[str, object] | None = None
+
+
+def read_network(path: Path) -> PageNetwork:
+    """Look a network through.
 
     Raises:
-        CheckpointError: missing, damaged, foreign, or of another form: the page computes no features.
+        CheckpointError: missing, damaged, foreign, or of a form that the page cannot give its sound to.
         DeviceError: onnxruntime, which tries the file, is not installed.
     """
     session, description = open_session(path, num_threads=1)
-    if description.is_stream or description.input != "waveform":
-        form = "for streams" if description.is_stream else "for features"
-        raise CheckpointError(f"{path} is {form}, and the page gives it sound; export it with --input waveform")
-    require_signature(session, str(path), INPUT_NAMES["waveform"], OUTPUT_NAMES)
-    return path.read_bytes(), description
+    if not description.is_stream:
+        if description.input != "waveform":
+            raise CheckpointError(f"{path} takes features, and the page has sound; export it with --input waveform")
+        require_signature(session, str(path), INPUT_NAMES["waveform"], OUTPUT_NAMES)
+        return PageNetwork(path.read_bytes(), description)
+    if description.features.normalization != "corpus":
+        raise CheckpointError(
+            f"{path} is for streams, but its features.normalization {description.features.normalization} needs the "
+            "whole recording; export it without --stream"
+        )
+    network = OnnxStreamingNetwork(path)
+    stream = {
+        "features": plan_features(description.features),
+        "states": network.state_shapes,
+        "time_stride": description.time_stride,
+    }
+    return PageNetwork(path.read_bytes(), description, stream)
 
 
-def write_page(folder: Path, name: str, content: bytes, description: Description, runtime: dict[str, bytes]) -> Page:
+def write_page(folder: Path, name: str, network: PageNetwork, runtime: dict[str, bytes]) -> Page:
     """Write the folder aside, then put it in its place.
 
     Args:
         folder: is made, or replaced where it is empty or such a page.
         name: of the network, shown on the page.
-        content: of the ONNX file.
-        description: as `read_network` gives it.
+        network: as `read_network` gives it.
         runtime: as `runtime.find_runtime` gives it.
 
     Raises:
@@ -73,7 +101,7 @@ def write_page(folder: Path, name: str, content: bytes, description: Description
     require_replaceable(folder)
 
     def write(partial: Path) -> None:
-        for place, data in _list_files(name, content, description, runtime):
+        for place, data in _list_files(name, network, runtime):
             (partial / place).parent.mkdir(exist_ok=True)
             (partial / place).write_bytes(data)
 
@@ -94,9 +122,7 @@ def require_replaceable(folder: Path) -> None:
         raise OutputError(f"{folder} is there already, and no page of this command; name another folder")
 
 
-def _list_files(
-    name: str, content: bytes, description: Description, runtime: dict[str, bytes]
-) -> Iterator[tuple[str, bytes]]:
+def _list_files(name: str, network: PageNetwork, runtime: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     yield "index.html", make_index((SHARED_PAGE / "index.html").read_text(encoding="utf-8")).encode()
     for file in SHARED:
         yield f"page/{file}", (SHARED_PAGE / file).read_bytes()
@@ -104,17 +130,18 @@ def _list_files(
         yield f"{RUNTIME if path.suffix == '.txt' else 'page'}/{path.name}", path.read_bytes()
     for target, data in runtime.items():
         yield f"{RUNTIME}/{target}", data
-    yield MODEL, content
-    yield ABOUT, (json.dumps(describe(name, len(content), description), indent=1, ensure_ascii=False) + "\n").encode()
+    yield MODEL, network.content
+    yield ABOUT, (json.dumps(describe(name, network), ensure_ascii=False) + "\n").encode()
 
 
-def describe(name: str, num_bytes: int, description: Description) -> dict[str, object]:
+def describe(name: str, network: PageNetwork) -> dict[str, object]:
     """What the page needs to know of its network: labels by id, the blank being empty; times in seconds."""
+    description = network.description
     alphabet = Alphabet(description.text)
     return {
         "kind": KIND,
         "name": name,
-        "num_bytes": num_bytes,
+        "num_bytes": len(network.content),
         "sample_rate_hz": description.features.sample_rate_hz,
         "labels": ["" if i == alphabet.blank_id else alphabet.decode([i]) for i in range(alphabet.size)],
         "seconds_per_output_frame": description.seconds_per_output_frame,
@@ -122,6 +149,7 @@ def describe(name: str, num_bytes: int, description: Description) -> dict[str, o
         "weights": description.weights,
         "licence": description.licence,
         "scores": description.scores,
+        "stream": network.stream,
     }
 
 

@@ -23,7 +23,11 @@ from mindaudio_ds2.errors import CheckpointError
 def add_options(parser: Parser) -> None:
     """The command's own options."""
     add = parser.add_argument
-    add("model", metavar="MODEL.onnx", help="of export.py with the waveform in, or the name of a model (path)")
+    add(
+        "model",
+        metavar="MODEL.onnx",
+        help="of export.py, with the waveform in or for streams, or a model's name (path)",
+    )
     add("folder", type=Path, metavar="OUT", help="of the page; a page that is there is replaced (path)")
     add("--runtime", type=Path, metavar="DIR|TGZ", help=f"the package {PACKAGE} {VERSION} (path; default: npm's)")
     add("--name", help="of the network, shown on the page (default: the model's, or the file's)")
@@ -35,12 +39,12 @@ def run(options: argparse.Namespace) -> None:
     if path.suffix != ".onnx":
         raise CheckpointError(f"{path} is no ONNX file; write one with export.py --file_format ONNX --weights int8")
     require_replaceable(options.folder)
-    content, description = read_network(path)
+    network = read_network(path)
     with console.explain_wait(f"fetching {PACKAGE} {VERSION}"):
         runtime = find_runtime(options.runtime)
     in_model = path.name == models.RECOGNITION and (path.parent / models.CARD).is_file()
     name = options.name or (path.resolve().parent.name if in_model else path.stem)
-    page = write_page(options.folder, name, content, description, runtime)
+    page = write_page(options.folder.resolve(), name, network, runtime)
     console.write_line(f"{page.folder}: {page.num_bytes / 1e6:.1f} MB, for any server of files", to_stdout=True)
 
 

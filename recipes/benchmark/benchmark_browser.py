@@ -179,21 +179,21 @@ def hear_live(recognizer: Recognizer, waveform: NDArray[np.float32]) -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Write, serve, recognise, compare; the exit status."""
-    content, description = read_network(options.model)
+    network = read_network(options.model)
     runtime = find_runtime(options.runtime)
-    rate_hz = description.features.sample_rate_hz
+    rate_hz = network.description.features.sample_rate_hz
     recognizer = Recognizer.load(options.model, choice=DecoderChoice())
     expected = [recognizer.transcribe(path).text for path in options.recordings]
     first = read_audio(options.recordings[0], MICROPHONE_HZ)
     silence = np.zeros(MICROPHONE_HZ, np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        write_page(Path(folder) / "page", options.model.stem, content, description, runtime)
+        write_page(Path(folder) / "page", options.model.stem, network, runtime)
         spoken = Path(folder) / "spoken.wav"
         soundfile.write(spoken, np.concatenate([silence, first, silence, silence]), MICROPHONE_HZ)
         with serve(Path(folder) / "page") as address:
             browser = Browser(address, spoken)
             try:
-                print(f"{rate_hz} Hz, {description.weights}, open after {browser.start_seconds:.1f} s")
+                print(f"{rate_hz} Hz, {network.description.weights}, open after {browser.start_seconds:.1f} s")
                 alike = [
                     compare(str(path), browser.open_file(path), text)
                     for path, text in zip(options.recordings, expected, strict=True)

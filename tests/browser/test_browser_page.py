@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mindaudio_ds2.browser.folder import ABOUT, write_page
+from mindaudio_ds2.browser.folder import ABOUT, PageNetwork, write_page
 from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.portable.description import Description
 from tests.chromium import (
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = from_mapping(YAML, "tones")
     description = Description(config.features, config.text, "waveform", "fp32", False, 2, 0.02, 4.0)
     runtime = {"ort.js": Path(__file__).with_name("tone_runtime.js").read_bytes()}
-    write_page(folder / "page", "tones", b"tones", description, runtime)
+    write_page(folder / "page", "tones", PageNetwork(b"tones", description), runtime)
     soundfile.write(folder / "talk.wav", speak("BAD CAB", 4), RATE_HZ)
     soundfile.write(folder / "stereo.flac", np.stack([speak("CAB", 4, 44100)] * 2, axis=1), 44100)
     pause = np.zeros(RATE_HZ)

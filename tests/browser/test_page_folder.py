@@ -128,8 +128,8 @@ def test_a_network_that_the_page_cannot_run_is_refused(tmp_path: Path, model: Pa
 
 
 def test_an_interruption_leaves_the_old_page(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content, description = read_network(model)
-    write_page(tmp_path / "out", "old", content, description, RUNTIME)
+    network = read_network(model)
+    write_page(tmp_path / "out", "old", network, RUNTIME)
 
     def fail(*arguments: Any) -> Any:
         yield "index.html", b"new"
@@ -137,7 +137,7 @@ def test_an_interruption_leaves_the_old_page(tmp_path: Path, model: Path, monkey
 
     monkeypatch.setattr(page_folder, "_list_files", fail)
     with pytest.raises(KeyboardInterrupt):
-        write_page(tmp_path / "out", "new", content, description, RUNTIME)
+        write_page(tmp_path / "out", "new", network, RUNTIME)
     assert json.loads((tmp_path / "out" / ABOUT).read_text())["name"] == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "small.onnx"]
 

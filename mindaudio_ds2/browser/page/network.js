@@ -1,6 +1,10 @@
 // The network, through ONNX Runtime: one thread with SIMD, which any host of files allows.
 
 import * as ort from "../runtime/ort.js";
+import { FeatureStream } from "./features.js";
+import { NetworkStream } from "./stream.js";
+
+const CHUNK_FRAMES = 1024; // of a recording that is there as a whole
 
 // Opens the network of a folder. onProgress gets shares of what is loaded.
 export async function openNetwork(folder, onProgress) {
@@ -11,13 +15,14 @@ export async function openNetwork(folder, onProgress) {
   const about = await readAbout(folder);
   const content = await load(new URL("model.onnx", folder), about.num_bytes, onProgress);
   const session = await ort.InferenceSession.create(content, { executionProviders: ["wasm"], logSeverityLevel: 4 });
-  return new Network(session, {
+  const found = {
     name: about.name,
     rate: about.sample_rate_hz,
     labels: about.labels,
     secondsPerFrame: about.seconds_per_output_frame,
     longestSeconds: about.longest_seconds,
-  });
+  };
+  return about.stream ? new StreamNetwork(session, found, about.stream) : new Network(session, found);
 }
 
 async function readAbout(folder) {
@@ -43,7 +48,10 @@ async function load(address, numBytes, onProgress) {
   return content;
 }
 
+// For whole utterances.
 class Network {
+  isIncremental = false;
+
   constructor(session, about) {
     this.session = session;
     this.about = about;
@@ -58,5 +66,33 @@ class Network {
     });
     const numFrames = Number(found.logprobs_lens.data[0]), size = this.about.labels.length;
     return found.logprobs.data.subarray(0, numFrames * size);
+  }
+}
+
+// For utterances that go on, too.
+class StreamNetwork {
+  isIncremental = true;
+
+  constructor(session, about, plan) {
+    this.session = session;
+    this.about = about;
+    this.plan = plan;
+  }
+
+  startFeatures() { return new FeatureStream(this.plan.features); }
+
+  startStream() { return new NetworkStream((inputs) => this.compute(inputs), this.plan); }
+
+  compute(inputs) {
+    const tensors = Object.entries(inputs).map(([name, { type, data, dims }]) => [name, new ort.Tensor(type, data, dims)]);
+    return this.session.run(Object.fromEntries(tensors));
+  }
+
+  async recognize(samples) {
+    const features = this.startFeatures(), stream = this.startStream(), parts = [];
+    const frames = [...features.feed(samples), ...features.finish()];
+    for (let i = 0; i < frames.length; i += CHUNK_FRAMES) parts.push(await stream.feed(frames.slice(i, i + CHUNK_FRAMES)));
+    parts.push(await stream.finish());
+    return Float32Array.from(parts.flatMap((part) => [...part]));
   }
 }

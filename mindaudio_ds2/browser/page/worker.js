@@ -3,6 +3,7 @@
 import { openNetwork } from "./network.js";
 import { SegmentStream, transcribe } from "./recognition.js";
 import { Resampler } from "./resampler.js";
+import { LiveStream } from "./utterances.js";
 
 const cancelled = new Set();
 let network = null, stream = null;
@@ -32,11 +33,11 @@ const actions = {
   async start({ rate }) {
     const wanted = network.about.rate;
     stream = {
-      words: new SegmentStream(network),
+      words: network.isIncremental ? new LiveStream(network) : new SegmentStream(network),
       resampler: rate === wanted ? null : new Resampler(rate, wanted),
       seconds: 0,
     };
-    answer({ type: "ready", is_incremental: false });
+    answer({ type: "ready", is_incremental: network.isIncremental });
   },
 
   async feed({ samples }) {
