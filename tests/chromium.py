@@ -88,6 +88,17 @@ def download(browser: Any, folder: Path, name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def watch_playing(browser: Any) -> Callable[[], list[str]]:
+    """What is marked as playing from now on; a mark may be gone before anybody asks for it."""
+    browser.execute_script("""
+    window.played = [];
+    new MutationObserver((changes) => changes.forEach(({ target }) => {
+      if (target.classList.contains("playing")) window.played.push(target.textContent);
+    })).observe(document.getElementById("transcript"), { subtree: true, attributeFilter: ["class"] });
+    """)
+    return lambda: list(browser.execute_script("return window.played"))
+
+
 def list_complaints(browser: Any) -> list[str]:
     """What the browser's console holds."""
     return [each["message"] for each in browser.get_log("browser") if each["level"] in ("SEVERE", "WARNING")]
