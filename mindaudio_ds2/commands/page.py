@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
         raise CheckpointError(f"{path} is no ONNX file; write one with export.py --file_format ONNX --weights int8")
     require_replaceable(options.folder)
     network = read_network(path)
-    with console.explain_wait(f"fetching {PACKAGE} {VERSION}"):
+    with console.explain_wait(f"{'reading' if options.runtime else 'fetching'} {PACKAGE} {VERSION}"):
         runtime = find_runtime(options.runtime)
     in_model = path.name == models.RECOGNITION and (path.parent / models.CARD).is_file()
     name = options.name or (path.resolve().parent.name if in_model else path.stem)

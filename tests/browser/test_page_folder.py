@@ -1,18 +1,24 @@
 """The folder that `mindaudio-ds2 page` writes."""
 
+import dataclasses
 import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mindaudio_ds2.browser import folder as page_folder
 from mindaudio_ds2.browser.folder import ABOUT, MODEL, read_network, write_page
 from mindaudio_ds2.commands import page
+from mindaudio_ds2.config import to_mapping
+from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.errors import OutputError
 from mindaudio_ds2.files import replace_folder
+from mindaudio_ds2.hparams import find_hparams
+from mindaudio_ds2.portable.description import ENTRY
 
 pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -125,6 +131,50 @@ def test_a_network_that_the_page_cannot_run_is_refused(tmp_path: Path, model: Pa
         assert runs(path, tmp_path / "out") == 2
         assert message in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def save_stream(path: Path, normalization: str) -> Path:
+    """A network for streams that computes next to nothing."""
+    node, tensor = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    whole, real = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
+    corpus = {"corpus_mean": [-5.0] * 80, "corpus_deviation": [2.0] * 80} if normalization == "corpus" else {}
+    features = dataclasses.replace(DESCRIPTION.features, normalization=normalization, **corpus)
+    description = dataclasses.replace(
+        DESCRIPTION,
+        features=features,
+        input="features",
+        is_stream=True,
+        network=to_mapping(read_config(find_hparams("an4_stream")).model),
+    )
+    graph = onnx.helper.make_graph(
+        [
+            node("MatMul", ["features", "weights"], ["logprobs"]),
+            node("Identity", ["hidden_0"], ["next_hidden_0"]),
+        ],
+        "stream",
+        [
+            tensor("features", real, [1, "T", 80]),
+            tensor("first_frame", whole, [1]),
+            tensor("num_frames", whole, [1]),
+            tensor("hidden_0", real, [1, 1, 3]),
+        ],
+        [tensor("logprobs", real, [1, "S", 4]), tensor("next_hidden_0", real, [1, 1, 3])],
+        [onnx.numpy_helper.from_array(np.ones((80, 4), np.float32), "weights")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.helper.set_model_props(model, {ENTRY: description.to_json()})
+    onnx.save(model, path)
+    return path
+
+
+def test_a_network_for_streams_comes_with_what_computes_its_features(tmp_path: Path, runs: Any, capfd: Any) -> None:
+    assert runs(save_stream(tmp_path / "stream.onnx", "corpus"), tmp_path / "out") == 0
+    stream = json.loads((tmp_path / "out" / ABOUT).read_text())["stream"]
+    assert stream["states"] == {"hidden_0": [1, 1, 3]}
+    assert stream["time_stride"] == DESCRIPTION.time_stride
+    assert len(stream["features"]["filters"]) == len(stream["features"]["mean"]) == 80
+    assert runs(save_stream(tmp_path / "stream.onnx", "utterance"), tmp_path / "out") == 2
+    assert "export it without --stream" in capfd.readouterr().err
 
 
 def test_an_interruption_leaves_the_old_page(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

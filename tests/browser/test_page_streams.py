@@ -1,5 +1,6 @@
 """What the page computes while one speaks, against the package's streams on the same numbers."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,10 @@ from mindaudio_ds2.portable.stream import OnnxStream
 from mindaudio_ds2.streaming.events import ENDPOINTING, Event
 from mindaudio_ds2.streaming.utterances import UtteranceStream
 from mindaudio_ds2.text.alphabet import Alphabet
+from mindaudio_ds2.transcribe import Recognizer
 from tests.browser.node import needs_node, run_node
+from tests.tiny_corpus import RATE_HZ, speak
+from tests.tone_network import ToneNetwork
 
 pytestmark = needs_node
 
@@ -161,3 +165,30 @@ def test_words_and_ends_of_utterances_come_at_the_same_frames(tmp_path: Path, si
     events.append(stream.finish(duration))
     assert sum(event.kind == "endpoint" for chunk in events for event in chunk) >= 5
     assert found == [[to_message(event) for event in chunk] for chunk in events]
+
+
+def test_live_speech_is_heard_in_the_same_segments(tmp_path: Path) -> None:
+    """With pauses, and without one for so long that segments overlap, and that each is cut again."""
+    generator = np.random.default_rng(2)
+    texts = ["BAD CAB", "".join(generator.choice(list("ABCD"), 260)), "D A " * 70, "CAB"]
+    pause = np.zeros(round(1.1 * RATE_HZ))
+    sound = np.concatenate([part for text in texts for part in (speak(text, len(text)), pause)]).astype(np.float32)
+    (tmp_path / "runtime").mkdir()
+    shutil.copy(Path(__file__).with_name("tone_runtime.js"), tmp_path / "runtime" / "ort.js")
+    expression = """(async () => {
+      const { hearTones } = await import("./runtime/ort.js");
+      const network = { about: value.about, recognize: async (samples) => hearTones(samples) };
+      const stream = new SegmentStream(network), all = Float32Array.from(value.sound), messages = [];
+      for (let i = 0; i < all.length; i += 3210) messages.push(...await stream.feed(all.subarray(i, i + 3210)));
+      return [...messages, ...await stream.finish()];
+    })()"""
+    network = ToneNetwork(longest_seconds=8.0)
+    labels = ["", *"ABCD "]
+    about = {"rate": RATE_HZ, "labels": labels, "secondsPerFrame": 0.02, "longestSeconds": network.longest_seconds}
+    value = {"about": about, "sound": sound.tolist()}
+    found = run_node(tmp_path, "recognition.js", "SegmentStream", expression, value)
+    stream = Recognizer(network).stream()
+    events = [event for i in range(0, len(sound), 3210) for event in stream.feed(sound[i : i + 3210])]
+    events += stream.finish()
+    assert len(events) > 6
+    assert found == [to_message(event) for event in events]

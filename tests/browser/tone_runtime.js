@@ -35,6 +35,13 @@ function findLabels(samples) {
   return labels;
 }
 
+// Log probabilities (S, V).
+export function hearTones(samples) {
+  const labels = findLabels(samples), data = new Float32Array(labels.length * SIZE).fill(Math.log(0.02));
+  labels.forEach((label, i) => { data[i * SIZE + label] = Math.log(0.9); });
+  return data;
+}
+
 export class InferenceSession {
   static async create(content) {
     if (String.fromCharCode(...content) !== "tones") throw new Error("this is no network");
@@ -42,12 +49,10 @@ export class InferenceSession {
   }
 
   async run({ waveforms, waveforms_lens: lengths }) {
-    const labels = findLabels(waveforms.data.subarray(0, Number(lengths.data[0])));
-    const data = new Float32Array(labels.length * SIZE).fill(Math.log(0.02));
-    labels.forEach((label, i) => { data[i * SIZE + label] = Math.log(0.9); });
+    const data = hearTones(waveforms.data.subarray(0, Number(lengths.data[0]))), numFrames = data.length / SIZE;
     return {
-      logprobs: new Tensor("float32", data, [1, labels.length, SIZE]),
-      logprobs_lens: new Tensor("int64", BigInt64Array.of(BigInt(labels.length)), [1]),
+      logprobs: new Tensor("float32", data, [1, numFrames, SIZE]),
+      logprobs_lens: new Tensor("int64", BigInt64Array.of(BigInt(numFrames)), [1]),
     };
   }
 }
