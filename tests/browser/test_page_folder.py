@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -133,12 +133,14 @@ def test_a_network_that_the_page_cannot_run_is_refused(tmp_path: Path, model: Pa
     assert not (tmp_path / "out").exists()
 
 
-def save_stream(path: Path, normalization: str) -> Path:
+def save_stream(path: Path, normalization: Literal["corpus", "utterance"]) -> Path:
     """A network for streams that computes next to nothing."""
     node, tensor = onnx.helper.make_node, onnx.helper.make_tensor_value_info
     whole, real = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
-    corpus = {"corpus_mean": [-5.0] * 80, "corpus_deviation": [2.0] * 80} if normalization == "corpus" else {}
-    features = dataclasses.replace(DESCRIPTION.features, normalization=normalization, **corpus)
+    mean, deviation = ([-5.0] * 80, [2.0] * 80) if normalization == "corpus" else ([], [])
+    features = dataclasses.replace(
+        DESCRIPTION.features, normalization=normalization, corpus_mean=mean, corpus_deviation=deviation
+    )
     description = dataclasses.replace(
         DESCRIPTION,
         features=features,

@@ -1,7 +1,7 @@
 """The page's arithmetic against that of the package, on the same numbers."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -24,7 +24,8 @@ pytestmark = needs_node
 
 SECONDS_PER_FRAME = 0.02
 RATE_HZ = 8000
-ALPHABETS = {blank: Alphabet(TextConfig("AB ÄЖ", blank, "none", "error")) for blank in ("first", "last")}
+BLANKS: tuple[Literal["first", "last"], ...] = ("first", "last")
+ALPHABETS = {blank: Alphabet(TextConfig("AB ÄЖ", blank, "keep", "error")) for blank in BLANKS}
 
 
 def list_labels(alphabet: Alphabet) -> list[str]:
@@ -163,7 +164,8 @@ def test_words_of_overlapping_segments_are_taken_once(tmp_path: Path) -> None:
 
 def test_subtitles_are_those_of_the_package(tmp_path: Path) -> None:
     generator = np.random.default_rng(5)
-    words, place = [], 0.0
+    words = [Word("x" * 80, 0.1, 0.1, 1.0) for _ in range(5)]  # five subtitles at once
+    place = 0.2
     texts = ["A", "<B>", "&", "D\\{E}", "internationalisation", "Ж" * 50, "x" * 130, "o'clock", "ä-ö"]
     for text in generator.choice(texts, 300, p=[0.3, 0.1, 0.1, 0.1, 0.15, 0.03, 0.02, 0.1, 0.1]).tolist():
         start = place + float(generator.exponential(0.3))
@@ -184,7 +186,8 @@ def test_another_rate_keeps_what_is_below_half_of_the_lower_one(tmp_path: Path) 
 
     def make_tones(rate: int, frequencies: tuple[float, ...]) -> NDArray[np.float64]:
         times = np.arange(round(0.25 * rate)) / rate
-        return 0.2 * np.sum([np.sin(2 * np.pi * hz * times) for hz in frequencies], axis=0)
+        tones: NDArray[np.float64] = 0.2 * np.sum([np.sin(2 * np.pi * hz * times) for hz in frequencies], axis=0)
+        return tones
 
     expression = """value.map(([from, to, samples]) => {
       const resampler = new Resampler(from, to), all = Float32Array.from(samples), found = [];
