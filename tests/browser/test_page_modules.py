@@ -70,7 +70,9 @@ def to_plain(words: tuple[Word, ...]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("blank", ALPHABETS)
-def test_greedy_decoding_finds_the_same_words_whole_and_in_chunks(tmp_path: Path, blank: str) -> None:
+def test_greedy_decoding_finds_the_same_words_whole_and_in_chunks(
+    tmp_path: Path, blank: Literal["first", "last"]
+) -> None:
     alphabet = ALPHABETS[blank]
     cases = [make_log_probs(alphabet, num_frames, seed) for seed, num_frames in enumerate([0, 1, 2, 40, 333])]
     expression = """value.cases.map((rows) => {
