@@ -4,10 +4,10 @@
     python recipes/benchmark/benchmark_browser.py runs/an4/export/model.int8.onnx RECORDING... [--runtime DIR|TGZ]
 
 Writes the page of `mindaudio-ds2 page`, serves its folder on the loopback interface, and opens it in Chromium, which
-can reach nothing else. Each recording is opened as a file; then the first is played into the microphone, and compared
-with what `Recognizer.stream` hears. Shows both texts where they differ, and the real-time factors; exit status 1 where
-a file's text is another. --screenshots DIR keeps pictures of the page: light, dark, as wide as a telephone. Needs
-chromium, chromedriver and selenium.
+can reach nothing else. Each recording is opened as a file; then the first is played into the microphone, and the text
+compared with what `Recognizer.stream` makes of the samples that the page got from it. Shows both texts where they
+differ, and the real-time factors; exit status 1 where one is another. --screenshots DIR keeps pictures of the page:
+light, dark, as wide as a telephone. Needs chromium, chromedriver and selenium.
 """
 
 import argparse
@@ -50,6 +50,14 @@ FLAGS = (
 SPEED = re.compile(r"Recognised in ([0-9.]+) s, ([0-9.]+) × real time")
 MICROPHONE_HZ = 48000
 PATIENCE_SECONDS = 300.0
+KEEP_SAMPLES = """
+window.heard = [];
+const post = Worker.prototype.postMessage;
+Worker.prototype.postMessage = function (message, ...rest) {
+  if (message.type === "feed") window.heard.push(...message.samples);
+  return post.call(this, message, ...rest);
+};
+"""
 
 
 class Browser:
@@ -74,6 +82,7 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver: Any = webdriver.Chrome(options, webdriver.ChromeService(driver))
+        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SAMPLES})
         began = time.monotonic()
         self.driver.get(address)
         self.wait(lambda: self.status == "Ready.")
@@ -118,6 +127,10 @@ class Browser:
         self.press("mic")
         found = self.wait(lambda: SPEED.search(self.status))
         return self.text, float(found[2])
+
+    def read_samples(self) -> NDArray[np.int16]:
+        """What the page got from the microphone, at the network's rate."""
+        return np.array(self.driver.execute_script("return window.heard"), np.int16)
 
     def list_requests(self) -> list[str]:
         """Addresses that were asked for since the start."""
@@ -170,7 +183,14 @@ def compare(name: str, found: tuple[str, float], expected: str) -> bool:
     return is_same
 
 
-def hear_live(recognizer: Recognizer, waveform: NDArray[np.float32]) -> str:
+def put_into_room(recording: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A second of its own background before it and three behind: a microphone hears no digital silence."""
+    level = recording[: MICROPHONE_HZ // 20].std()
+    noise = np.random.default_rng(1).normal(0, level, 4 * MICROPHONE_HZ).astype(np.float32)
+    return np.concatenate([noise[:MICROPHONE_HZ], recording, noise[MICROPHONE_HZ:]])
+
+
+def hear_live(recognizer: Recognizer, waveform: NDArray[np.int16]) -> str:
     """The final words of a stream."""
     stream = recognizer.stream()
     events = [*stream.feed(waveform), *stream.finish()]
@@ -181,27 +201,25 @@ def run(options: argparse.Namespace) -> int:
     """Write, serve, recognise, compare; the exit status."""
     network = read_network(options.model)
     runtime = find_runtime(options.runtime)
-    rate_hz = network.description.features.sample_rate_hz
     recognizer = Recognizer.load(options.model, choice=DecoderChoice())
     expected = [recognizer.transcribe(path).text for path in options.recordings]
-    first = read_audio(options.recordings[0], MICROPHONE_HZ)
-    silence = np.zeros(MICROPHONE_HZ, np.float32)
+    spoken = put_into_room(read_audio(options.recordings[0], MICROPHONE_HZ))
     with tempfile.TemporaryDirectory() as folder:
         write_page(Path(folder) / "page", options.model.stem, network, runtime)
-        spoken = Path(folder) / "spoken.wav"
-        soundfile.write(spoken, np.concatenate([silence, first, silence, silence]), MICROPHONE_HZ)
+        wav = Path(folder) / "spoken.wav"
+        soundfile.write(wav, spoken, MICROPHONE_HZ)
         with serve(Path(folder) / "page") as address:
-            browser = Browser(address, spoken)
+            browser = Browser(address, wav)
             try:
-                print(f"{rate_hz} Hz, {network.description.weights}, open after {browser.start_seconds:.1f} s")
+                print(f"{network.description.weights}, open after {browser.start_seconds:.1f} s")
                 alike = [
                     compare(str(path), browser.open_file(path), text)
                     for path, text in zip(options.recordings, expected, strict=True)
                 ]
                 if options.screenshots:
                     browser.take_pictures(options.screenshots)
-                heard = browser.speak(len(first) / MICROPHONE_HZ + 3)
-                compare("microphone", heard, hear_live(recognizer, read_audio(spoken, rate_hz)))
+                heard = browser.speak(len(spoken) / MICROPHONE_HZ)
+                alike.append(compare("microphone", heard, hear_live(recognizer, browser.read_samples())))
                 strangers = [url for url in browser.list_requests() if not url.startswith((address, "blob:", "data:"))]
             finally:
                 browser.driver.quit()
