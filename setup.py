@@ -57,6 +57,7 @@ setup(
         "mindaudio_ds2": ["pretrained/*/*"],
         "mindaudio_ds2.ops": ["csrc/*"],
         "mindaudio_ds2.serving": ["page/*"],
+        "mindaudio_ds2.browser": ["page/*"],
     },
     ext_modules=[Extension("mindaudio_ds2.ops.kernels", sources=[], optional=True)],
     cmdclass={"build_ext": BuildKernels, "build_py": CopyHparams},

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -36,6 +37,37 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except BaseException:
         _remove(partial)
         raise
+
+
+def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write(partial)` on a new folder beside `path`, then put it in the place of `path`, which goes.
+
+    A crash leaves the old folder, or for the moment between two renames its contents beside the place.
+
+    Raises:
+        OutputError: the folder cannot be written; the partial one is removed, and the old one stays.
+    """
+    path = Path(path)
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}-{path.name}"
+    partial, old = path.with_name(f".partial-{mark}"), path.with_name(f".old-{mark}")
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        for each in partial.rglob("*"):
+            _flush_to_disk(each)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(partial, path)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}. Free space or choose another folder; "
+            "what stood there before is unchanged."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def require_writable(path: Path) -> None:

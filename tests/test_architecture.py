@@ -67,6 +67,7 @@ RANKS = {
     "export": 12,
     "reporting": 13,
     "serving": 14,
+    "browser": 14,
     "commands": 15,
     "__main__": 16,
 }

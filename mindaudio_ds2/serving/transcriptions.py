@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from mindaudio_ds2.errors import AudioError, LongAudioError
-from mindaudio_ds2.serving.dispatcher import FileJob
+from mindaudio_ds2.serving.jobs import FileJob
 from mindaudio_ds2.serving.limits import CLIENT_LEFT, Refusal
 from mindaudio_ds2.serving.service import Service
 from mindaudio_ds2.serving.uploads import receive_form, take_file

@@ -1,38 +1,35 @@
 """The page in Chromium, with a microphone that plays a file."""
 
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("selenium", reason="selenium is not installed")
 
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 
 from mindaudio_ds2.serving.guard import Access
-from tests.serving.tones import Running, make_wav, run_server
-from tests.tiny_corpus import speak
-
-SPOKEN = "BAD CAB DACB"
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-dev-shm-usage",
-    "--window-size=1000,900",
+from tests.chromium import (
+    SPOKEN,
+    TELEPHONE,
+    download,
+    fill_folder,
+    find,
+    list_complaints,
+    open_chromium,
+    read_words,
+    send,
+    wait,
+    watch_playing,
 )
+from tests.serving.tones import Running, make_wav, run_server
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     (folder / "talk.wav").write_bytes(make_wav("BAD CAB"))
     (folder / "noise.txt").write_text("this is no sound")
-    (folder / "downloads").mkdir()
-    silence = np.zeros(48000)
-    soundfile.write(folder / "spoken.wav", np.concatenate([silence, speak(SPOKEN, 4, 48000), silence]), 48000)
+    fill_folder(folder)
     return folder
 
 
@@ -55,18 +50,8 @@ def running() -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def browser(folder: Path) -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--use-file-for-fake-audio-capture={folder / 'spoken.wav'}%noloop"):
-        options.add_argument(flag)
-    options.add_experimental_option("prefs", {"download.default_directory": str(folder / "downloads")})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
+    with open_chromium(folder) as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -77,36 +62,8 @@ def page(browser: Any, running: Running) -> Iterator[Any]:
     wait(lambda: find(browser, "model").text == "tones")
     browser.execute_script("document.getElementById('token').value = 'secret'")
     yield browser
-    complaints = [each["message"] for each in browser.get_log("browser") if each["level"] in ("SEVERE", "WARNING")]
+    complaints = list_complaints(browser)
     assert not [text for text in complaints if "status of 400" not in text and "status of 401" not in text]
-
-
-def find(browser: Any, name: str) -> WebElement:
-    element: WebElement = browser.find_element(By.ID, name)
-    return element
-
-
-def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.05)
-    return found
-
-
-def read_words(browser: Any) -> list[str]:
-    return [word.text for word in browser.find_elements(By.CSS_SELECTOR, "#transcript button.word")]
-
-
-def send(browser: Any, path: Path) -> None:
-    find(browser, "file").send_keys(str(path))
-
-
-def download(browser: Any, folder: Path, name: str) -> str:
-    browser.find_element(By.CSS_SELECTOR, f"[data-format={name.rpartition('.')[2]}]").click()
-    path = folder / "downloads" / name
-    wait(lambda: path.exists() and path.stat().st_size)
-    return path.read_text(encoding="utf-8")
 
 
 def test_a_file_becomes_words_that_can_be_heard_and_kept(page: Any, folder: Path) -> None:
@@ -120,8 +77,9 @@ def test_a_file_becomes_words_that_can_be_heard_and_kept(page: Any, folder: Path
     row = json.loads(download(page, folder, "talk.json"))
     assert [word["text"] for word in row["words"]] == ["BAD", "CAB"]
     second = page.find_elements(By.CSS_SELECTOR, "#transcript button.word")[1]
+    list_played = watch_playing(page)
     second.click()
-    wait(lambda: "playing" in second.get_attribute("class"))
+    wait(lambda: "CAB" in list_played())
     wait(lambda: "playing" not in second.get_attribute("class"))
 
 
@@ -131,8 +89,9 @@ def test_words_are_reached_with_the_keyboard(page: Any, folder: Path) -> None:
     page.execute_script("document.querySelector('#transcript button').focus()")
     page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     assert page.switch_to.active_element.text == "CAB"
+    list_played = watch_playing(page)
     page.switch_to.active_element.send_keys(Keys.ENTER)
-    wait(lambda: "playing" in page.switch_to.active_element.get_attribute("class"))
+    wait(lambda: "CAB" in list_played())
     page.switch_to.active_element.send_keys(Keys.HOME)
     assert page.switch_to.active_element.text == "BAD"
 
@@ -164,9 +123,7 @@ def test_errors_are_shown_in_words(page: Any, folder: Path) -> None:
 
 
 def test_nothing_is_wider_than_a_telephone_and_every_control_has_a_name(page: Any, folder: Path) -> None:
-    page.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
-    )
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", TELEPHONE)
     send(page, folder / "talk.wav")
     wait(lambda: read_words(page) == ["BAD", "CAB"])
     assert page.execute_script("return document.documentElement.scrollWidth") <= 360

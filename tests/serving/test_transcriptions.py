@@ -17,7 +17,7 @@ pytest.importorskip("httpx2", reason="httpx2 is not installed")
 import httpx2 as httpx
 
 from mindaudio_ds2.decoding.choice import DecoderChoice
-from mindaudio_ds2.serving.dispatcher import FileJob
+from mindaudio_ds2.serving.jobs import FileJob
 from mindaudio_ds2.serving.limits import Limits
 from recipes.benchmark.senseless import PATH, make_request
 from tests.serving.tones import CLIENT, Running, make_wav, run_server

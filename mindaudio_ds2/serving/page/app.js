@@ -1,11 +1,12 @@
 // The page: what is pressed, and what happens then.
 
 import { Picture } from "./picture.js";
-import { describe, makeSubtitles, openStream, sendFile } from "./server.js";
+import { describe, makeSubtitles, openStream, sendFile, TOO_SLOW } from "./engine.js";
 import { decodeFile, openMicrophone, Player, Recording, toInt16 } from "./sound.js";
 import { Transcript } from "./words.js";
 
 const find = (id) => document.getElementById(id);
+const read = (id) => find(id)?.value || ""; // a page without a server has neither hotwords nor token
 const MOST_WAITING_SECONDS = 20;
 const state = { rate: 16000, recording: null, name: "speech", stopping: null, cancel: null, duration: 0, notes: [] };
 
@@ -44,8 +45,10 @@ find("theme").addEventListener("click", () => {
   setTheme(themes[(themes.indexOf(localStorage.getItem("theme")) + 1) % themes.length]);
 });
 darkness.addEventListener("change", () => setTheme(localStorage.getItem("theme")));
-find("token").value = sessionStorage.getItem("token") || "";
-find("token").addEventListener("change", () => sessionStorage.setItem("token", find("token").value));
+if (find("token")) {
+  find("token").value = sessionStorage.getItem("token") || "";
+  find("token").addEventListener("change", () => sessionStorage.setItem("token", read("token")));
+}
 
 // A recording and its words --------------------------------------------------------------------------------------
 
@@ -120,20 +123,21 @@ window.addEventListener("resize", () => {
 // Files ----------------------------------------------------------------------------------------------------------
 
 async function transcribe(file) {
+  if (find("choose").disabled && !state.stopping) return; // not ready
   if (state.stopping) await state.stopping();
   state.cancel?.();
   begin(file.name.replace(/\.[^.]*$/, "") || "speech");
   setBusy(true);
-  say(`Sending ${file.name}…`);
   find("progress").hidden = false;
-  const sent = sendFile(file, find("hotwords").value, find("token").value, (share) => {
+  const decoding = decodeFile(file, state.rate);
+  const asked = { hotwords: read("hotwords"), token: read("token"), decoding };
+  const sent = sendFile(file, asked, (share, text) => {
     find("progress").value = share;
-    if (share === 1) say("Recognising…");
+    say(text);
   });
   state.cancel = sent.cancel;
-  const decoding = decodeFile(file, state.rate).then((recording) => {
+  decoding.then((recording) => {
     if (recording && state.cancel === sent.cancel) showRecording(recording);
-    return recording;
   });
   try {
     const answer = await sent.answer;
@@ -142,7 +146,7 @@ async function transcribe(file) {
     state.duration = answer.duration;
     state.notes = answer.notes || [];
     showSegments(answer);
-    const heard = `${answer.words.length} words in ${answer.duration.toFixed(1)} s of sound.`;
+    const heard = describeResult(answer.words.length, answer.duration, answer.speed);
     say(recording ? heard : `${heard} This browser cannot play the file.`);
     setReady(true);
   } catch (error) {
@@ -154,6 +158,10 @@ async function transcribe(file) {
       find("progress").hidden = true;
     }
   }
+}
+
+function describeResult(numWords, seconds, speed = "") {
+  return `${numWords} ${numWords === 1 ? "word" : "words"} in ${seconds.toFixed(1)} s of sound. ${speed}`.trim();
 }
 
 function showRecording(recording) {
@@ -174,6 +182,7 @@ function showSegments(answer) {
     transcript.end();
   }
   transcript.live.textContent = answer.text;
+  find("transcript").scrollTop = 0;
   find("notes").replaceChildren(...state.notes.map((note) => {
     const item = document.createElement("li");
     item.textContent = note;
@@ -224,8 +233,8 @@ async function listen() {
     recording.add(whole);
     if (!isEnding) stream.send(whole.buffer);
     if (stream.waitingBytes > 2 * recording.rate * MOST_WAITING_SECONDS) {
+      say(TOO_SLOW, true);
       stream.close();
-      say("The connection is too slow for live speech; record a file and send that.", true);
     }
   };
   try {
@@ -241,10 +250,10 @@ async function listen() {
   picture.clear();
   showRecordingState(true);
   const settings = { sample_rate_hz: microphone.rate, encoding: "pcm_s16le" };
-  const hotwords = find("hotwords").value.split("\n").map((line) => line.trim()).filter(Boolean);
+  const hotwords = read("hotwords").split("\n").map((line) => line.trim()).filter(Boolean);
   if (hotwords.length) settings.hotwords = hotwords;
-  if (find("token").value) settings.token = find("token").value;
-  stream = openStream(settings, (message) => showEvent(message), (problem) => leave(problem));
+  if (read("token")) settings.token = read("token");
+  stream = openStream(settings, (message) => showEvent(message), (problem, speed) => leave(problem, speed));
   early.splice(0).forEach(hear);
   const draw = () => {
     if (state.stopping !== end) return;
@@ -259,7 +268,7 @@ async function listen() {
     await microphone.stop();
     stream.finish();
   }
-  async function leave(problem) {
+  async function leave(problem, speed) {
     if (!isEnding) { isEnding = true; await microphone.stop(); }
     state.stopping = null;
     state.duration = recording.seconds;
@@ -268,7 +277,7 @@ async function listen() {
     picture.show(recording);
     setReady(true);
     if (problem) complain(problem);
-    else say(`${transcript.words.length} words in ${recording.seconds.toFixed(1)} s of sound.`);
+    else say(describeResult(transcript.words.length, recording.seconds, speed));
   }
   state.stopping = end;
   draw();
@@ -312,7 +321,7 @@ async function download(format) {
   else if (format === "json") {
     const row = { duration_seconds: state.duration, text: transcript.text, words, notes: state.notes };
     content = `${JSON.stringify(row, null, 2)}\n`;
-  } else content = await makeSubtitles(words, format, find("token").value);
+  } else content = await makeSubtitles(words, format, read("token"));
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([content], { type: TYPES[format] }));
   link.download = `${state.name}.${format}`;
@@ -328,9 +337,16 @@ for (const button of document.querySelectorAll("#downloads button")) {
 
 setTheme(themes.includes(localStorage.getItem("theme")) ? localStorage.getItem("theme") : "auto");
 try {
-  const about = await describe();
+  const about = await describe((share) => {
+    find("progress").hidden = false;
+    find("progress").value = share;
+    say(`Loading the network… ${Math.round(100 * share)} %`);
+  });
   state.rate = about.sample_rate_hz;
   find("model").textContent = about.model;
-} catch {
-  say("The server cannot be reached.", true);
+  find("mic").disabled = find("choose").disabled = false;
+  say("Ready.");
+} catch (error) {
+  say(error.message, true);
 }
+find("progress").hidden = true;

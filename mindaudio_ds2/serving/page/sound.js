@@ -1,5 +1,7 @@
 // Sound in the browser: the microphone, files, and playing a part of either.
 
+const LEAST_MIX_POWER = 0.01; // share of the channels' power below which their mean has lost them
+
 // Opens the microphone. onBlock gets Float32Arrays. Returns { rate, stop() }.
 export async function openMicrophone(wishedRate, onBlock) {
   if (!navigator.mediaDevices) {
@@ -71,13 +73,28 @@ export class Recording {
   get seconds() { return this.length / this.rate; }
 }
 
+// The loudest of channels that cancel in their mean, alone; else all.
+function chooseChannels(channels) {
+  const powers = channels.map((samples) => samples.reduce((sum, sample) => sum + sample * sample, 0));
+  let mixed = 0;
+  for (let i = 0; i < channels[0].length; i++) {
+    let sum = 0;
+    for (const channel of channels) sum += channel[i];
+    mixed += (sum / channels.length) ** 2;
+  }
+  const total = powers.reduce((sum, power) => sum + power, 0);
+  if (mixed >= (LEAST_MIX_POWER * total) / channels.length) return channels;
+  return [channels[powers.indexOf(Math.max(...powers))]];
+}
+
 // A file as the browser decodes it, one channel; null where it cannot.
 export async function decodeFile(file, rate) {
   try {
     const context = new OfflineAudioContext(1, 1, rate);
     const buffer = await context.decodeAudioData(await file.arrayBuffer());
     const recording = new Recording(buffer.sampleRate);
-    const channels = [...Array(buffer.numberOfChannels).keys()].map((i) => buffer.getChannelData(i));
+    const all = [...Array(buffer.numberOfChannels).keys()].map((i) => buffer.getChannelData(i));
+    const channels = all.length > 1 ? chooseChannels(all) : all;
     const block = new Float32Array(65536);
     for (let start = 0; start < buffer.length; start += block.length) {
       const size = Math.min(block.length, buffer.length - start);

@@ -1,4 +1,6 @@
-// What is asked of the server.
+// What recognises: here, the server. The page without a server has a module of the same face.
+
+export const TOO_SLOW = "The connection is too slow for live speech; record a file and send that.";
 
 export class ServerError extends Error {
   constructor(status, code, message) {
@@ -17,13 +19,16 @@ function readError(status, text) {
   }
 }
 
-// Sends a file. onProgress gets shares from 0 to 1. Returns { answer, cancel() }.
-export function sendFile(file, hotwords, token, onProgress) {
+// Sends a file. onProgress gets shares from 0 to 1 and a text. Returns { answer, cancel() }.
+export function sendFile(file, { hotwords, token }, onProgress) {
   const request = new XMLHttpRequest();
   const answer = new Promise((resolve, reject) => {
     request.open("POST", "v1/audio/transcriptions");
     if (token) request.setRequestHeader("Authorization", `Bearer ${token}`);
-    request.upload.onprogress = (event) => onProgress(event.lengthComputable ? event.loaded / event.total : 0);
+    const sending = `Sending ${file.name}…`;
+    onProgress(0, sending);
+    request.upload.onprogress = (event) => onProgress(event.lengthComputable ? event.loaded / event.total : 0, sending);
+    request.upload.onload = () => onProgress(1, "Recognising…");
     request.onload = () => {
       if (request.status === 200) resolve(JSON.parse(request.responseText));
       else reject(readError(request.status, request.responseText));
@@ -71,7 +76,7 @@ export function openStream(settings, onMessage, onClose) {
 }
 
 export async function describe() {
-  const response = await fetch("health");
+  const response = await fetch("health").catch(() => { throw readError(0, ""); });
   return response.json();
 }
 

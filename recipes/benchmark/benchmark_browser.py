@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+"""Recognise recordings in Chromium, offline, and compare each text with that of transcribe.py.
+
+    python recipes/benchmark/benchmark_browser.py runs/an4/export/model.int8.onnx RECORDING... [--runtime DIR|TGZ]
+
+Writes the page of `mindaudio-ds2 page`, serves its folder on the loopback interface, and opens it in Chromium, which
+can reach nothing else. Each recording is opened as a file; then the first is played into the microphone, and the text
+compared with what `Recognizer.stream` makes of the samples that the page got from it. Shows both texts where they
+differ, and the real-time factors; exit status 1 where one is another. --screenshots DIR keeps pictures of the page:
+light, dark, as wide as a telephone. Needs chromium, chromedriver and selenium.
+"""
+
+import argparse
+import contextlib
+import functools
+import json
+import re
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from mindaudio_ds2.audio.io import read_audio
+from mindaudio_ds2.browser.folder import read_network, write_page
+from mindaudio_ds2.browser.runtime import find_runtime
+from mindaudio_ds2.decoding.choice import DecoderChoice
+from mindaudio_ds2.errors import DeviceError, exit_on_error
+from mindaudio_ds2.transcribe import Recognizer
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--window-size=1000,900",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+SPEED = re.compile(r"Recognised in ([0-9.]+) s, ([0-9.]+) × real time")
+MICROPHONE_HZ = 48000
+PATIENCE_SECONDS = 300.0
+KEEP_SAMPLES = """
+window.heard = [];
+const post = Worker.prototype.postMessage;
+Worker.prototype.postMessage = function (message, ...rest) {
+  if (message.type === "feed") window.heard.push(...message.samples);
+  return post.call(this, message, ...rest);
+};
+"""
+
+
+class Browser:
+    """Chromium with the page open.
+
+    Args:
+        address: of the page.
+        spoken: WAV file that the microphone plays, once.
+    """
+
+    def __init__(self, address: str, spoken: Path) -> None:
+        from selenium import webdriver
+
+        chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+        if not (chromium and driver):
+            raise DeviceError(
+                "there is no chromium or no chromedriver; Debian: apt-get install chromium chromium-driver"
+            )
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for flag in (*FLAGS, f"--use-file-for-fake-audio-capture={spoken}%noloop"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver: Any = webdriver.Chrome(options, webdriver.ChromeService(driver))
+        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SAMPLES})
+        began = time.monotonic()
+        self.driver.get(address)
+        self.wait(lambda: self.status == "Ready.")
+        self.start_seconds = time.monotonic() - began
+
+    @property
+    def status(self) -> str:
+        """The line that says what happens."""
+        return str(self.driver.execute_script("return document.getElementById('status').textContent"))
+
+    @property
+    def text(self) -> str:
+        """The words of the transcript."""
+        words = "return [...document.querySelectorAll('#transcript button.word')].map((word) => word.textContent)"
+        return " ".join(self.driver.execute_script(words))
+
+    def wait(self, condition: Callable[[], Any]) -> Any:
+        """Until it is true; an error that the page shows ends it."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not (found := condition()):
+            is_bad = "return document.getElementById('status').classList.contains('bad')"
+            if self.driver.execute_script(is_bad) or time.monotonic() > end:
+                raise DeviceError(f"the page says: {self.status} {self.driver.get_log('browser')}")
+            time.sleep(0.02)
+        return found
+
+    def press(self, name: str) -> None:
+        """A button, by its id."""
+        self.driver.find_element("id", name).click()
+
+    def open_file(self, path: Path) -> tuple[str, float]:
+        """The text of a recording, and the real-time factor."""
+        self.driver.execute_script("document.getElementById('status').textContent = ''")
+        self.driver.find_element("id", "file").send_keys(str(path.resolve()))
+        found = self.wait(lambda: SPEED.search(self.status))
+        return self.text, float(found[2])
+
+    def speak(self, seconds: float) -> tuple[str, float]:
+        """The text of what the microphone hears in so many seconds, and the real-time factor."""
+        self.press("mic")
+        time.sleep(seconds)
+        self.press("mic")
+        found = self.wait(lambda: SPEED.search(self.status))
+        return self.text, float(found[2])
+
+    def read_samples(self) -> NDArray[np.int16]:
+        """What the page got from the microphone, at the network's rate."""
+        return np.array(self.driver.execute_script("return window.heard"), np.int16)
+
+    def list_requests(self) -> list[str]:
+        """Addresses that were asked for since the start."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        sent = [each["params"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+        return [str(each["request"]["url"]) for each in sent]
+
+    def take_pictures(self, folder: Path) -> None:
+        """As it is now: light, dark, and as wide as a telephone."""
+        folder.mkdir(parents=True, exist_ok=True)
+        call = self.driver.execute_cdp_cmd
+        for theme in ("light", "dark"):
+            features = [{"name": "prefers-color-scheme", "value": theme}]
+            call("Emulation.setEmulatedMedia", {"features": features})
+            time.sleep(0.5)
+            self.driver.save_screenshot(str(folder / f"{theme}.png"))
+        telephone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+        call("Emulation.setDeviceMetricsOverride", telephone)
+        time.sleep(0.5)
+        self.driver.save_screenshot(str(folder / "telephone.png"))
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Tells nobody of its requests."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """Any server of files will do; this is Python's. Gives the page's address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+def compare(name: str, found: tuple[str, float], expected: str) -> bool:
+    """Whether the texts are the same; shows it."""
+    text, factor = found
+    is_same = text == expected
+    print(f"{name}: {'the same text' if is_same else 'another text'}, {factor:.3f} × real time")
+    if not is_same:
+        print(f"  page       {text}\n  transcribe {expected}")
+    return is_same
+
+
+def put_into_room(recording: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A second of its own background before it and three behind: a microphone hears no digital silence."""
+    level = recording[: MICROPHONE_HZ // 20].std()
+    noise = np.random.default_rng(1).normal(0, level, 4 * MICROPHONE_HZ).astype(np.float32)
+    return np.concatenate([noise[:MICROPHONE_HZ], recording, noise[MICROPHONE_HZ:]])
+
+
+def hear_live(recognizer: Recognizer, waveform: NDArray[np.int16]) -> str:
+    """The final words of a stream."""
+    stream = recognizer.stream()
+    events = [*stream.feed(waveform), *stream.finish()]
+    return " ".join(event.text for event in events if event.kind == "final")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write, serve, recognise, compare; the exit status."""
+    network = read_network(options.model)
+    runtime = find_runtime(options.runtime)
+    recognizer = Recognizer.load(options.model, choice=DecoderChoice())
+    expected = [recognizer.transcribe(path).text for path in options.recordings]
+    spoken = put_into_room(read_audio(options.recordings[0], MICROPHONE_HZ))
+    with tempfile.TemporaryDirectory() as folder:
+        write_page(Path(folder) / "page", options.model.stem, network, runtime)
+        wav = Path(folder) / "spoken.wav"
+        soundfile.write(wav, spoken, MICROPHONE_HZ)
+        with serve(Path(folder) / "page") as address:
+            browser = Browser(address, wav)
+            try:
+                print(f"{network.description.weights}, open after {browser.start_seconds:.1f} s")
+                alike = [
+                    compare(str(path), browser.open_file(path), text)
+                    for path, text in zip(options.recordings, expected, strict=True)
+                ]
+                if options.screenshots:
+                    browser.take_pictures(options.screenshots)
+                heard = browser.speak(len(spoken) / MICROPHONE_HZ)
+                alike.append(compare("microphone", heard, hear_live(recognizer, browser.read_samples())))
+                strangers = [url for url in browser.list_requests() if not url.startswith((address, "blob:", "data:"))]
+            finally:
+                browser.driver.quit()
+    print(f"asked of others: {', '.join(strangers) or 'nothing'}")
+    return 0 if all(alike) and not strangers else 1
+
+
+@exit_on_error
+def main() -> None:
+    """Parse, run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="with the waveform in (path)")
+    parser.add_argument("recordings", type=Path, nargs="+", metavar="RECORDING", help="sound files (paths)")
+    parser.add_argument("--runtime", type=Path, metavar="DIR|TGZ", help="onnxruntime-web (path; default: npm's)")
+    parser.add_argument("--screenshots", type=Path, metavar="DIR", help="where pictures go (path)")
+    sys.exit(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
