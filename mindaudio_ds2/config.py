@@ -453,7 +453,7 @@ class PrecisionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DecodingConfig:
-    """From log-probabilities to text: how train scores dev, and eval what it is given. Options of eval come first."""
+    """From log-probabilities to text: how train scores dev, and eval its manifests. Options of eval come first."""
 
     decoder: str | None = None
     """Greedy, beam, or a decoder.json of mindaudio-ds2 tune (path). Null: eval takes the decoder.json beside the

@@ -119,7 +119,7 @@ def add_decoding_options(parser: Any) -> None:
         "--decoder",
         help="greedy, beam, or a decoder.json of mindaudio-ds2 tune (default: that beside the network, or greedy)",
     )
-    parser.add_argument("--lm", metavar="X.lm", help="language model for the beam, of mindaudio-ds2 build_lm (path)")
+    parser.add_argument("--lm", metavar="X.lm", help="language model of mindaudio-ds2 build_lm (path)")
     parser.add_argument(
         "--hotwords",
         metavar="FILE",

@@ -16,7 +16,7 @@ from mindaudio_ds2.batching.plan import (
     select_trainable,
     share_of_padding,
 )
-from mindaudio_ds2.config import BatchingConfig, Config, FeatureConfig
+from mindaudio_ds2.config import BatchingConfig, Config, DecodingConfig, FeatureConfig, TextConfig
 from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import ManifestError, TrainingError
@@ -341,7 +341,7 @@ def make_config(**data: float) -> Config:
             "feature_cache_dir": None,
             **data,
         },
-        "text": {"characters": "AB ", "blank": "first", "letter_case": "upper", "unknown_character": "error"},
+        "text": dataclasses.asdict(TextConfig("AB ", "first", "upper", "error")),
         "features": dataclasses.asdict(features),
         "augmentation": AUGMENTATION,
         "batching": dataclasses.asdict(BATCHING),
@@ -397,6 +397,7 @@ def make_config(**data: float) -> Config:
             "freeze": [],
             "learning_rate_factors": {},
         },
+        "decoding": dataclasses.asdict(DecodingConfig()),
         "precision": {"compute": "fp32", "loss_scale": 1.0, "loss_scale_window": 0},
         "processes": {"sync_batch_norm": False, "timeout_seconds": 60.0},
         "ops": {"native": "off"},
