@@ -49,8 +49,7 @@ NUM_UTTERANCES, NUM_FRAMES, NUM_LABELS, NUM_SAMPLES = 4, 20, 3, 3200
 INSIDE = {"Depend", "UpdateState", "Load", "MakeTuple", "TupleGetItem", "Partial", "Switch"}  # structure, no kernels
 GPU_GRADIENTS = {"LSTMGrad": ("LSTMGradData", "LSTMGradWeight")}
 SIGNS = {DOCUMENTED: "yes", KERNEL: "kernel", PARTS: "parts"}
-TRAINING, RECOGNITION, WAVEFORM = "training", "recognition", "waveform"
-USES = {TRAINING: "training", RECOGNITION: "recognition", WAVEFORM: "features of MINDIR"}
+TRAINING, RECOGNITION, WAVEFORM = USES = ("training", "recognition", "features of MINDIR")
 
 Types = dict[str, set[str]]
 """By operator, the types of what goes in and out."""
@@ -229,7 +228,7 @@ def make_table(rows: dict[str, Row], data: dict[str, Any]) -> str:
     lines = ["| operator | used in | types | Ascend | GPU | CPU |", "| --- | --- | --- | --- | --- | --- |"]
     for name, row in rows.items():
         where = set().union(*row.used.values())
-        used = ", ".join(text for each, text in USES.items() if each in where)
+        used = ", ".join(each for each in USES if each in where)
         cells = [describe(platforms[name], device) if device in row.used else "" for device in DEVICES]
         lines.append("| " + " | ".join([name, used, ", ".join(sorted(row.types)), *cells]) + " |")
     halves = [name for name, row in rows.items() if "bfloat16" in row.types and name not in bfloat16]
