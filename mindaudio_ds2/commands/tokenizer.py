@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Train units of one or more characters, as labels in place of single characters.
 
-    mindaudio-ds2 tokenizer data/an4/train.jsonl -c an4 --size 128 --output data/an4/units128.json
-    python train.py -c hparams/an4.yaml --text.tokenizer data/an4/units128.json
+    mindaudio-ds2 tokenizer data/an4/train.jsonl -c an4 --size 64 --output data/an4/units64.json
+    python train.py -c hparams/an4.yaml --text.tokenizer data/an4/units64.json
 
 TEXT is a file with a sentence a line (plain or gzip), or a manifest (.jsonl), whose transcripts are taken; take those
 of training only. Characters and letter case are those of the YAML. Checkpoints hold the units, and need the file no

@@ -75,6 +75,23 @@ def test_sound_from_the_first_sample_to_the_last_is_all_spoken() -> None:
     assert place(1.2, [(0.0, 1.2)], {0.1: "A", 1.0: "B"}) == [(0.0, 1.2)]
 
 
+def test_units_hold_their_words_as_letters_do() -> None:
+    units = ["▁", "▁AB", "▁A", "▁C", "▁CD", "A", "B", "C", "D"]
+    tokenizer = Tokenizer(TextConfig("ABCD ", "first", "upper", "error", None, units, [-1.0] * len(units)))
+    spoken = [(0.5, 1.0), (1.3, 1.9)]
+    probabilities = np.full((62, tokenizer.size), 0.005)
+    path = np.full(62, tokenizer.blank_id)
+    for second, unit in {0.7: "▁AB", 1.4: "▁C", 1.7: "D"}.items():  # not the likeliest way to write CD
+        path[int(second / FRAME_SECONDS)] = tokenizer.symbols.index(unit)
+    probabilities[np.arange(62), path] = 0.95
+    log_probs, waveform = np.log(probabilities).astype(np.float32), sound(2.5, spoken)
+    (found,) = GreedyDecoder(tokenizer, FRAME_SECONDS).decode(log_probs)
+    placed = WordPlacer(tokenizer, FRAME_SECONDS, RATE_HZ).place(found, log_probs, waveform)
+    assert placed.text == "AB CD"
+    times = [(word.start_seconds, word.end_seconds) for word in placed.words]
+    assert np.array(times) == pytest.approx(np.array(spoken), abs=0.021)
+
+
 def test_no_words_stay_no_words() -> None:
     nothing = Hypothesis("", -1.0, ())
     assert WordPlacer(TOKENIZER, FRAME_SECONDS, RATE_HZ).place(nothing, show(1, {}), sound(1, [])) == nothing
