@@ -1,8 +1,10 @@
 """The console script: `mindaudio-ds2 COMMAND …`, also `python -m mindaudio_ds2 COMMAND …`."""
 
+import difflib
 import importlib
 import sys
 
+from mindaudio_ds2 import console
 from mindaudio_ds2.commands import list_commands
 
 
@@ -13,8 +15,13 @@ def main() -> None:
     if name not in known:
         listed = "\n".join(f"  {command:<18} {text}" for command, text in known.items())
         asked = name in ("", "-h", "--help")
-        print(f"usage: mindaudio-ds2 COMMAND [OPTION...]\n\n{listed}", file=sys.stdout if asked else sys.stderr)
-        sys.exit(0 if asked else f"error: there is no command {name!r}")
+        if asked:
+            print(f"usage: mindaudio-ds2 COMMAND [OPTION...]\n\n{listed}")
+            sys.exit(0)
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]}?" if close else "mindaudio-ds2 --help lists all"
+        print(f"error: there is no command {console.escape(name)!r}; {hint}", file=sys.stderr)
+        sys.exit(2)
     sys.argv[:2] = [f"mindaudio-ds2 {name}"]
     importlib.import_module(f"mindaudio_ds2.commands.{name}").main()
 

@@ -479,10 +479,11 @@ class DecodingConfig:
             _require(count is None or count > 0, f"decoding.{name}", count, "at least 1")
         weight = self.lm_weight
         _require(weight is None or weight >= 0, "decoding.lm_weight", weight, "0 or more")
-        needs_beam = [name for name, value in vars(self).items() if name != "decoder" and value is not None]
-        is_possible = self.decoder not in (None, "greedy") or not needs_beam
-        remedy = f"{', '.join(needs_beam)} need the beam; add --decoder beam, or set decoding.decoder"
-        _require(is_possible, "decoding.decoder", self.decoder, remedy)
+
+    @property
+    def of_the_beam(self) -> list[str]:
+        """The keys given that mean nothing to greedy decoding."""
+        return [name for name, value in vars(self).items() if name != "decoder" and value is not None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -539,6 +540,9 @@ class Config:
         rise, epochs = self.schedule.warmup_epochs, self.training.epochs
         fits = self.schedule.name != "one_cycle" or 2 * rise <= epochs
         _require(fits, "schedule.warmup_epochs", rise, f"one_cycle rises and falls within training.epochs = {epochs}")
+        beamless, keys = self.decoding.decoder in (None, "greedy"), self.decoding.of_the_beam
+        decoder = self.decoding.decoder or "null"
+        _require(not (beamless and keys), "decoding.decoder", decoder, f"{', '.join(keys)}: for the beam, so name that")
 
     @property
     def seconds_per_output_frame(self) -> float:

@@ -177,8 +177,12 @@ def _take_section(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     """The arguments without the section behind `--help`, and that section."""
     kept = list(arguments)
     for place, argument in enumerate(kept[:-1]):
-        if argument in ("-h", "--help") and kept[place + 1] in SECTIONS:
+        if argument not in ("-h", "--help"):
+            continue
+        if kept[place + 1] in SECTIONS:
             return kept[: place + 1], kept[place + 1]
+        if not kept[place + 1].startswith("-"):
+            raise ConfigError(f"--help: there is no section {kept[place + 1]!r}; there are {', '.join(SECTIONS)}")
     return kept, None
 
 

@@ -95,6 +95,9 @@ def exit_on_error(main: Callable[[], Any]) -> Callable[[], None]:
             kind = "stopped" if isinstance(error, Interrupted) else "error"
             console.write_line(f"{kind}: {error}")
             sys.exit(error.exit_status)
+        except MemoryError as error:
+            console.write_line(f"error: out of memory ({error}); make the network or its batches smaller")
+            sys.exit(1)
         except KeyboardInterrupt:
             console.write_line("interrupted")
             sys.exit(130)

@@ -104,8 +104,8 @@ def _read(folder: Path) -> Model:
 def find_file(wanted: str | Path | None, purpose: Purpose) -> Path:
     """The file that a path or a model's name means.
 
-    Searched in this order: the path itself; `runs/NAME/best.ckpt`; NAME in the folder that `MINDAUDIO_DS2_MODELS`
-    names; NAME in the package.
+    Searched in this order: the path itself, or best.ckpt in that folder; `runs/NAME/best.ckpt`; NAME in the folder that
+    `MINDAUDIO_DS2_MODELS` names; NAME in the package.
 
     Args:
         wanted: a path, a name, or None for the default model.
@@ -118,6 +118,10 @@ def find_file(wanted: str | Path | None, purpose: Purpose) -> Path:
         CheckpointError: there is no such model, or it is damaged.
     """
     path = Path(wanted or DEFAULT)
+    if len(path.parts) > 1 and path.is_dir():
+        if (path / "best.ckpt").is_file():
+            return path / "best.ckpt"
+        raise CheckpointError(f"{path} is a folder without best.ckpt; name a checkpoint or .onnx file")
     if path.exists() and not path.is_dir() or path.suffix or len(path.parts) > 1:
         return path
     run = Path("runs") / path / "best.ckpt"

@@ -11,7 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mindaudio_ds2 import models
+from mindaudio_ds2 import console, models
+from mindaudio_ds2.audio.sound_files import show_path
 from mindaudio_ds2.checkpoint import Checkpoint, load_checkpoint, restore_network
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import override
@@ -67,6 +68,8 @@ def evaluate_checkpoint(
     ranks = ranks or Ranks()
     checkpoint_path = models.find_file(checkpoint_path, "weights")
     choice = choice or find_choice(checkpoint_path)
+    if ranks.is_first and choice.kind != "greedy":
+        console.write_line(f"decoding with {', '.join(filter(None, choice.describe().values()))}")
     checkpoint = load_checkpoint(checkpoint_path)
     network = restore_network(checkpoint, str(checkpoint_path), backend)
     config = _choose_settings(checkpoint, settings)
@@ -221,8 +224,10 @@ def show(evaluation: Evaluation, num_worst: int) -> str:
     if worst:
         lines.append("worst utterances:")
     for scored in worst:
-        lines.append(f"  {scored.utterance.id}: {scored.counts.word_errors} of {scored.counts.num_words} words wrong")
-        lines += [f"    {line}" for line in set_below(align_words(scored.reference, scored.hypothesis))]
+        counts, name = scored.counts, show_path(scored.utterance.id)
+        lines.append(f"  {name}: {counts.word_errors} of {counts.num_words} words wrong")
+        reference, hypothesis = console.escape(scored.reference), console.escape(scored.hypothesis)
+        lines += [f"    {line}" for line in set_below(align_words(reference, hypothesis))]
     return "\n".join(lines)
 
 

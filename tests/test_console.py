@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mindaudio_ds2 import console
+from mindaudio_ds2.errors import exit_on_error
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
@@ -40,6 +41,17 @@ def test_what_an_ascii_console_cannot_show_is_escaped() -> None:
 
 def test_control_characters_are_shown_and_not_sent() -> None:
     assert console.escape("a\x1b[2J\x9b\u202eb\udcff\n\té") == "a\\x1b[2J\\x9b\\u202eb\\udcff\n\té"
+
+
+def test_want_of_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def build() -> None:
+        raise MemoryError("Unable to allocate 238 GiB")
+
+    with pytest.raises(SystemExit, match="1"):
+        exit_on_error(build)()
+    assert capsys.readouterr().err == (
+        "error: out of memory (Unable to allocate 238 GiB); make the network or its batches smaller\n"
+    )
 
 
 TRAINING = """

@@ -168,6 +168,20 @@ def test_what_is_shown_sets_the_words_of_the_worst_below_each_other() -> None:
     ]
 
 
+def test_nothing_of_a_manifest_reaches_the_terminal_raw() -> None:
+    from mindaudio_ds2.decoding.metrics import count_errors
+    from mindaudio_ds2.evaluate import Evaluation, ScoredUtterance
+    from mindaudio_ds2.scores import show
+
+    reference, hypothesis = "\x1b[2JSTOP", "STOP"
+    utterance = Utterance("a\x1b[31m\n\x07", "x.wav", 1.0, reference)
+    scored = ScoredUtterance(utterance, reference, hypothesis, count_errors(reference, hypothesis))
+    shown = show(Evaluation((scored,), 1.0, 1.0, 1.0, {}), num_worst=1)
+    assert "\\x1b[2JSTOP" in shown
+    assert not {"\x1b", "\x07"} & set(shown)
+    assert [line for line in shown.splitlines() if line.endswith("words wrong")], "an id stays on its line"
+
+
 # A checkpoint and its files -------------------------------------------------------------------------------------------
 
 

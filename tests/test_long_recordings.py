@@ -48,6 +48,13 @@ def talk(count: int, first: int = 5000) -> tuple[NDArray[np.float64], str]:
     return np.concatenate(parts), " ".join(" ".join(said).split())
 
 
+def test_less_than_anybody_says_is_silence(load: Load) -> None:
+    found = load().transcribe(np.full(1, 0.5, np.float32), RATE_HZ)
+    assert found.text == ""
+    assert (len(found.recognized), len(found.silences)) == (0, 1)
+    assert "no speech was found" in found.notes[-1]
+
+
 def require_every_second(found: Transcription) -> None:
     """What was recognised and the silences hold all of the recording, and share nothing."""
     spans = sorted([*found.recognized, *found.silences])

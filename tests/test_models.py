@@ -51,6 +51,15 @@ def test_a_path_is_never_taken_for_a_name(places: Path) -> None:
     assert models.find_file("runs/missing", "weights") == Path("runs/missing")
 
 
+def test_a_run_folder_stands_for_its_best_checkpoint(places: Path) -> None:
+    folder = places / "runs" / "mine"
+    folder.mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"mine is a folder without best\.ckpt"):
+        models.find_file(folder, "weights")
+    (folder / "best.ckpt").touch()
+    assert models.find_file(folder, "weights") == folder / "best.ckpt"
+
+
 def test_recognition_takes_onnx_where_it_can_run(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_model(places / "package" / "english", ckpt=b"c", onnx=b"o")
     monkeypatch.setattr(models.importlib.util, "find_spec", lambda _: object())

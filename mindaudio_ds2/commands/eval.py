@@ -41,7 +41,8 @@ def add_options(parser: Any) -> None:
 def run(config: Config | None, options: Any) -> None:
     """Prepare the device, score, show."""
     settings, normalizer = config or options.changes, Normalizer.of(options.normalize)
-    choice = read_choice(options, config.decoding if config else _take_section(options.changes))
+    section = config.decoding if config else _take_section(options.changes)
+    choice = read_choice(options, options.pre_trained_model_path, section)
     device_target, native, timeout_seconds = _choose_machine(config, options)
     with collectives.join(runtime.find_own_place(), timeout_seconds) as ranks:
         backend = runtime.start(device_target, 0, native, ranks.count_threads())

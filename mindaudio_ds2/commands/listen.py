@@ -148,7 +148,7 @@ def run(options: argparse.Namespace) -> None:
     if options.list_microphones:
         console.write_line(list_microphones(), to_stdout=True)
         return
-    choice, endpointing = read_choice(options), read_endpointing(options)
+    choice, endpointing = read_choice(options, options.model), read_endpointing(options)
     ending = ENDINGS.get(options.format, f".{options.format}")
     output = options.output or Path(time.strftime(f"listen_%Y-%m-%d_%H-%M-%S{ending}"))
     if options.output is None and output.exists():

@@ -56,10 +56,10 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Load, serve."""
     runtime.require_one_process("mindaudio-ds2 serve")
-    if options.nbest != 1:
+    if options.nbest is not None:
         raise ConfigError("--nbest means nothing here: answers hold one text; leave it out")
-    choice = read_choice(options)
     model = models.find_file(options.model, "recognition")
+    choice = read_choice(options, model)
     token = _read_token(options.token)
     if options.host not in LOOPBACK and token is None:
         console.write_line(f"warning: {options.host} can be reached by others, and without --token anybody may ask")

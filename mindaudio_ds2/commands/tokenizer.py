@@ -41,7 +41,7 @@ def run(config: Config, options: Any) -> None:
     tokenizer = Tokenizer(read_units(named))
     num_characters = sum(map(len, text.lines))
     num_units = sum(len(tokenizer.encode(line)) for line in text.lines)
-    longest = sorted(tokenizer.config.units, key=len, reverse=True)[:LONGEST_SHOWN]
+    longest = sorted((unit for unit in tokenizer.config.units if len(unit) > 2), key=len, reverse=True)[:LONGEST_SHOWN]
     print(
         f"text:   {len(text.lines)} lines, {num_characters} characters, spaces included; {text.num_dropped} outside of "
         f"the alphabet\n"

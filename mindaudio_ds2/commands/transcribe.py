@@ -68,7 +68,8 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Transcribe, print or write."""
     runtime.require_one_process("transcribe.py")
-    choice, hearing = read_choice(options), Hearing(options.vad, parse_channels(options.channels))
+    choice = read_choice(options, options.pre_trained_model_path)
+    hearing = Hearing(options.vad, parse_channels(options.channels))
     if options.stream:
         transcribe_stream(options, choice)
         return

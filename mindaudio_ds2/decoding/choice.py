@@ -143,11 +143,12 @@ def find_choice(model_path: Path) -> DecoderChoice:
     return load_choice(path) if path else DecoderChoice()
 
 
-def read_choice(options: Any, section: DecodingConfig | None = None) -> DecoderChoice | None:
+def read_choice(options: Any, model: str | Path | None, section: DecodingConfig | None = None) -> DecoderChoice | None:
     """The decoder that a command line asks for; None where neither it nor the YAML says anything, see `find_choice`.
 
     Args:
         options: of `add_decoding_options`.
+        model: path or name of the network. Where no decoder is named, options change the decoder.json beside it.
         section: of the YAML, where there is one; each option given wins over its key, and greedy over all of them.
 
     Raises:
@@ -157,7 +158,11 @@ def read_choice(options: Any, section: DecodingConfig | None = None) -> DecoderC
     keys = (field.name for field in dataclasses.fields(DecodingConfig))
     given = {key: value for key in keys if (value := getattr(options, key)) is not None}
     base = section if section and options.decoder != "greedy" else DecodingConfig()
-    return make_choice(dataclasses.replace(base, **given))
+    section = dataclasses.replace(base, **given)
+    if section.decoder is None and section.of_the_beam:
+        beside = models.find_decoder(models.find_file(model, "recognition"))
+        section = dataclasses.replace(section, decoder=str(beside) if beside else "greedy")
+    return make_choice(section)
 
 
 def make_choice(section: DecodingConfig) -> DecoderChoice | None:
@@ -167,6 +172,10 @@ def make_choice(section: DecodingConfig) -> DecoderChoice | None:
         ConfigError: impossible settings.
         LanguageModelError: decoder.json cannot be read.
     """
+    if section.decoder == "greedy" and section.of_the_beam:
+        raise ConfigError(
+            f"greedy decoding has no use for {', '.join(section.of_the_beam)}; add --decoder beam, or leave that out"
+        )
     if section.decoder in (None, "greedy"):
         return DecoderChoice() if section.decoder else None
     choice = DecoderChoice("beam") if section.decoder == "beam" else load_choice(Path(section.decoder))
@@ -221,6 +230,11 @@ def load_choice(path: Path) -> DecoderChoice:
         if row["kind"] not in ("greedy", "beam"):
             raise ValueError(f"{row['kind']!r:.40} is no decoder")
         model = path.parent / row["language_model"] if row["language_model"] else None
+        if model and not model.is_file():
+            raise LanguageModelError(
+                f"{path} decodes with the language model {model}, which does not exist; bring it back, run "
+                "mindaudio-ds2 tune again, or decode with --decoder greedy"
+            )
         calibration = _read_numbers(Calibration, row["calibration"]) if row["calibration"] else None
         return DecoderChoice(row["kind"], _read_numbers(BeamSettings, row["settings"]), model, None, calibration)
     except FileNotFoundError:

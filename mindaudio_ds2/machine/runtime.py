@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mindaudio_ds2 import console
 from mindaudio_ds2.errors import DeviceError, leave_at_once
 from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.machine.devices import choose_device, connect, serve_workers
@@ -92,7 +93,7 @@ def start(
     # With native kernels there are no such convolutions, and MatMul may have AVX-512: it is nearly twice as fast.
     if kernels is None:
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
-    with _leaving_at_once():
+    with _leaving_at_once(), console.explain_wait("starting MindSpore"):
         import mindspore as ms
 
     place = find_own_place()

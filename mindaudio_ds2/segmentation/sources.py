@@ -27,6 +27,9 @@ LOUDEST_SAMPLES = 4.0
 BLOCK_SECONDS = 30.0
 """Of sound in memory, which is cut like that of a file."""
 
+LEAST_SECONDS = 0.03
+"""Nobody says anything in less: it counts as silence."""
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -119,8 +122,8 @@ class Ear:
                 f"{show_source(source)} lasts {duration_seconds:.0f} s, and the network has learnt from up to "
                 f"{self.limits.max_seconds:.0f} s at a time: expect errors, or let --vad energy cut it in its pauses",
             )
-        whole = Stretch(0, waveforms.shape[1], True)
-        pieces = [(row, Piece(whole, waveform)) for row, waveform in enumerate(waveforms)]
+        whole = Stretch(0, waveforms.shape[1], waveforms.shape[1] >= LEAST_SECONDS * self.rate_hz)
+        pieces = [(row, Piece(whole, waveform if whole.is_speech else None)) for row, waveform in enumerate(waveforms)]
         return OpenSource(len(waveforms), notes, iter([(duration_seconds, pieces)]))
 
     def _cut(

@@ -145,12 +145,15 @@ def read_units(text: TextConfig) -> TextConfig:
     """
     if not text.tokenizer or text.units:
         return text
+    if not Path(text.tokenizer).is_file():
+        raise ConfigError(f"text.tokenizer {text.tokenizer} is no file; name one that mindaudio-ds2 tokenizer made")
     try:
         row: Any = parse_json(Path(text.tokenizer).read_text(encoding="utf-8"))
-        units, scores = row["units"], row["scores"]
+        held = row if isinstance(row, dict) else {}
+        units, scores = held.get("units"), held.get("scores")
         if not (isinstance(units, list) and isinstance(scores, list) and units):
-            raise ValueError("units and scores are no lists")
-    except (OSError, ReadError, ValueError, KeyError, TypeError) as error:
+            raise ValueError("it has no lists of units and scores")
+    except (OSError, ReadError, ValueError) as error:
         raise ConfigError(
             f"text.tokenizer {text.tokenizer} is no tokenizer's file ({error}); make one with mindaudio-ds2 tokenizer"
         ) from None

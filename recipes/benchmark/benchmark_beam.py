@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--num_utterances", type=int, default=20, help="default: 20")
     add_decoding_options(parser)
     options = parser.parse_args()
-    choice = read_choice(options)
+    choice = read_choice(options, options.model)
     if choice is None or choice.kind != "beam":
         raise ConfigError("there is no beam to measure: give --decoder beam, --lm or a decoder.json")
     recognizer = Recognizer.load(options.model, choice=choice)

@@ -180,7 +180,7 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     """Measure, and print."""
     options = _parse()
-    recognizer = Recognizer.load(options.model, choice=read_choice(options))
+    recognizer = Recognizer.load(options.model, choice=read_choice(options, options.model))
     rate_hz = recognizer.network.features.sample_rate_hz
     waveform = join_recordings(options.manifest, rate_hz, options.seconds)
     latency_seconds = recognizer.stream().latency_seconds

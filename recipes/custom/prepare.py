@@ -309,7 +309,10 @@ def show(splits: Splits, train: Counter[str], values: Mapping[str, str], choices
     """Print the table of splits, the alphabet, what deserves a look, and what to type next."""
     print(splitting.make_table(splits))
     shown = "  ".join(f"{'space' if c == ' ' else c} {n}" for c, n in train.most_common(MAX_CHARACTERS_SHOWN))
-    print(f"\nalphabet of {len(train)} characters, with their counts in train:\n  {shown}")
+    all_characters = characters.count_characters([u.transcript for u in splits.utterances], choices.letter_case)
+    num_others = len(set(all_characters) - set(train))
+    others = f", and {num_others} that stand in dev or test alone" if num_others else ""
+    print(f"\nalphabet: {len(train)} characters of train, with their counts{others}:\n  {shown}")
     if len(train) > MAX_CHARACTERS_SHOWN:
         print(f"  and {len(train) - MAX_CHARACTERS_SHOWN} more, see {choices.output / 'characters.tsv'}")
     print(f"sample rate {values['features.sample_rate_hz']} Hz")

@@ -55,6 +55,20 @@ def test_numpy_multiplies_on_one_thread() -> None:
     assert done.stdout.strip() == "1"
 
 
+def test_a_mistyped_command_or_section_is_named_with_what_was_meant(
+    run_command: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mindaudio_ds2.__main__ import main
+
+    monkeypatch.setattr(sys, "argv", ["mindaudio-ds2", "trainn"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err == "error: there is no command 'trainn'; did you mean train?\n"
+    assert callable(run_command)
+    assert run_command("train", "--help", "nosuch") == 2
+    assert "there is no section 'nosuch'; there are data, text, features" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_help_is_a_page_of_words(
     name: str, run_command: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

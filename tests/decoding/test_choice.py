@@ -28,10 +28,12 @@ from tests.decoding.beam_cases import make_log_probs, make_model
 TOKENIZER = Tokenizer(TextConfig("AB ", "first", "upper", "error"))
 
 
-def parse(*arguments: str, section: DecodingConfig | None = None) -> DecoderChoice | None:
+def parse(
+    *arguments: str, section: DecodingConfig | None = None, model: Path = Path("nowhere/best.ckpt")
+) -> DecoderChoice | None:
     parser = argparse.ArgumentParser()
     add_decoding_options(parser)
-    return read_choice(parser.parse_args(arguments), section)
+    return read_choice(parser.parse_args(arguments), model, section)
 
 
 def test_greedy_is_the_default_and_refuses_what_only_a_beam_can() -> None:
@@ -50,6 +52,22 @@ def test_options_win_over_decoder_json(tmp_path: Path) -> None:
     assert chosen is not None
     assert (chosen.settings.weight, chosen.settings.bonus, chosen.settings.num_best) == (1.5, 3.0, 4)
     assert chosen.model_path == model.path
+
+
+def test_options_change_the_decoder_beside_the_network(tmp_path: Path) -> None:
+    saved = DecoderChoice("beam", BeamSettings(weight=2.5, bonus=3.0))
+    save_choice(tmp_path / "decoder.json", saved, {})
+    chosen = parse("--hotwords", "names.txt", "--nbest", "3", model=tmp_path / "best.ckpt")
+    assert chosen == DecoderChoice("beam", BeamSettings(weight=2.5, bonus=3.0, num_best=3), None, Path("names.txt"))
+    assert parse(model=tmp_path / "best.ckpt") is None, "found when the network is loaded"
+    section = DecodingConfig(lm="a.lm")  # of eval's --decoding.lm, without a YAML
+    assert parse("--decoder", "beam", section=section) == DecoderChoice("beam", model_path=Path("a.lm"))
+
+
+def test_a_language_model_that_has_gone_is_named_with_who_wants_it(tmp_path: Path) -> None:
+    save_choice(tmp_path / "decoder.json", DecoderChoice("beam", model_path=tmp_path / "gone.lm"), {})
+    with pytest.raises(LanguageModelError, match=r"decoder\.json decodes with .*gone\.lm.*--decoder greedy"):
+        load_choice(tmp_path / "decoder.json")
 
 
 def test_options_win_over_the_section_key_by_key_and_greedy_over_all_of_it(tmp_path: Path) -> None:
@@ -72,8 +90,8 @@ def test_options_win_over_the_section_key_by_key_and_greedy_over_all_of_it(tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--hotwords", "names.txt"), "hotwords need the beam; add --decoder beam"),
-        (("--decoder", "greedy", "--lm", "a.lm", "--nbest", "2"), "lm, nbest need the beam"),
+        (("--hotwords", "names.txt"), "no use for hotwords; add --decoder beam"),
+        (("--decoder", "greedy", "--lm", "a.lm", "--nbest", "2"), "no use for lm, nbest"),
         (("--decoder", "beam", "--beam_width", "0"), r"decoding\.beam_width is 0.*at least 1"),
         (("--decoder", "beam", "--nbest", "0"), r"decoding\.nbest is 0.*at least 1"),
         (("--decoder", "beam", "--nbest", "-1"), r"decoding\.nbest is -1"),
