@@ -51,12 +51,13 @@ log_to() {
 # and end with 143; a SIGTERM of its own Open MPI 5 answers by killing them. In a session of its own it hears of no
 # console that is closed, which would end it, too.
 run_mpirun() {
-    trap 'kill -USR1 "$!"' TERM INT
+    local is_told=""
+    trap 'is_told=1; kill -USR1 "$!"' TERM INT
     setsid mpirun "$@" &
     local launcher=$! status=0
     wait "$launcher" || status=$?
-    while kill -0 "$launcher" 2>/dev/null; do # the trap ends a `wait` before its time
-        status=0
+    while [[ -n "$is_told" ]]; do # the trap ends a `wait` before its time, with a status of its own
+        is_told="" status=0
         wait "$launcher" || status=$?
     done
     exit "$status"

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Which operators training and recognition are made of, and where MindSpore has them: a table for docs/devices.md.
 
-python recipes/benchmark/device_audit.py [--check]
+python recipes/benchmark/device_audit.py
+python recipes/benchmark/device_audit.py --check     # whether the table is what would be written
 
 Nobody here has a GPU or an Ascend device. But MindSpore compiles a graph before it chooses kernels, and writes it as
 MINDIR on any machine; so a small network, with everything that a configuration can switch on, is built as for each

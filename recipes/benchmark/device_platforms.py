@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """On which devices MindSpore has an operator: by its documentation, or else by the kernels in its source.
 
-python recipes/benchmark/device_platforms.py 2.3 SOURCE "MindSpore's repository at v2.3.1" [--kernels_of SOURCE]
+python recipes/benchmark/device_platforms.py 2.3 SOURCE "MindSpore's repository at v2.3.1"
+python recipes/benchmark/device_platforms.py 2.10 INSTALLED "the installed package" --kernels_of SOURCE
 
 SOURCE is a checkout of MindSpore at a tag, or the folder of an installed one, which has no kernels' source. What is
 found of the operators in device_platforms.json is kept there for `device_audit.py`: names of devices only, no text.

@@ -201,12 +201,14 @@ class Base:
         output_frame_seconds: how far the network's output frames are apart; CTC writes one character a frame at most.
         sample_rate_hz: of its features.
         max_batch_padded_seconds: of its batches.
+        join_max_seconds: of utterances that are joined in training.
     """
 
     text: str
     output_frame_seconds: float
     sample_rate_hz: int
     max_batch_padded_seconds: float
+    join_max_seconds: float
 
 
 def read_base(path: Path) -> Base:
@@ -224,7 +226,8 @@ def read_base(path: Path) -> Base:
         features = sections["features"]
         frame_seconds = float(features["hop_seconds"]) * math.prod(sections["model"]["conv_stride_time"])
         padded_seconds = float(sections["batching"]["max_batch_padded_seconds"])
-        return Base(text, frame_seconds, int(features["sample_rate_hz"]), padded_seconds)
+        joined_seconds = float(sections["augmentation"]["join_max_seconds"])
+        return Base(text, frame_seconds, int(features["sample_rate_hz"]), padded_seconds, joined_seconds)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"--base {path} is no configuration ({error}); take one of hparams/*.yaml") from None
 
@@ -256,6 +259,7 @@ def choose_values(train: Sequence[Utterance], alphabet: str, base: Base, choices
         "text.characters": quote(unicodedata.normalize("NFC", alphabet)),
         "text.letter_case": choices.letter_case,
         "features.sample_rate_hz": str(_choose_sample_rate_hz(train, base.sample_rate_hz)),
+        "augmentation.join_max_seconds": f"{min(base.join_max_seconds, longest):.1f}",
         "batching.bucket_edges_seconds": "[" + ", ".join(f"{edge:.1f}" for edge in edges) + "]",
         "batching.max_batch_padded_seconds": f"{padded:.1f}",
     }

@@ -155,12 +155,12 @@ def save_stream(path: Path, normalization: Literal["corpus", "utterance"]) -> Pa
         ],
         "stream",
         [
-            tensor("features", real, [1, "T", 80]),
+            tensor("features", real, ["B", "T", 80]),
             tensor("first_frame", whole, [1]),
             tensor("num_frames", whole, [1]),
-            tensor("hidden_0", real, [1, 1, 3]),
+            tensor("hidden_0", real, [1, "B", 3]),
         ],
-        [tensor("logprobs", real, [1, "S", 4]), tensor("next_hidden_0", real, [1, 1, 3])],
+        [tensor("logprobs", real, ["B", "S", 4]), tensor("next_hidden_0", real, [1, "B", 3])],
         [onnx.numpy_helper.from_array(np.ones((80, 4), np.float32), "weights")],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
