@@ -72,11 +72,12 @@ class TextConfig:
         repeated = sorted({c for c in self.characters if self.characters.count(c) > 1})
         _require(not repeated, "text.characters", self.characters, f"{repeated} stand twice")
         _require(self.tokenizer != "", "text.tokenizer", "", "name a file, or null")
-        _require(all(isinstance(x, str) and x for x in self.units), "text.units", self.units, "units are texts")
-        is_right = len(self.unit_scores) == len(self.units) and all(
-            isinstance(x, (int, float)) and math.isfinite(x) for x in self.unit_scores
-        )
-        _require(is_right, "text.unit_scores", self.unit_scores, "one number for each of text.units")
+        strange = [x for x in self.units if not (isinstance(x, str) and x)]
+        _require(not strange, "text.units", strange[:3], "units are texts")
+        bad = [x for x in self.unit_scores if not (isinstance(x, (int, float)) and math.isfinite(x))]
+        _require(not bad, "text.unit_scores", bad[:3], "each a finite number")
+        count, wanted = len(self.unit_scores), len(self.units)
+        _require(count == wanted, "text.unit_scores", f"{count} numbers", f"one number for each of {wanted} text.units")
         if self.units:
             self._require_usable_units()
 

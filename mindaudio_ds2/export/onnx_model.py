@@ -62,11 +62,12 @@ def build_onnx(checkpoint: Checkpoint, form: OnnxForm, scores: dict[str, Any]) -
         CheckpointError: a stream of a network with a backward direction.
     """
     config, weights = checkpoint.config, checkpoint.weights
-    if form.is_stream and (config.model.bidirectional or form.input == "waveform"):
+    if form.is_stream and config.model.bidirectional:
         raise CheckpointError(
-            "a stream needs a network without a backward direction (model.bidirectional: false) and takes features: "
-            "export it with --input features, or without --stream"
+            "a stream needs a network without a backward direction (model.bidirectional: false); leave out --stream"
         )
+    if form.is_stream and form.input == "waveform":
+        raise CheckpointError("a stream takes features: export it with --input features, or without --stream")
     graph = Graph()
     if form.is_stream:
         add_stream(graph, config.model, config.features.num_bins, weights)
