@@ -237,7 +237,7 @@ def test_a_file_that_is_no_checkpoint_is_called_that(content: bytes, tmp_path: P
 
 def test_a_missing_file_and_a_folder_are_told_from_a_damaged_one(tmp_path: Path) -> None:
     expect_error(tmp_path / "none.ckpt", "does not exist")
-    expect_error(tmp_path, "does not exist")
+    expect_error(tmp_path, "is a folder without best.ckpt")
 
 
 @pytest.mark.parametrize("crc_check", [True, False], ids=["with checksum", "without checksum"])
