@@ -17,20 +17,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
+from recipes.benchmark.benchmark_browser import FLAGS
 from tests.tiny_corpus import speak
 
 SPOKEN = "BAD CAB DACB"
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--window-size=1000,900",
-)
 TELEPHONE = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
 
 

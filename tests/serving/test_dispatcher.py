@@ -1,7 +1,7 @@
 """Who goes first, and what goes together."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 
 import numpy as np
@@ -25,21 +25,26 @@ def dispatcher() -> Iterator[Dispatcher]:
     made.close(10)
 
 
-def test_chunks_that_wait_are_computed_side_by_side(dispatcher: Dispatcher) -> None:
+@pytest.fixture
+def release(dispatcher: Dispatcher) -> Callable[[], None]:
+    """The only worker is busy until this is called, so that what is asked for meanwhile waits."""
+    begun, gate = threading.Event(), threading.Event()
+    dispatcher.run_live(lambda: begun.set() or gate.wait(60))
+    assert begun.wait(60)
+    return gate.set
+
+
+def test_chunks_that_wait_are_computed_side_by_side(dispatcher: Dispatcher, release: Callable[[], None]) -> None:
     """One wait is enough; nobody waits for more, nor for a network that is not its own."""
     babbler, other = Babbler(), Babbler()
     recognizer, sound = Recognizer(babbler), make_sound(4.0)
     expected = recognizer.stream(RATE_HZ).feed(sound)
-    begun, gate = threading.Event(), threading.Event()
-    first = dispatcher.run_live(lambda: begun.set() or gate.wait(60))
-    assert begun.wait(60)
     streams = [recognizer.stream(RATE_HZ) for _ in range(5)]
     found = [dispatcher.feed_live(stream, sound) for stream in streams]
     stranger = dispatcher.feed_live(Recognizer(other).stream(RATE_HZ), sound)
     again = [dispatcher.feed_live(stream, sound) for stream in streams[:2]]  # after what they are fed before
     bad = dispatcher.feed_live(recognizer.stream(RATE_HZ), np.full(100, np.nan, np.float32))
-    gate.set()
-    assert first.result(60)
+    release()
     assert [future.result(60) for future in found] == [expected] * 5
     assert stranger.result(60) == expected
     assert [future.result(60) for future in again] == [feed_twice(recognizer, sound)] * 2
@@ -57,29 +62,23 @@ def feed_twice(recognizer: Recognizer, sound: NDArray[np.float32]) -> list[Event
     return stream.feed(sound)
 
 
-def test_a_batch_of_streams_has_an_end(dispatcher: Dispatcher) -> None:
+def test_a_batch_of_streams_has_an_end(dispatcher: Dispatcher, release: Callable[[], None]) -> None:
     babbler = Babbler()
     recognizer, sound = Recognizer(babbler), make_sound(0.5)
-    begun, gate = threading.Event(), threading.Event()
-    dispatcher.run_live(lambda: begun.set() or gate.wait(60))
-    assert begun.wait(60)
     found = [dispatcher.feed_live(recognizer.stream(RATE_HZ), sound) for _ in range(MOST_STREAMS + 3)]
-    gate.set()
+    release()
     for future in found:
         future.result(60)
     assert babbler.batch_sizes == [MOST_STREAMS, 3]
 
 
-def test_who_leaves_while_waiting_is_not_computed(dispatcher: Dispatcher) -> None:
+def test_who_leaves_while_waiting_is_not_computed(dispatcher: Dispatcher, release: Callable[[], None]) -> None:
     babbler = Babbler()
     recognizer, sound = Recognizer(babbler), make_sound(0.5)
-    begun, gate = threading.Event(), threading.Event()
-    dispatcher.run_live(lambda: begun.set() or gate.wait(60))
-    assert begun.wait(60)
     streams = [recognizer.stream(RATE_HZ) for _ in range(3)]
     found = [dispatcher.feed_live(stream, sound) for stream in streams]
     assert found[1].cancel()
-    gate.set()
+    release()
     found[0].result(60)
     found[2].result(60)
     assert streams[1].num_samples == 0
