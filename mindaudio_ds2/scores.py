@@ -6,6 +6,7 @@ import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,29 @@ OF_THE_CHECKPOINT = ("features", "text", "model")
 """Sections of the configuration that only make sense as the weights were trained with them."""
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored, how, and where the scores go.
+
+    Attributes:
+        manifests: of any format; none takes `data.test_manifest`.
+        output_dir: None takes the checkpoint's folder, or `runs/NAME` for a model.
+        choice: the decoder; None takes the decoder.json beside the checkpoint, or decodes greedily.
+        normalizer: as in `Evaluator`.
+    """
+
+    manifests: Sequence[str] = ()
+    output_dir: str | None = None
+    choice: DecoderChoice | None = None
+    normalizer: Normalizer = UNCHANGED
+
+
 def evaluate_checkpoint(
     checkpoint_path: str | Path,
     settings: Config | Mapping[str, Any],
-    manifests: Sequence[str],
-    output_dir: str | None,
+    scoring: Scoring,
     backend: Backend = STOCK,
     ranks: Ranks | None = None,
-    choice: DecoderChoice | None = None,
-    normalizer: Normalizer = UNCHANGED,
 ) -> list[tuple[Evaluation, Path]]:
     """Score manifests with a checkpoint; write `eval_<manifest>.json` and `eval_<manifest>_utterances.jsonl` for each.
 
@@ -52,12 +67,9 @@ def evaluate_checkpoint(
     Args:
         checkpoint_path: a checkpoint of ours, or the name of a model.
         settings: a configuration, or changes to the checkpoint's own by dotted path.
-        manifests: of any format; none takes `data.test_manifest`.
-        output_dir: None takes the checkpoint's folder, or `runs/NAME` for a model.
+        scoring: what, how and where to.
         backend: how this process computes, from `runtime.start`.
         ranks: the processes that share the work, of which the first writes; None for this one alone.
-        choice: the decoder; None takes the decoder.json beside the checkpoint, or decodes greedily.
-        normalizer: as in `Evaluator`.
 
     Returns:
         For each manifest its scores, and the path of their summary.
@@ -67,24 +79,19 @@ def evaluate_checkpoint(
     """
     ranks = ranks or Ranks()
     checkpoint_path = models.find_file(checkpoint_path, "weights")
-    choice = choice or find_choice(checkpoint_path)
+    choice = scoring.choice or find_choice(checkpoint_path)
     if ranks.is_first and choice.kind != "greedy":
         console.write_line(f"decoding with {', '.join(filter(None, choice.describe().values()))}")
     checkpoint = load_checkpoint(checkpoint_path)
     network = restore_network(checkpoint, str(checkpoint_path), backend)
     config = _choose_settings(checkpoint, settings)
-    paths = list(manifests) or [config.data.test_manifest]
-    folder = Path(output_dir) if output_dir else models.choose_results_folder(checkpoint_path)
-    splits = name_splits(paths, folder)
-    if ranks.is_first:
-        for split in splits:
-            require_writable(folder / f"eval_{split}.json")
-    read = {path: open_manifest(path, config.data.root) for path in paths}
+    targets = _choose_targets(scoring, config, checkpoint_path, ranks)
+    read = {path: open_manifest(path, config.data.root) for path in targets}
     require_same_start(ranks, config, read)
     require_same_weights(ranks, network.weights())
     decoder = open_decoder(choice, config)
     recognizer = Recognizer(network)
-    common = {
+    origin = {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         **describe_environment(),
         "checkpoint": str(checkpoint_path),
@@ -95,17 +102,28 @@ def evaluate_checkpoint(
         **choice.describe(),
     }
     scored = []
-    for (manifest, utterances), split in zip(read.items(), splits, strict=True):
-        evaluator = Evaluator(recognizer, utterances, config, ranks, decoder, normalizer)
+    for manifest, target in targets.items():
+        evaluator = Evaluator(recognizer, read[manifest], config, ranks, decoder, scoring.normalizer)
+        split = target.stem.removeprefix("eval_")
         shown = None if ranks.is_first else True  # a bar where somebody watches the first process
         evaluation = evaluator.run(
             tqdm(evaluator.batches(), f"scoring {split}", len(evaluator.plan), unit="batch", disable=shown, delay=2)
         )
-        path = folder / f"eval_{split}.json"
         if ranks.is_first:
-            _write(path, evaluation, {**common, "manifest": str(manifest), "split": split})
-        scored.append((evaluation, path))
+            _write(target, evaluation, {**origin, "manifest": str(manifest), "split": split})
+        scored.append((evaluation, target))
     return scored
+
+
+def _choose_targets(scoring: Scoring, config: Config, checkpoint_path: Path, ranks: Ranks) -> dict[str, Path]:
+    """Each manifest's file of scores, which can be written."""
+    manifests = list(scoring.manifests) or [config.data.test_manifest]
+    folder = Path(scoring.output_dir) if scoring.output_dir else models.choose_results_folder(checkpoint_path)
+    targets = [folder / f"eval_{split}.json" for split in name_splits(manifests, folder)]
+    if ranks.is_first:
+        for target in targets:
+            require_writable(target)
+    return dict(zip(manifests, targets, strict=True))
 
 
 def _choose_settings(checkpoint: Checkpoint, settings: Config | Mapping[str, Any]) -> Config:

@@ -312,7 +312,7 @@ def test_differences_that_are_named_are_no_errors_and_the_result_says_so(
     learned_run: Path, corpus: Path, tmp_path: Path
 ) -> None:
     from mindaudio_ds2.decoding.metrics import Normalizer
-    from mindaudio_ds2.scores import evaluate_checkpoint, show
+    from mindaudio_ds2.scores import Scoring, evaluate_checkpoint, show
 
     def spoil(utterance: Utterance) -> Utterance:
         return dataclasses.replace(utterance, transcript=f"{utterance.transcript.replace(' ', ', ').lower()}\u200b.")
@@ -320,9 +320,8 @@ def test_differences_that_are_named_are_no_errors_and_the_result_says_so(
     write_manifest(tmp_path / "odd.jsonl", map(spoil, read_manifest(corpus / "dev.jsonl")))
     scores = {}
     for kinds in ([], ["all"]):
-        ((evaluation, path),) = evaluate_checkpoint(
-            learned_run / "last.ckpt", {}, [str(tmp_path / "odd.jsonl")], str(tmp_path), normalizer=Normalizer.of(kinds)
-        )
+        scoring = Scoring([str(tmp_path / "odd.jsonl")], str(tmp_path), normalizer=Normalizer.of(kinds))
+        ((evaluation, path),) = evaluate_checkpoint(learned_run / "last.ckpt", {}, scoring)
         scores[len(kinds)] = evaluation.counts.word_errors
         assert read_summary(path)["normalize"] == list(evaluation.normalize)
         assert bool(evaluation.unwritable) != bool(kinds)

@@ -274,9 +274,10 @@ def evaluate_one(
     checkpoint: Path | str, config: Config | None, manifest: str | None, output_dir: str | None
 ) -> tuple[Any, Path]:
     """Score one manifest here; None takes what the checkpoint says. Returns the `Evaluation`, and its path."""
-    from mindaudio_ds2.scores import evaluate_checkpoint
+    from mindaudio_ds2.scores import Scoring, evaluate_checkpoint
 
-    (scored,) = evaluate_checkpoint(checkpoint, config or {}, [manifest] if manifest else [], output_dir)
+    scoring = Scoring([manifest] if manifest else [], output_dir)
+    (scored,) = evaluate_checkpoint(checkpoint, config or {}, scoring)
     return scored
 
 

@@ -46,19 +46,10 @@ def run(config: Config | None, options: Any) -> None:
     device_target, native, timeout_seconds = _choose_machine(config, options)
     with collectives.join(runtime.find_own_place(), timeout_seconds) as ranks:
         backend = runtime.start(device_target, 0, native, ranks.count_threads())
-        from mindaudio_ds2.scores import evaluate_checkpoint, show_all
+        from mindaudio_ds2.scores import Scoring, evaluate_checkpoint, show_all
 
-        manifests = options.manifest or []
-        scored = evaluate_checkpoint(
-            options.pre_trained_model_path,
-            settings,
-            manifests,
-            options.output_dir,
-            backend,
-            ranks,
-            choice,
-            normalizer,
-        )
+        scoring = Scoring(options.manifest or (), options.output_dir, choice, normalizer)
+        scored = evaluate_checkpoint(options.pre_trained_model_path, settings, scoring, backend, ranks)
         if ranks.is_first:
             print(show_all(scored, options.num_worst))
 
