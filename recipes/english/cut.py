@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which is not installed
 
+from mindaudio_ds2 import Recognizer
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
 from mindaudio_ds2.errors import exit_on_error
@@ -134,11 +135,8 @@ def cut(
 
 def cut_manifest(manifest: Path, network_path: Path) -> None:
     """Cut a manifest's utterances, and say what became of them."""
-    from mindaudio_ds2.machine.runtime import start
-    from mindaudio_ds2.recognition import CheckpointNetwork
-
     utterances = read_manifest(manifest)
-    network = CheckpointNetwork(network_path, start("CPU", 0, "auto"))
+    network = Recognizer.load(network_path).network
     folder = manifest.resolve().parent / f"{manifest.stem}_cut"
     parts: list[Utterance] = []
     unaligned = 0

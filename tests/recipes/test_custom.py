@@ -11,13 +11,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
 from mindaudio_ds2.errors import ConfigError, ManifestError
 from mindaudio_ds2.text.tokenizer import Tokenizer
+from recipes.custom import configuration
 from recipes.custom import prepare as recipe
-from recipes.custom.prepare import Choices, prepare
-from recipes.custom.yaml_text import edit_yaml, quote
+from recipes.custom.choices import Choices
+from recipes.custom.prepare import prepare
+from recipes.custom.yaml_text import drop_comments, edit_yaml, quote
 from tests.tiny_corpus import RATE_HZ, YAML, RunVerb, draw_transcript, read_metrics, speak, write_yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -93,6 +96,60 @@ def test_the_alphabet_of_another_network_can_be_taken_over_on_the_command_line(
     assert "NEW" not in Path("runs/kept/train.log").read_text()
 
 
+# What it begins with --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def english(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of that name, as far as its card says."""
+    folder = tmp_path / "models" / "english"
+    folder.mkdir(parents=True)
+    (folder / models.WEIGHTS).write_bytes(b"weights")
+    card = {"files": {models.WEIGHTS: models.digest(folder / models.WEIGHTS)}}
+    (folder / models.CARD).write_text(json.dumps(card))
+    monkeypatch.setenv(models.FOLDER_VARIABLE, str(folder.parent))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("english")
+def test_english_letters_begin_with_english(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = make_source(tmp_path / "mine", ["Turn it on, please.", "don't"], rate_hz=8000)
+    prepare(Choices(source, tmp_path / "data" / "mine", remove=".,"))
+    assert f"{tmp_path}/data/mine/hparams.yaml --pre_trained_model_path english\n" in capsys.readouterr().out
+    config, base = read_config(tmp_path / "data/mine/hparams.yaml"), read_config(configuration.FROM_ENGLISH)
+    assert (config.features, config.text, config.model) == (base.features, base.text, base.model)
+
+
+@pytest.mark.usefixtures("english")
+def test_other_letters_begin_with_random_weights_and_it_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = make_source(tmp_path / "mine", ["über alles", "nein"])
+    prepare(Choices(source, tmp_path / "data" / "mine"))
+    shown = capsys.readouterr().out
+    assert "random weights, not with English: the texts have Ü" in shown
+    assert "--pre_trained_model_path english" not in shown
+    with pytest.raises(ConfigError, match="Ü.*take --start random"):
+        prepare(Choices(source, tmp_path / "data" / "mine", start="english"))
+
+
+@pytest.mark.usefixtures("english")
+def test_a_base_or_a_wish_for_random_weights_goes_before_english(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "mine", ["on", "off"])
+    for choices in (Choices(source, tmp_path / "a", start="random"), Choices(source, tmp_path / "a", base=BASES[0])):
+        assert configuration.choose_base(["ON"], choices).is_english is False
+    with pytest.raises(ConfigError, match="leave --base out"):
+        Choices(source, tmp_path / "a", base=BASES[0], start="english")
+
+
+def test_english_that_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(models.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(models, "PACKAGE_FOLDER", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="there is no model 'english'"):
+        configuration.choose_base(["ON"], Choices(tmp_path, tmp_path / "a", start="english"))
+
+
 # What is made ---------------------------------------------------------------------------------------------------------
 
 LANGUAGES = {
@@ -145,8 +202,8 @@ def test_durations_and_buckets_come_from_train(tmp_path: Path) -> None:
     seconds = np.random.default_rng(1).uniform(1.0, 9.7, 600)
     train = [Utterance(f"{i}", str(tmp_path / "a.wav"), float(s), "GO ON", "") for i, s in enumerate(seconds)]
     record(tmp_path / "a.wav", "GO ON", rate_hz=44100)
-    base = recipe.read_base(ROOT / "hparams" / "an4.yaml")
-    values = recipe.choose_values(train, " GNO", base, Choices(tmp_path, tmp_path))
+    base = configuration.read_base(ROOT / "hparams" / "an4.yaml")
+    values = configuration.choose_values(train, " GNO", base, Choices(tmp_path, tmp_path))
     edges = yaml.safe_load(values["batching.bucket_edges_seconds"])
     assert values["features.sample_rate_hz"] == "16000"
     assert len(edges) == 12
@@ -312,7 +369,7 @@ def test_a_missing_key_is_an_error_that_names_it() -> None:
 
 def test_comments_go_and_all_else_stays() -> None:
     text = "# head\na: 1  # one\n\n# of b\nb: {c: '# no comment', d: \"it's # none\"}  # two\ne: x#y\n"
-    dropped = recipe.drop_comments(text)
+    dropped = drop_comments(text)
     assert dropped == "a: 1\n\nb: {c: '# no comment', d: \"it's # none\"}\ne: x#y\n"
     assert yaml.safe_load(dropped) == yaml.safe_load(text)
 

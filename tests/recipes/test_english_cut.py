@@ -20,7 +20,7 @@ def collapse(path: tuple[int, ...]) -> list[int]:
 def score_best_path(log_probs: NDArray[np.float32], labels: list[int]) -> float:
     """The likeliest of all paths that collapse to the labels, by trying each."""
     paths = itertools.product(range(log_probs.shape[1]), repeat=len(log_probs))
-    return max(sum(log_probs[t, k] for t, k in enumerate(p)) for p in paths if collapse(p) == labels)
+    return max(sum(float(log_probs[t, k]) for t, k in enumerate(p)) for p in paths if collapse(p) == labels)
 
 
 @pytest.mark.parametrize("labels", [[1], [1, 2], [1, 1], [2, 1, 2], [1, 1, 2]])
@@ -44,7 +44,8 @@ def speak(*spans: tuple[float, bool]) -> NDArray[np.float32]:
     """Noise where somebody speaks, and a thousandth of it in pauses."""
     noise = np.random.default_rng(0)
     parts = [noise.normal(0, 0.1 if loud else 1e-4, round(seconds * RATE)) for seconds, loud in spans]
-    return np.concatenate(parts).astype(np.float32)
+    waveform: NDArray[np.float32] = np.concatenate(parts).astype(np.float32)
+    return waveform
 
 
 def align_evenly(*words: tuple[str, int, int]) -> NDArray[np.int64]:
