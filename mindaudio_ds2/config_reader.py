@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,16 @@ def from_mapping(mapping: Mapping[str, Any], source: str, cls: type = Config) ->
         ConfigError: unknown, missing, mistyped or impossible keys, by dotted path.
     """
     _check_keys(mapping, cls, source)
-    parser = _new_parser("")
+    parser = _make_mapping_parser(cls)
+    return _instantiate(parser, lambda: parser.parse_object(dict(mapping), defaults=False), source, cls)
+
+
+@lru_cache
+def _make_mapping_parser(cls: type) -> ArgumentParser:
+    """One for each class: making it takes longer than reading a mapping with it."""
+    parser = _new_parser("", has_texts=False)
     parser.add_class_arguments(cls, None)
-    return _instantiate(parser, lambda: parser.parse_object(dict(mapping)), source, cls)
+    return parser
 
 
 def read_config(path: str | Path) -> Config:
@@ -71,7 +79,8 @@ def parse_command_line(
     finder.add_argument("-c", "--config")
     path = _find_yaml(finder.parse_known_args(list(arguments))[0].config) or default_path
     arguments, section = _take_section(arguments)
-    parser = make_parser(description, add_options, default_path)
+    is_help = not {"-h", "--help"}.isdisjoint(arguments)
+    parser = make_parser(description, add_options, default_path, has_texts=is_help)
     own = [action for action in parser._actions if not _is_key(action)]
     options, defaults = {action.dest for action in own}, {action.dest: action.default for action in own}
     if path is not None:
@@ -92,10 +101,16 @@ def parse_command_line(
 
 
 def make_parser(
-    description: str, add_options: Callable[[ArgumentParser], None], default_path: Path | None = None
+    description: str,
+    add_options: Callable[[ArgumentParser], None],
+    default_path: Path | None = None,
+    has_texts: bool = True,
 ) -> ArgumentParser:
-    """The parser of a verb's command line, before a YAML has given the keys their values."""
-    parser = _new_parser(description)
+    """The parser of a verb's command line, before a YAML has given the keys their values.
+
+    `has_texts`: whether its keys have their texts, which only help needs; to find them the sources are read.
+    """
+    parser = _new_parser(description, has_texts)
     parser.add_argument("-c", "--config", metavar="FILE", default=default_path, help="YAML with every key (path)")
     add_options(parser)
     parser.add_class_arguments(Config, None)
@@ -151,8 +166,8 @@ def _say_type_of(action: argparse.Action) -> str:
     return say_type(getattr(action, "_typehint", None) or action.type)
 
 
-def _new_parser(description: str) -> ArgumentParser:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+def _new_parser(description: str, has_texts: bool) -> ArgumentParser:
+    set_parsing_settings(docstring_parse_attribute_docstrings=has_texts)
     return ArgumentParser(
         usage="%(prog)s [-c FILE] [OPTION ...] [--section.key VALUE ...]",
         description=description,
