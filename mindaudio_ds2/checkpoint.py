@@ -127,11 +127,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: missing, damaged, not ours, or of a format that is newer, or older than any release.
     """
-    path = models.find_file(path, "weights")
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
-    if path.suffix in (".yaml", ".yml"):
-        raise CheckpointError(f"{path} is a YAML, and a checkpoint (X.ckpt) is expected here; name the YAML with -c")
+    path = models.require_checkpoint(path)
     entries = _read_entries(path)
     text = entries.pop(ENTRY, None)
     if not isinstance(text, str):

@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from mindaudio_ds2.config import Config, flatten, listed, to_mapping
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.familiar_names import say_in_words, say_type, suggest, translate
-from mindaudio_ds2.hparams import find_hparams
+from mindaudio_ds2.hparams import find_hparams, suggest_hparams
 from mindaudio_ds2.reading import ReadError
 from mindaudio_ds2.yaml_reader import parse_yaml
 
@@ -145,9 +145,10 @@ def override(config: Config, changes: Mapping[str, Any], fixed: Sequence[str] = 
 
 def _find_yaml(named: str | None) -> str | Path | None:
     """`-c an4` is the package's own hparams/an4.yaml where there is no file of that name."""
-    if named is None or Path(named).suffix or Path(named).exists():
+    if named is None or Path(named).is_file():
         return named
-    return find_hparams(named)
+    found = find_hparams(named)
+    return found if found.is_file() else named
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -232,14 +233,19 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         mapping = parse_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; name one of hparams/*.yaml with -c") from None
+        raise ConfigError(f"{path} does not exist; {suggest_hparams(str(path))}") from None
+    except IsADirectoryError:
+        inside = sorted(Path(path).glob("*.y*ml"))
+        remedy = f"give -c {inside[0]}" if inside else suggest_hparams(str(path))
+        raise ConfigError(f"{path} is a folder, and a YAML is expected here; {remedy}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path} is not readable YAML: it is no text ({error.reason}); a checkpoint is named with "
             "--pre_trained_model_path"
         ) from None
     except (OSError, ReadError) as error:
-        raise ConfigError(f"{path} is not readable YAML: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path} is not readable YAML: {reason}") from error
     if not isinstance(mapping, dict):
         raise ConfigError(f"{path} must be a mapping of keys to values; copy one of hparams/*.yaml")
     return mapping
@@ -254,6 +260,7 @@ def _check_keys(mapping: Mapping[str, Any], cls: type, source: str) -> None:
         raise ConfigError(f"{source}: unknown key {listed_keys}; --help SECTION lists all keys")
     if missing:
         raise ConfigError(f"{source}: missing key {', '.join(missing)}; every key must be given, see hparams/*.yaml")
+    _check_nulls(mapping, cls, source)
 
 
 def _list_keys(cls: type, prefix: str) -> list[str]:
@@ -262,6 +269,15 @@ def _list_keys(cls: type, prefix: str) -> list[str]:
         is_section = isinstance(field.type, type) and dataclasses.is_dataclass(field.type)
         keys += _list_keys(field.type, f"{prefix}{field.name}.") if is_section else [f"{prefix}{field.name}"]  # type: ignore[arg-type]
     return keys
+
+
+def _check_nulls(mapping: Mapping[str, Any], cls: type, source: str, prefix: str = "") -> None:
+    for field in dataclasses.fields(cls):
+        key, value = f"{prefix}{field.name}", mapping[field.name]
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            _check_nulls(value, field.type, source, f"{key}.")
+        elif value is None and type(None) not in get_args(field.type):
+            raise ConfigError(f"{source}: {key} must be {say_type(field.type)}, found null")
 
 
 def _check_shape(mapping: Mapping[str, Any], cls: type, source: str) -> None:

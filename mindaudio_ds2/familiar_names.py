@@ -47,7 +47,7 @@ TYPES: dict[Any, tuple[str, str]] = {
 }
 """One and many of a type."""
 
-MISTYPED = re.compile(r'Parser key "(?P<key>[^"]+)":.*?Got value: (?P<value>.*)', re.DOTALL)
+MISTYPED = re.compile(r'Parser key "(?P<key>[^"]+)":.*?(?:Got|Given) value: (?P<value>.*)', re.DOTALL)
 REFUSED = re.compile(r"argument (?:-\w/)?--(?P<key>[\w.]+): invalid .+? value: '(?P<value>.*)'", re.DOTALL)
 
 

@@ -137,6 +137,20 @@ def find_file(wanted: str | Path | None, purpose: Purpose) -> Path:
     )
 
 
+def require_checkpoint(wanted: str | Path) -> Path:
+    """The checkpoint that a path or a model's name means, made sure of before MindSpore is started to read it.
+
+    Raises:
+        CheckpointError: there is none, or it is a YAML.
+    """
+    path = find_file(wanted, "weights")
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
+    if path.suffix in (".yaml", ".yml"):
+        raise CheckpointError(f"{path} is a YAML, and a checkpoint (X.ckpt) is expected here; name the YAML with -c")
+    return path
+
+
 def find_decoder(model_path: Path) -> Path | None:
     """The decoder.json that stands beside a network: of its model, or written by `mindaudio-ds2 tune`."""
     path = model_path.parent / DECODER

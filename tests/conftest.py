@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 from pathlib import Path
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 from tests.ops.native_library import NativeLibrary
-from tests.tiny_corpus import assert_same_in_parts, configure, corpus, finished_run, learned_run, run_verb  # noqa: F401 (fixtures)
+from tests.tiny_corpus import configure, corpus, finished_run, learned_run, run_verb  # noqa: F401 (fixtures)
 
 # The same examples on every run, and no time limit for one of them: machines are slow at times.
 settings.register_profile("mindaudio_ds2", deadline=None, derandomize=True)
@@ -55,3 +56,5 @@ def mindspore_cpu() -> None:
     from mindaudio_ds2.machine import runtime
 
     runtime.start("CPU", seed=1)
+    # MindSpore 2.10 looks for garbage before each compile, and what was loaded until here is most of what it looks at.
+    gc.freeze()

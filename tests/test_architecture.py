@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,9 +109,15 @@ def name_source(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@functools.cache
+def parse(path: Path) -> ast.Module:
+    """The syntax of a file, read once for all tests."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def find_imports(path: Path) -> Iterator[str]:
     """Dotted names that a file imports, anywhere in it; `from x import y` gives x.y."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -210,7 +217,7 @@ def test_recipes_know_only_the_rooms_they_may(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=name_source)
 def test_environment_variables_are_read_in_runtime_only(path: Path) -> None:
     words = {"environ", "environb", "getenv", "putenv", "unsetenv"}
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    nodes = list(ast.walk(parse(path)))
     used = {node.attr for node in nodes if isinstance(node, ast.Attribute)} & words
     used |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names} & words
     # files: where the cache lies; models: where the user's lie; commands: before NumPy is loaded
@@ -228,7 +235,7 @@ def test_json_and_yaml_have_one_reader_each(path: Path) -> None:
     """Others would let nesting, endless numbers and keys given twice through; see `reading`."""
     calls = {
         f"{node.value.id}.{node.attr}"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
     }
     readers = {"json.load", "json.loads", "yaml.load", "yaml.safe_load", "yaml.load_all", "pickle.load", "pickle.loads"}
@@ -249,7 +256,7 @@ def test_modules_fit_into_a_head(module: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_verbs_are_indexes_of_the_program(verb: str) -> None:
-    tree = ast.parse((ROOT / verb).read_text(encoding="utf-8"))
+    tree = parse(ROOT / verb)
     assert len((ROOT / verb).read_text(encoding="utf-8").splitlines()) < MAX_VERB_LINES
     assert not [node for node in tree.body if isinstance(node, ast.ClassDef)]
 
@@ -264,10 +271,18 @@ def find_read_attributes(node: ast.AST) -> set[str]:
     return {inner.attr for inner in attributes if isinstance(inner.ctx, ast.Load)}
 
 
+@functools.cache
+def find_names(path: Path) -> tuple[set[str], set[str]]:
+    """Attributes that a file reads, and these with all other names in it."""
+    attributes = find_read_attributes(parse(path))
+    return attributes, attributes | {node.id for node in ast.walk(parse(path)) if isinstance(node, ast.Name)}
+
+
+@functools.cache
 def find_method_reads(cls: type) -> set[str]:
     """Attributes read in the methods of a config class; its validation does not count as use."""
     module = MODULES[cls.__module__.removeprefix(f"{PACKAGE}.")]
-    tree = ast.parse(module.read_text(encoding="utf-8"))
+    tree = parse(module)
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == cls.__name__)
     methods = [node for node in body if isinstance(node, ast.FunctionDef) and node.name != "__post_init__"]
     return {name for method in methods for name in find_read_attributes(method)}
@@ -281,9 +296,7 @@ def test_every_config_field_is_read_somewhere(cls: type, field: str) -> None:
     for path in SOURCES:
         if path in (MODULES["config"], MODULES["augmentation_config"]):
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        attributes = find_read_attributes(tree)
-        names = attributes | {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        attributes, names = find_names(path)
         if field in attributes and names & {cls.__name__, KEYS.get(cls)}:
             return
     pytest.fail(f"nothing reads {cls.__name__}.{field}; use it or remove it")

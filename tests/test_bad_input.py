@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 import soundfile
 
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
+from mindaudio_ds2.machine import runtime
 from tests.tiny_corpus import RATE_HZ, RunVerb, change, make_settings, speak, write_yaml
 
 LONGEST_SECONDS = 60
@@ -285,7 +289,7 @@ def test_an_output_folder_below_a_file(
     match verb:
         case "train":
             expect_train_error(
-                (f"run_dir {folder}", "Not a directory", "choose another --run_dir"), {"run_dir": str(folder)}
+                (f"run_dir {folder}", "file is a file", "choose another --run_dir"), {"run_dir": str(folder)}
             )
         case "transcribe":
             output = folder / "words.txt"
@@ -299,6 +303,75 @@ def test_an_output_folder_below_a_file(
 def test_a_folder_that_holds_a_run(expect_train_error: Fail, finished_run: Path, tmp_path: Path) -> None:
     shutil.copytree(finished_run, tmp_path / "run")
     expect_train_error((f"run_dir {tmp_path / 'run'} already holds a run", "--resume", "--run_dir"), {})
+
+
+# Before MindSpore is started ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "patterns"),
+    [
+        ({"data.train_manifest": "none.jsonl"}, (), ("none.jsonl does not exist",)),
+        ({"data.dev_manifest": "none.jsonl"}, (), ("none.jsonl does not exist",)),
+        ({"text.characters": "AB "}, (), ("text.unknown_character",)),
+        ({"text.tokenizer": "none.json"}, (), ("text.tokenizer none.json is no file",)),
+        ({"augmentation.noise_path": "nowhere"}, (), ("augmentation.noise_path is 'nowhere', but there is no such",)),
+        ({"augmentation.rir_path": "nowhere"}, (), ("augmentation.rir_path is 'nowhere', but there is no such",)),
+        ({"decoding.decoder": "beam", "decoding.lm": "none.lm"}, (), ("none.lm",)),
+        ({}, ("--pre_trained_model_path", "none.ckpt"), ("none.ckpt does not exist",)),
+        ({"run_dir": __file__}, (), ("is a file; choose another --run_dir",)),
+    ],
+    ids=str,
+)
+def test_train_says_at_once_what_is_wrong_with_files(
+    expect_train_error: Fail,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    arguments: tuple[str, ...],
+    patterns: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(runtime, "start", lambda *_: pytest.fail("MindSpore is started"))
+    expect_train_error(patterns, changes, *arguments)
+
+
+WITHOUT_MINDSPORE = """
+import importlib, json, sys
+sys.modules["mindspore"] = None
+for name, *arguments in json.loads(sys.argv[1]):
+    sys.argv = [name, *arguments]
+    try:
+        importlib.import_module(f"mindaudio_ds2.commands.{name}").main()
+    except SystemExit as ended:
+        print(name, ended.code, file=sys.stderr)
+"""
+
+
+def test_no_command_starts_mindspore_for_what_is_not_there(corpus: Path, tmp_path: Path) -> None:
+    yaml = write_yaml(tmp_path / "x.yaml", make_settings(corpus, tmp_path / "run", {"data.train_manifest": "none"}))
+    (tmp_path / "x.ckpt").touch()
+    missing, there, manifest = "none.ckpt", str(tmp_path / "x.ckpt"), str(corpus / "dev.jsonl")
+    commands = [
+        ["train", "-c", str(yaml)],
+        ["eval", "--pre_trained_model_path", missing],
+        ["eval", "--pre_trained_model_path", there, "--manifest", "none.jsonl"],
+        ["export", "--pre_trained_model_path", missing],
+        ["export_weights", missing, "x.pth", "--format", "mindaudio"],
+        ["pack_model", missing, "x", "--licence", "CC0", "--training_data", "tones"],
+        ["tune", missing, manifest, "--lm", "x.lm"],
+        ["tune", there, "none.jsonl", "--lm", "x.lm"],
+        ["robustness", missing, manifest],
+        ["robustness", there, "none.jsonl"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MINDSPORE, json.dumps(commands)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_SECONDS,
+    )
+    assert [line for line in done.stderr.splitlines() if line.endswith(" 2")] == [f"{name} 2" for name, *_ in commands]
+    assert done.stderr.count("does not exist") == len(commands), done.stderr
 
 
 # Recordings -----------------------------------------------------------------------------------------------------------
@@ -349,7 +422,7 @@ def test_a_missing_key(expect_error: Fail, corpus: Path, checkpoint: Path, tmp_p
 @pytest.mark.parametrize(
     ("text", "patterns"),
     [
-        (None, ("does not exist; name one of hparams",)),
+        (None, ("does not exist; name a file with -c, or one of an4, ",)),
         ("seed: [1", ("is not readable YAML",)),
         ("just text", ("must be a mapping of keys to values",)),
         ("", ("must be a mapping of keys to values",)),

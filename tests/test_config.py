@@ -129,6 +129,27 @@ def test_a_value_of_the_wrong_type_is_named_with_its_path_and_file(key: str, val
     assert "some.yaml" in str(raised.value)
 
 
+def find_key_of_each_type() -> list[str]:
+    """One key of each type that the configuration knows."""
+    keys = {}
+    for section, cls in [("", Config), *((field.name, field.type) for field in SECTIONS)]:
+        for field in dataclasses.fields(cls):
+            if not dataclasses.is_dataclass(field.type):
+                keys.setdefault(str(field.type), f"{section}.{field.name}".strip("."))
+    return list(keys.values())
+
+
+@pytest.mark.parametrize("value", [["a"], {"a": "b"}, "x", 0.5, True, None, [[1]]], ids=str)
+def test_whatever_is_wrong_is_told_in_one_line_of_words(value: object) -> None:
+    for key in find_key_of_each_type():
+        try:
+            from_mapping(change(key, value), "some.yaml")
+        except ConfigError as error:
+            told = str(error)
+            assert re.match(rf"(some\.yaml: {key} must be .*, found )|{key}.* is .*, which is impossible: ", told), told
+            assert not re.search(r"\n|<class|Parser key|Union|NoneType|required", told), told
+
+
 @pytest.mark.parametrize("value", [None, 3, "features.yaml", ["fft_size"]])
 def test_a_section_that_is_no_mapping_is_named_with_its_value(value: object) -> None:
     with pytest.raises(ConfigError) as raised:
@@ -295,9 +316,26 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
         read_config(tmp_path / "some.yaml")
 
 
-def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is not readable YAML"):
-        read_config(tmp_path)
+def test_a_folder_in_place_of_a_file_is_named_and_what_to_give(tmp_path: Path) -> None:
+    for folder, remedy in ((tmp_path / "an4", "did you mean -c an4?"), (tmp_path / "runs", "name a file with -c, or")):
+        folder.mkdir()
+        with pytest.raises(ConfigError) as raised:
+            parse("-c", str(folder))
+        assert f"{folder} is a folder, and a YAML is expected here; {remedy}" in str(raised.value)
+    (tmp_path / "runs" / "config.yaml").touch()
+    with pytest.raises(ConfigError, match=r"is a folder.*; give -c .*runs/config\.yaml"):
+        parse("-c", str(tmp_path / "runs"))
+
+
+@pytest.mark.parametrize(
+    ("named", "meant"),
+    [("an44", "did you mean -c an4?"), ("hparams/an44.yaml", "did you mean -c an4?"), ("x", "or one of an4, ")],
+)
+def test_a_name_that_no_yaml_has_is_answered_with_those_there_are(named: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse("-c", named)
+    assert str(raised.value).startswith(f"{named} does not exist; ")
+    assert meant in str(raised.value)
 
 
 def test_config_survives_the_way_to_yaml_and_back() -> None:

@@ -4,9 +4,8 @@ import copy
 import dataclasses
 import importlib
 import json
-import os
 import random
-import signal
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,10 +20,8 @@ from numpy.typing import NDArray
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
-from mindaudio_ds2.errors import Interrupted
 
 RunVerb = Callable[..., int]
-AssertSameInParts = Callable[..., Config]
 
 RATE_HZ = 8000
 CHARACTERS = "ABCD "
@@ -270,6 +267,61 @@ def train_here(
     return train(config, resume, pre_trained_model_path, dataclasses.replace(backend, **backend_changes))
 
 
+def train_with_copies(config: Config, *steps: int) -> None:
+    """Train here; after each of these steps save, and keep the run folder as it is then for `assert_goes_on_alike`."""
+    from mindaudio_ds2.training.trainer import Trainer
+
+    take_step = Trainer._take_step
+
+    def take_step_and_copy(self: Any, *arguments: Any) -> Any:
+        is_stop_wished = take_step(self, *arguments)
+        if self.progress.step in steps:
+            self.checkpoints.save_last(self.progress)
+            shutil.copytree(config.run_dir, _copy_after(config, self.progress.step).run_dir)
+        return is_stop_wished
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_take_step", take_step_and_copy)
+        train_here(config)
+
+
+def _copy_after(config: Config, step: int) -> Config:
+    return dataclasses.replace(config, run_dir=f"{config.run_dir}_after_{step}")
+
+
+def assert_goes_on_alike(whole: Config, step: int) -> None:
+    """A copy that `train_with_copies` made comes to the whole run's losses, weights and optimiser state, to the bit."""
+    from mindaudio_ds2.checkpoint import load_checkpoint
+
+    part = _copy_after(whole, step)
+    assert len(read_metrics(Path(part.run_dir), "step")) == step, "the copy is of a run that was not done"
+    num_steps = train_here(part, resume=True).step
+    losses = [[row["loss"] for row in read_metrics(Path(each.run_dir), "step")] for each in (whole, part)]
+    assert len(losses[0]) == num_steps > step
+    assert losses[0] == losses[1]
+    last, other = (load_checkpoint(Path(each.run_dir) / "last.ckpt") for each in (whole, part))
+    for mine, theirs in ((last.weights, other.weights), (last.optimizer, other.optimizer)):
+        assert mine.keys() == theirs.keys()
+        assert all(np.array_equal(array, theirs[name]) for name, array in mine.items())
+
+
+class ScoringError(Exception):
+    """Ends a run before its first validation."""
+
+
+def train_first_epoch(config: Config, pre_trained_model_path: str | None = None) -> None:
+    """Train here until the first validation, for which one more graph would be compiled."""
+    from mindaudio_ds2.training.trainer import Trainer
+
+    def end(*_: Any) -> None:
+        raise ScoringError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_validate", end)
+        with pytest.raises(ScoringError):
+            train_here(config, pre_trained_model_path=pre_trained_model_path)
+
+
 def evaluate_one(
     checkpoint: Path | str, config: Config | None, manifest: str | None, output_dir: str | None
 ) -> tuple[Any, Path]:
@@ -342,41 +394,3 @@ def configure(corpus: Path, tmp_path: Path) -> Callable[..., Config]:
         return make_config(corpus, tmp_path / run, changes or {})
 
     return make
-
-
-@pytest.fixture
-def assert_same_in_parts(configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> AssertSameInParts:
-    """Trains a run whole, and once more with SIGTERM behind a step and a resume: assert_same_in_parts(changes, 8).
-
-    Both come to the same losses, weights and optimiser state, to the bit. Returns the whole one's configuration.
-    """
-
-    def train(changes: Mapping[str, Any], stop_at: int) -> Config:
-        from mindaudio_ds2.checkpoint import load_checkpoint
-        from mindaudio_ds2.training.trainer import Trainer
-
-        whole, parts = configure(changes, "whole"), configure(changes, "parts")
-        num_steps = train_here(whole).step
-        take_step = Trainer._take_step
-
-        def take_step_and_stop(self: Any, *arguments: Any) -> bool:
-            is_stop_wished = take_step(self, *arguments)
-            if self.progress.step == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return is_stop_wished
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "_take_step", take_step_and_stop)
-            with pytest.raises(Interrupted):
-                train_here(parts)
-        train_here(parts, resume=True)
-        losses = [[row["loss"] for row in read_metrics(Path(each.run_dir), "step")] for each in (whole, parts)]
-        assert len(losses[0]) == num_steps > stop_at
-        assert losses[0] == losses[1]
-        last, other = (load_checkpoint(Path(each.run_dir) / "last.ckpt") for each in (whole, parts))
-        for mine, theirs in ((last.weights, other.weights), (last.optimizer, other.optimizer)):
-            assert mine.keys() == theirs.keys()
-            assert all(np.array_equal(array, theirs[name]) for name, array in mine.items())
-        return whole
-
-    return train

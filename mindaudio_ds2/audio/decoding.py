@@ -99,7 +99,14 @@ def decode_blocks(path: Path, max_seconds: float = float("inf")) -> Iterator[Dec
         except AudioError:
             raise
         except Exception as error:  # decoders answer damaged files with whatever their first wrong byte leads to
-            raise AudioError(f"{show_path(path)} is damaged or cut off ({error!r}); {FETCH}") from error
+            raise AudioError(f"{show_path(path)} is damaged or cut off ({say_reason(error)}); {FETCH}") from error
+
+
+def say_reason(error: Exception) -> str:
+    """What a decoder gave up on, in words: libsndfile's and FFmpeg's own, and none that only our program means."""
+    if isinstance(error, soundfile.LibsndfileError):
+        return str(error.error_string).strip().rstrip(".")
+    return str(getattr(error, "strerror", None) or "its bytes are not what its format wants")
 
 
 def measure(path: Path) -> float:
@@ -143,7 +150,9 @@ def _measure_header(path: Path, content: containers.Content, raw: IO[bytes] | No
                     f"{show_path(path)} is cut off: the last of its {file.frames} samples is not there; {FETCH}"
                 )
         except soundfile.SoundFileError as error:
-            raise AudioError(f"{show_path(path)} is cut off or damaged at its end ({error}); {FETCH}") from error
+            raise AudioError(
+                f"{show_path(path)} is cut off or damaged at its end ({say_reason(error)}); {FETCH}"
+            ) from error
         tail = max(4, os.lseek(raw.fileno(), 0, os.SEEK_CUR) - MOST_BUFFERED_BYTES) if raw else 4
         if is_flac and FLAC_START.search(content, tail):
             return None
@@ -233,8 +242,8 @@ def _open(path: Path, content: containers.Content, raw: IO[bytes] | None) -> Any
         file = _Stream(source, closefd=False)
     except (soundfile.SoundFileError, TypeError) as error:
         if bytes(content[:4]) == b"OggS":
-            raise AudioError(f"{show_path(path)} is damaged or cut off ({error}); {FETCH}") from error
-        raise AudioError(f"{show_path(path)} is not audio in a known format ({error}); {CONVERT}") from error
+            raise AudioError(f"{show_path(path)} is damaged or cut off ({say_reason(error)}); {FETCH}") from error
+        raise AudioError(f"{show_path(path)} is not audio in a known format; {CONVERT}") from error
     problem = None
     if file.format not in FORMATS:
         problem = f"is {file.format}, a format that does not say how long it is, so half of it could pass for all"

@@ -255,7 +255,9 @@ def measure_duration_seconds(path: str | Path) -> float:
     except AudioError:
         raise
     except Exception as error:  # as in decoding.decode
-        raise AudioError(f"{show_path(path)} is damaged or cut off ({error!r}); {decoding.FETCH}") from error
+        raise AudioError(
+            f"{show_path(path)} is damaged or cut off ({decoding.say_reason(error)}); {decoding.FETCH}"
+        ) from error
 
 
 def read_rate_hz(path: str | Path) -> int:

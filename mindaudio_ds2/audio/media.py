@@ -83,7 +83,9 @@ def decode_blocks(path: Path, file: IO[bytes], max_seconds: float = float("inf")
                 expected = container.duration / 1e6 if not container.streams.video else None
             kind = container.format.name
     except av.FFmpegError as error:
-        raise AudioError(f"{show_path(path)} is damaged or cut off ({error}); fetch or record it again") from error
+        raise AudioError(
+            f"{show_path(path)} is damaged or cut off ({error.strerror}); fetch or record it again"
+        ) from error
     seconds = num_samples / rate_hz
     if expected is not None and kind != "aac" and seconds < expected - LARGEST_LOSS_SECONDS:
         raise AudioError(

@@ -16,6 +16,7 @@ POLL_SECONDS = 0.2
 """How often a pipe that gives nothing is left to see whether somebody wants to stop."""
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+EMPTY = "standard input is empty: what should send the sound has ended without a word; look at its own messages"
 REMEDY = "send WAV, or raw samples with --rate_hz: ffmpeg -i INPUT -f s16le -ac 1 -ar 16000 - | …"
 
 
@@ -67,7 +68,7 @@ class PcmReader:
         num_bytes_left: of a last sample that was cut off; they are not heard.
 
     Raises:
-        AudioError: a terminal, not a WAV, or one whose samples cannot be read.
+        AudioError: a terminal, not a WAV, or one whose samples cannot be read; when it is read, that it is empty.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class PcmReader:
             raise AudioError(f"standard input is a terminal; {REMEDY}")
         self._descriptor, self._should_stop = descriptor, should_stop
         self._num_due: float = float("inf")
+        self._num_read = 0
         self.num_bytes_left = 0
         self.format = SampleFormat(rate_hz) if rate_hz is not None else self._read_header()
         if self.format.rate_hz <= 0:
@@ -93,12 +95,16 @@ class PcmReader:
                 yield self.format.decode(rest[:num_whole])
                 rest = rest[num_whole:]
         self.num_bytes_left = len(rest)
+        if not self._num_read and not self._should_stop():
+            raise AudioError(EMPTY)
 
     def _read(self, num_bytes: int) -> bytes:
         """What is there, at most so much; empty at the end, or where reading is to stop."""
         while not self._should_stop():
             if select.select([self._descriptor], [], [], POLL_SECONDS)[0]:
-                return os.read(self._descriptor, num_bytes)
+                content = os.read(self._descriptor, num_bytes)
+                self._num_read += len(content)
+                return content
         return b""
 
     def _read_exactly(self, num_bytes: int) -> bytes:
@@ -106,6 +112,8 @@ class PcmReader:
         while len(content) < num_bytes:
             more = self._read(num_bytes - len(content))
             if not more:
+                if not self._num_read:
+                    raise AudioError(EMPTY)
                 raise AudioError(f"standard input ended within the header of its WAV; {REMEDY}")
             content += more
         return content

@@ -33,7 +33,7 @@ class SoundPool:
     """
 
     def __init__(self, path: str | None, sample_rate_hz: int, key: str) -> None:
-        self.paths = [] if path is None else _find_sounds(Path(path), key)
+        self.paths = list_pool(path, key)
         self.sample_rate_hz = sample_rate_hz
         self.durations = [measure_duration_seconds(each) for each in self.paths]
         self._kept: dict[int, NDArray[np.float32]] = {}
@@ -57,7 +57,19 @@ class SoundPool:
         return waveform
 
 
-def _find_sounds(path: Path, key: str) -> list[Path]:
+def list_pool(wanted: str | None, key: str) -> list[Path]:
+    """The files of a pool, without a look into them.
+
+    Args:
+        wanted, key: `path` and `key` of `SoundPool`.
+
+    Raises:
+        ConfigError: no such folder, or no sound in it.
+        ManifestError: the manifest cannot be used.
+    """
+    if wanted is None:
+        return []
+    path = Path(wanted)
     if path.is_file():
         return [Path(utterance.audio_path) for utterance in read_manifest(path)]
     if not path.is_dir():

@@ -11,8 +11,10 @@ All comes from the checkpoint; -c or --section.key VALUE give other batches, ano
 
 from typing import Any
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command
 from mindaudio_ds2.config import Config, DecodingConfig
+from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
 from mindaudio_ds2.decoding.metrics import NORMALIZATIONS, Normalizer
 from mindaudio_ds2.machine import collectives, runtime
@@ -39,10 +41,13 @@ def add_options(parser: Any) -> None:
 
 
 def run(config: Config | None, options: Any) -> None:
-    """Prepare the device, score, show."""
+    """Look for mistakes that can be found at once, prepare the device, score, show."""
     settings, normalizer = config or options.changes, Normalizer.of(options.normalize)
     section = config.decoding if config else _take_section(options.changes)
     choice = read_choice(options, options.pre_trained_model_path, section)
+    models.require_checkpoint(options.pre_trained_model_path)
+    for manifest in options.manifest or []:
+        open_manifest(manifest, config.data.root if config else options.changes.get("data.root"))
     device_target, native, timeout_seconds = _choose_machine(config, options)
     with collectives.join(runtime.find_own_place(), timeout_seconds) as ranks:
         backend = runtime.start(device_target, 0, native, ranks.count_threads())

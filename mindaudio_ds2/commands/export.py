@@ -8,6 +8,7 @@ python export.py --pre_trained_model_path runs/an4/best.ckpt --file_format ONNX 
 import argparse
 from pathlib import Path
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.export import options as options_of_export
 from mindaudio_ds2.export.options import check_options, export_as_asked
@@ -26,6 +27,7 @@ def run(options: argparse.Namespace) -> None:
     """Export, say where it lies."""
     check_options(options)
     runtime.require_one_process("export.py")
+    models.require_checkpoint(options.pre_trained_model_path)
     backend = runtime.start(options.device_target, 0, "auto" if options.file_format == "ONNX" else "off")
     print(export_as_asked(options, backend))
 

@@ -11,6 +11,7 @@ The alphabet in the order of the outputs is written beside it, as OUT.labels.jso
 import argparse
 from pathlib import Path
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.machine import runtime
 
@@ -26,6 +27,7 @@ def add_options(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Export, say what to set over there."""
+    models.require_checkpoint(options.checkpoint)
     runtime.start("CPU", 0)
     from mindaudio_ds2.importers.exporting import export_weights
 

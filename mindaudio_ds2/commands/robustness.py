@@ -11,8 +11,9 @@ import importlib.util
 import json
 from pathlib import Path
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command, Parser
-from mindaudio_ds2.corpus.opening import add_data_root
+from mindaudio_ds2.corpus.opening import add_data_root, open_manifest
 from mindaudio_ds2.files import require_writable, write_atomically, write_text
 from mindaudio_ds2.machine import runtime
 
@@ -29,6 +30,8 @@ def run(options: argparse.Namespace) -> None:
     """Score, show, save."""
     target = options.checkpoint.parent / f"robustness_{options.manifest.stem}.jsonl"
     require_writable(target)
+    models.require_checkpoint(options.checkpoint)
+    open_manifest(options.manifest, options.data_root)
     kernels = runtime.start("CPU", 0, "auto")
     from mindaudio_ds2.recognition import CheckpointNetwork
     from mindaudio_ds2.reporting.robustness import draw_robustness, show_robustness

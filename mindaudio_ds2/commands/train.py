@@ -12,6 +12,7 @@ from typing import Any
 from mindaudio_ds2.commands._command import Command
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.machine import collectives, runtime
+from mindaudio_ds2.training.corpora import check_start
 
 
 def add_options(parser: Any) -> None:
@@ -23,14 +24,15 @@ def add_options(parser: Any) -> None:
 
 
 def run(config: Config, options: Any) -> None:
-    """Prepare the device, train."""
+    """Look for mistakes that can be found at once, prepare the device, train."""
     with collectives.join(runtime.find_own_place(), config.processes.timeout_seconds) as ranks:
+        corpora = check_start(config, options.resume, options.pre_trained_model_path)
         backend = runtime.start(
             config.device_target, config.seed, config.ops.native, ranks.count_threads(), config.precision.compute
         )
         from mindaudio_ds2.training.trainer import train
 
-        train(config, options.resume, options.pre_trained_model_path, backend, ranks)
+        train(config, options.resume, options.pre_trained_model_path, backend, ranks, corpora)
 
 
 main = Command(__doc__, add_options, run, takes_keys=True, default="deepspeech2")

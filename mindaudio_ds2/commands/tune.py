@@ -15,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command
 from mindaudio_ds2.corpus.opening import add_data_root, open_manifest
 from mindaudio_ds2.decoding.beam import BeamSettings
@@ -139,6 +140,8 @@ def _draw(path: Path, trials: list[Trial]) -> str:
 def run(options: argparse.Namespace) -> None:
     """Tune, show."""
     runtime.require_one_process("tune")
+    models.require_checkpoint(options.checkpoint)
+    open_manifest(options.dev, options.data_root)
     print("starting MindSpore", file=sys.stderr)
     print(tune(options, runtime.start("CPU", 0, "auto")))
 

@@ -36,6 +36,7 @@ def make_application(service: Service, access: Access) -> Starlette:
         Route("/v1/audio/transcriptions", transcribe, methods=["POST"]),
         Route("/v1/subtitles", make_subtitles, methods=["POST"]),
         WebSocketRoute("/v1/stream", stream),
+        Route("/v1/stream", explain_stream, methods=["GET", "POST"]),
         Route("/v1/models", list_models),
         Route("/v1/models/{name:path}", show_model),
         Route("/health", show_health),
@@ -53,6 +54,17 @@ def make_application(service: Service, access: Access) -> Starlette:
     )
     application.state.service, application.state.access = service, access
     return application
+
+
+async def explain_stream(request: Request) -> Response:
+    """`/v1/stream` as a plain request: 426, because only a websocket can carry what is said there."""
+    message = (
+        "/v1/stream is a websocket for live speech: connect to it with ws:// or wss:// and send samples of 16 bits; "
+        "/v1/audio/transcriptions takes whole files"
+    )
+    response = Refusal(426, "upgrade_required", message).to_response()
+    response.headers.update({"Upgrade": "websocket", "Connection": "Upgrade"})
+    return response
 
 
 async def list_models(request: Request) -> Response:

@@ -33,6 +33,26 @@ from mindaudio_ds2.training.training_set import TrainingSet
 LAST_CHECKPOINT = "last.ckpt"
 
 
+def require_new_or_resumable(folder: Path, resume: bool) -> None:
+    """Make sure that no earlier run would be lost in a run folder.
+
+    Raises:
+        ConfigError: it holds a run and `resume` is false, or one that cannot go on.
+    """
+    has_run = any(folder.glob("[!.]*.ckpt"))
+    if has_run and not resume:
+        raise ConfigError(
+            f"run_dir {folder} already holds a run; continue it with --resume, choose another with --run_dir, or "
+            "delete the folder"
+        )
+    if has_run and not (folder / LAST_CHECKPOINT).exists():
+        raise ConfigError(
+            f"run_dir {folder} has checkpoints but no last.ckpt to resume from, and starting over would lose its log; "
+            "restore last.ckpt, or start a new run with --run_dir and --pre_trained_model_path "
+            f"{folder / 'best.ckpt'}"
+        )
+
+
 class _ConsoleHandler(logging.Handler):
     """Writes above the progress bar instead of through it."""
 
@@ -73,7 +93,7 @@ class RunLog:
             self._lock = lock_folder(self.folder)
             self.is_resumed = self.last_checkpoint.exists()
             try:
-                self._require_new_or_resumable(resume)
+                require_new_or_resumable(self.folder, resume)
             except ConfigError:
                 self._lock.close()
                 raise
@@ -84,20 +104,6 @@ class RunLog:
             self._logger = self._open_logger(mode)
         except OSError as error:
             raise OutputError(f"cannot write into run_dir {self.folder}: {error}; choose another --run_dir") from error
-
-    def _require_new_or_resumable(self, resume: bool) -> None:
-        has_run = any(self.folder.glob("[!.]*.ckpt"))
-        if has_run and not resume:
-            raise ConfigError(
-                f"run_dir {self.folder} already holds a run; continue it with --resume, choose another with --run_dir, "
-                "or delete the folder"
-            )
-        if has_run and not self.is_resumed:
-            raise ConfigError(
-                f"run_dir {self.folder} has checkpoints but no last.ckpt to resume from, and starting over would lose "
-                "its log; restore last.ckpt, or start a new run with --run_dir and --pre_trained_model_path "
-                f"{self.best_checkpoint}"
-            )
 
     def remember(self, config: Config, training_set: TrainingSet) -> None:
         """Write config.yaml; say what is not trained on, and list it; for a new run, also write environment.json.

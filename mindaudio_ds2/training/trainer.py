@@ -19,7 +19,6 @@ from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.checkpoint import build_network, fill
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
-from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.choice import DecoderChoice, make_choice
 from mindaudio_ds2.evaluate import Evaluation, Evaluator, open_decoder
 from mindaudio_ds2.machine.agreement import fingerprint_of, require_same_start, require_same_weights
@@ -29,6 +28,7 @@ from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.text.characters import describe_unwritable
 from mindaudio_ds2.training.compiled.joint_step import Inputs
 from mindaudio_ds2.training.compiled.weight_average import average_checkpoints
+from mindaudio_ds2.training.corpora import Corpora, read_corpora
 from mindaudio_ds2.training.display import (
     COMPILING,
     Divergence,
@@ -48,7 +48,7 @@ from mindaudio_ds2.training.resuming import settle_tokenizer, take_up
 from mindaudio_ds2.training.run_checkpoints import RunCheckpoints
 from mindaudio_ds2.training.runlog import RunLog, SilentLog
 from mindaudio_ds2.training.schedule import count_frozen_epochs, learning_rate
-from mindaudio_ds2.training.training_set import TrainingSet, plan_next_epoch, read_training_set, require_audio
+from mindaudio_ds2.training.training_set import TrainingSet, plan_next_epoch
 from mindaudio_ds2.training.weights import require_nothing_frozen, start_from
 
 
@@ -58,6 +58,7 @@ def train(
     pre_trained_model_path: str | None,
     backend: Backend = STOCK,
     ranks: Ranks | None = None,
+    corpora: Corpora | None = None,
 ) -> Progress:
     """Train a network as `config` says; everything it leaves lies in `config.run_dir`.
 
@@ -68,6 +69,7 @@ def train(
             the output layer begins anew.
         backend: how this process computes, from `runtime.start`.
         ranks: the processes that train together, from `collectives.join`; None for this one alone.
+        corpora: from `check_start`; None reads them here.
 
     Returns:
         The state at the end.
@@ -78,9 +80,8 @@ def train(
     """
     ranks = ranks or Ranks()
     config = settle_tokenizer(config, resume)
-    training_set = read_training_set(config)
-    dev_utterances = open_manifest(config.data.dev_manifest, config.data.root)
-    require_audio(dev_utterances, config.data.dev_manifest)
+    corpora = corpora or read_corpora(config)
+    training_set, dev_utterances = corpora.training_set, corpora.dev_utterances
     manifests = {config.data.train_manifest: training_set.utterances, config.data.dev_manifest: dev_utterances}
     require_same_start(ranks, config, manifests)
     run = RunLog(config, resume) if ranks.is_first else SilentLog(config)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -178,6 +179,7 @@ def test_a_name_that_is_not_utf8_is_no_obstacle(tmp_path: Path) -> None:
 def test_random_damage_is_an_audio_error_or_no_error(tmp_path: Path) -> None:
     generator = np.random.default_rng(5)
     num_refused = num_read = 0
+    told = []
     for container, subtype in KINDS:
         content = np.frombuffer(encode(container, subtype), np.uint8)
         for _ in range(12):
@@ -186,13 +188,16 @@ def test_random_damage_is_an_audio_error_or_no_error(tmp_path: Path) -> None:
             path = put(tmp_path, damaged.tobytes())
             try:
                 waveform = read_sound(path).waveform
-            except AudioError:
+            except AudioError as error:
                 num_refused += 1
+                told.append(str(error))
             else:
                 num_read += 1
                 assert np.abs(waveform).max() <= 1, "neither infinite nor NaN nor beyond full scale"
             with contextlib.suppress(AudioError):
                 assert measure_duration_seconds(path) > 0
+    strange = [text for text in told if re.search(r"\w+Error\b|<\w+", text)]
+    assert not strange, "words, and no names of exceptions and objects"
     assert num_refused > 20
     assert num_read > 20
 

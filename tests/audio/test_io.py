@@ -1,6 +1,7 @@
 """Reading sound files of every kind, whole and broken."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,8 +140,8 @@ def test_files_that_hold_no_sound_are_errors_that_name_them(tmp_path: Path, use:
         "missing.wav": "cannot be read: No such file or directory; correct the path",
         "folder.wav": "cannot be read: Is a directory",
         "empty.wav": "is an empty file",
-        "text.wav": "is not audio in a known format .*convert it",
-        "headerless.raw": "is not audio in a known format .*convert it",
+        "text.wav": "is not audio in a known format; convert it",
+        "headerless.raw": "is not audio in a known format; convert it",
         "zero.wav": "holds no samples",
     }
     for name, text in expected.items():
@@ -154,8 +155,9 @@ def test_a_file_that_was_cut_off_is_an_error(tmp_path: Path, kind: str, share: f
     name, subtype, _ = FORMATS[kind]
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 5 * RATE_HZ).astype(np.float32)
     path = cut(write(tmp_path / name, noise, subtype=subtype), share)
-    with pytest.raises(AudioError, match=name):
+    with pytest.raises(AudioError, match=name) as raised:
         read_audio(path, RATE_HZ)
+    assert not re.search(r"\w+Error\b|<\w+", str(raised.value)), "words, and no names of exceptions and objects"
 
 
 @pytest.mark.parametrize("kind", ["WAV 16", "AIFF", "SPHERE", "Vorbis", "Opus", "MP3"])

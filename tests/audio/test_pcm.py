@@ -98,3 +98,16 @@ def test_what_is_no_wav_is_refused(content: bytes, message: str) -> None:
 def test_impossible_rates_are_refused() -> None:
     with pytest.raises(AudioError, match="impossible"):
         PcmReader(send(b""), 0)
+
+
+@pytest.mark.parametrize("rate_hz", [None, 16000])
+def test_a_pipe_through_which_nothing_comes_is_told_apart_from_silence(rate_hz: int | None) -> None:
+    with pytest.raises(AudioError, match="standard input is empty: what should send the sound has ended"):
+        read(PcmReader(send(b""), rate_hz))
+
+
+def test_who_stops_before_the_first_sample_has_not_sent_an_empty_pipe() -> None:
+    reading, writing = os.pipe()
+    assert len(read(PcmReader(reading, 16000, lambda: True))) == 0
+    for descriptor in (reading, writing):
+        os.close(descriptor)

@@ -11,13 +11,13 @@ from mindaudio_ds2.machine.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
+# Each value of each key, and each pair of cell and direction. MindSpore's own GRU is unrolled into the graph, one part
+# for each output frame, so large strides leave it few.
 VARIANTS = [
     {},
-    {"rnn_type": "gru"},
-    {"bidirectional": False},
-    {"rnn_type": "gru", "bidirectional": False},
-    {"activation": "tanh", "conv_bias": True},
-    {"rnn_batch_norm": False, "head_batch_norm": False, "conv_stride_time": [3, 2]},
+    {"bidirectional": False, "rnn_batch_norm": False, "head_batch_norm": False},
+    {"rnn_type": "gru", "conv_stride_time": [3, 2]},
+    {"rnn_type": "gru", "bidirectional": False, "conv_stride_time": [3, 3], "activation": "tanh", "conv_bias": True},
 ]
 
 
@@ -30,6 +30,14 @@ def make_batch(num_frames: int) -> list[NDArray[Any]]:
     return [features, lengths, labels, np.array([2, 1, 0, 1], np.int32)]
 
 
+def open_shapes() -> list[Any]:
+    """Symbols for `make_batch`: one graph for every number of utterances and frames."""
+    from tests import cells
+
+    lengths = cells.integers(None)
+    return [*cells.floats((None, None, 9)), lengths, cells.integers(None, None), lengths]
+
+
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_loss_and_gradients_are_those_of_the_stock_operators(changes: dict[str, Any], kernels: Path) -> None:
     from tests import cells
@@ -40,9 +48,10 @@ def test_loss_and_gradients_are_those_of_the_stock_operators(changes: dict[str, 
         for network, which in zip(networks, (Backend(kernels), Backend()), strict=True)
     ]
     names = ["loss", *(name for name, p in networks[0].parameters_and_names() if p.requires_grad)]
-    lengths = cells.integers(None)
-    steps[0].set_inputs(*cells.floats((None, None, 9)), lengths, cells.integers(None, None), lengths)
-    for num_frames in (31, 44):
+    is_unrolled = changes.get("rnn_type") == "gru"
+    for step in steps[:1] if is_unrolled else steps:
+        step.set_inputs(*open_shapes())
+    for num_frames in (31,) if is_unrolled else (31, 44):
         results = []
         for network, step in zip(networks, steps, strict=True):
             network.set_train(True)
@@ -68,9 +77,7 @@ def test_gradients_through_frozen_norms_are_those_of_the_stock_operators(activat
             norm.is_frozen = norm is not network.convs[1].batch_norm
         network.set_train(True)
         step = cells.LossAndGradients(network, which)
-        if which:
-            lengths = cells.integers(None)
-            step.set_inputs(*cells.floats((None, None, 9)), lengths, cells.integers(None, None), lengths)
+        step.set_inputs(*open_shapes())
         before = cells.read(network)
         results.append(cells.run(step, *make_batch(31)))
         changed = {name for name, array in cells.read(network).items() if not np.array_equal(array, before[name])}

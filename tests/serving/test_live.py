@@ -140,6 +140,15 @@ def test_a_bad_beginning_is_told(running: Running, first: Any, code: str) -> Non
         assert socket.close_code == 1008
 
 
+def test_a_request_that_is_no_websocket_is_told_what_the_path_is_for(running: Running) -> None:
+    for method in ("GET", "POST"):
+        response = CLIENT.request(method, f"{running.address}/v1/stream")
+        assert (response.status_code, response.headers["Upgrade"]) == (426, "websocket")
+        error = response.json()["error"]
+        assert error["code"] == "upgrade_required"
+        assert "is a websocket for live speech" in error["message"]
+
+
 def test_a_bad_continuation_is_told_after_what_was_heard(running: Running) -> None:
     for bad, code in (
         (b"\x00", "invalid_message"),

@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,57 +12,65 @@ import soundfile
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.errors import CheckpointError
-from tests.tiny_corpus import RATE_HZ, AssertSameInParts, read_metrics, train_here
+from tests.tiny_corpus import (
+    RATE_HZ,
+    assert_goes_on_alike,
+    make_config,
+    read_metrics,
+    train_here,
+    train_with_copies,
+)
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
-Configure = Callable[..., Config]
 
-
-@pytest.fixture
-def changes(tmp_path: Path) -> dict[str, Any]:
-    """Everything on, for half of the utterances each."""
+@pytest.fixture(scope="module")
+def config(corpus: Path, mindspore_cpu: None, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Of a run with everything on, for half of the utterances each, that was copied in its second epoch."""
+    folder = tmp_path_factory.mktemp("augmented")
     noise, response = np.random.default_rng(0).normal(0, 0.1, (2, 4000))
     for name, samples in (("noise", noise), ("rir", response * np.exp(-np.arange(4000) / 300))):
-        (tmp_path / name).mkdir()
-        soundfile.write(tmp_path / name / "one.wav", samples, RATE_HZ)
+        (folder / name).mkdir()
+        soundfile.write(folder / name / "one.wav", samples, RATE_HZ)
     kinds = (
         *("speed", "shift", "rir", "noise", "gain", "vtlp", "time_warp", "mask", "join", "tempo", "silence"),
         *("synthetic_rir", "synthetic_noise", "clip", "low_pass", "telephone", "codec"),
     )
-    return {
+    changes = {
         **{f"augmentation.{kind}_probability": 0.5 for kind in kinds},
         "augmentation.silence_range_seconds": [0.05, 0.4],
         "augmentation.low_pass_range_hz": [1500.0, 3500.0],
-        "augmentation.noise_path": str(tmp_path / "noise"),
-        "augmentation.rir_path": str(tmp_path / "rir"),
-        "data.feature_cache_dir": str(tmp_path / "cache"),
+        "augmentation.noise_path": str(folder / "noise"),
+        "augmentation.rir_path": str(folder / "rir"),
+        "data.feature_cache_dir": str(folder / "cache"),
         "training.epochs": 2,
     }
+    made = make_config(corpus, folder / "run", changes)
+    train_with_copies(made, 8)
+    return made
 
 
-def test_an_interrupted_run_goes_on_with_the_utterances_it_would_have_seen(
-    assert_same_in_parts: AssertSameInParts, changes: dict[str, Any]
-) -> None:
-    assert_same_in_parts(changes, 8)
+def test_an_interrupted_run_goes_on_with_the_utterances_it_would_have_seen(config: Config) -> None:
+    assert_goes_on_alike(config, 8)
 
 
-def test_a_run_does_not_go_on_with_other_noise(configure: Configure, changes: dict[str, Any]) -> None:
-    config = configure({**changes, "training.epochs": 1})
-    train_here(config)
-    soundfile.write(Path(config.augmentation.noise_path or "") / "one.wav", np.zeros(4001), RATE_HZ)
-    with pytest.raises(CheckpointError, match="other noise or rooms than augmentation.noise_path"):
-        train_here(config, resume=True)
+def test_a_run_does_not_go_on_with_other_noise(config: Config) -> None:
+    path = Path(config.augmentation.noise_path or "") / "one.wav"
+    before = path.read_bytes()
+    soundfile.write(path, np.zeros(4001), RATE_HZ)
+    try:
+        with pytest.raises(CheckpointError, match="other noise or rooms than augmentation.noise_path"):
+            train_here(config, resume=True)
+    finally:
+        path.write_bytes(before)
 
 
-def test_the_dev_set_is_scored_as_it_was_recorded(configure: Configure, changes: dict[str, Any]) -> None:
+def test_the_dev_set_is_scored_as_it_was_recorded(config: Config, configure: Callable[..., Config]) -> None:
     """Twice from the checkpoint, with and without augmentation in its configuration: what training saw, to the bit."""
     from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
     from mindaudio_ds2.evaluate import Evaluator
     from mindaudio_ds2.model.deepspeech2 import Recognizer
 
-    config = configure(changes)
-    train_here(config)
     checkpoint = load_checkpoint(Path(config.run_dir) / "last.ckpt")
     off = dataclasses.replace(configure().augmentation, mask_probability=0.0, num_frequency_masks=0, num_time_masks=0)
     recognizer = Recognizer(restore_network(checkpoint, "last.ckpt"))
@@ -80,9 +87,7 @@ def test_the_dev_set_is_scored_as_it_was_recorded(configure: Configure, changes:
     assert (last["dev_wer"], last["dev_cer"]) == rows[0][2:]
 
 
-def test_the_log_of_a_run_says_what_is_changed(configure: Configure, changes: dict[str, Any]) -> None:
-    config = configure({**changes, "training.epochs": 1})
-    train_here(config)
+def test_the_log_of_a_run_says_what_is_changed(config: Config) -> None:
     log = (Path(config.run_dir) / "train.log").read_text(encoding="utf-8")
     assert "augmentation: joined 50% (up to 3), speed 50% (0.9 to 1.1), " in log
     assert "of 12 utterances joined to others" in log

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import from_mapping
 from tests import reference
-from tests.tiny_corpus import YAML, AssertSameInParts, change, read_metrics, train_here
+from tests.tiny_corpus import (
+    YAML,
+    assert_goes_on_alike,
+    change,
+    make_config,
+    read_metrics,
+    train_first_epoch,
+    train_with_copies,
+)
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -132,33 +140,40 @@ def test_logits_with_dropout_are_those_of_the_second_implementation(monkeypatch:
 DROPOUT = {"model.rnn_dropout": 0.3, "model.rnn_num_layers": 2, "training.epochs": 2}
 
 
-def test_an_interrupted_run_drops_what_it_would_have_dropped(assert_same_in_parts: AssertSameInParts) -> None:
-    assert_same_in_parts(DROPOUT, 8)
+@pytest.fixture(scope="module")
+def config(corpus: Path, mindspore_cpu: None, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Of a run with dropout that was copied in its second epoch."""
+    made = make_config(corpus, tmp_path_factory.mktemp("dropout") / "run", DROPOUT)
+    train_with_copies(made, 8)
+    return made
 
 
-def test_dropout_is_in_the_loss_and_not_in_the_validation(configure: Configure) -> None:
+def test_an_interrupted_run_drops_what_it_would_have_dropped(config: Config) -> None:
+    assert_goes_on_alike(config, 8)
+
+
+def test_dropout_is_in_the_loss_and_not_in_the_validation(config: Config, configure: Configure) -> None:
     """The dev set scores alike in the run and from its checkpoint, to the bit."""
     from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
     from mindaudio_ds2.corpus.manifest import read_manifest
     from mindaudio_ds2.evaluate import Evaluator
     from mindaudio_ds2.model.deepspeech2 import Recognizer
 
-    config = configure({**DROPOUT, "training.epochs": 1})
-    train_here(config)
-    plain = configure({**DROPOUT, "model.rnn_dropout": 0.0, "training.epochs": 1}, "plain")
-    train_here(plain)
+    plain = configure({**DROPOUT, "model.rnn_dropout": 0.0})
+    train_first_epoch(plain)
     first, first_plain = (read_metrics(Path(each.run_dir), "step")[0]["loss"] for each in (config, plain))
     assert first != pytest.approx(first_plain, rel=1e-3)
     checkpoint = load_checkpoint(Path(config.run_dir) / "last.ckpt")
     recognizer = Recognizer(restore_network(checkpoint, "last.ckpt"))
     counts = Evaluator(recognizer, read_manifest(config.data.dev_manifest), config).run().counts
-    (epoch,) = read_metrics(Path(config.run_dir), "epoch")
+    epoch = read_metrics(Path(config.run_dir), "epoch")[-1]
     assert (epoch["dev_wer"], epoch["dev_cer"]) == (counts.wer, counts.cer)
 
 
 def test_weights_trained_without_dropout_may_be_trained_on_with_it(
     configure: Configure, finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = configure({"model.rnn_dropout": 0.3, "training.epochs": 1})
-    assert train_here(config, pre_trained_model_path=str(finished_run / "best.ckpt")).epoch == 1
+    config = configure({"model.rnn_dropout": 0.3})
+    train_first_epoch(config, str(finished_run / "best.ckpt"))
+    assert len(read_metrics(Path(config.run_dir), "step")) == 5
     assert "starting from the weights of" in capsys.readouterr().err

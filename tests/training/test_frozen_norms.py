@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.errors import ConfigError
-from tests.tiny_corpus import AssertSameInParts, read_metrics, train_here
+from tests.tiny_corpus import assert_goes_on_alike, make_config, read_metrics, train_here, train_with_copies
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -30,45 +30,64 @@ def list_changed(config: Config, before: str, after: str) -> set[str]:
     return {name.rsplit(".", 1)[1] for name in old if not np.array_equal(old[name], new[name])}
 
 
+class FrozenRun:
+    """A run whose last epoch has frozen norms, copied at that epoch's beginning and in its middle.
+
+    Attributes:
+        computed: by epoch, the running means that the last step computed for each norm.
+    """
+
+    def __init__(self, config: Config) -> None:
+        from mindaudio_ds2.training.trainer import Trainer
+
+        self.config = config
+        self.computed: list[list[bytes]] = []
+        finish_epoch = Trainer._finish_epoch
+
+        def look_and_finish(trainer: Trainer, *arguments: Any) -> None:
+            norms = trainer.learner.network.batch_norms()
+            self.computed.append([norm.next_mean.asnumpy().tobytes() for norm in norms])
+            finish_epoch(trainer, *arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trainer, "_finish_epoch", look_and_finish)
+            train_with_copies(config, 12, 14)
+
+
+@pytest.fixture(scope="module")
+def frozen_run(corpus: Path, mindspore_cpu: None, tmp_path_factory: pytest.TempPathFactory) -> FrozenRun:
+    return FrozenRun(make_config(corpus, tmp_path_factory.mktemp("frozen") / "run", FROZEN))
+
+
 @pytest.mark.parametrize("num_batches", [1, 2])
 def test_statistics_stay_in_the_last_epochs_and_all_else_goes_on(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], num_batches: int
+    configure: Configure, frozen_run: FrozenRun, num_batches: int
 ) -> None:
-    from mindaudio_ds2.training.trainer import Trainer
-
-    computed: list[list[bytes]] = []
-    finish_epoch = Trainer._finish_epoch
-
-    def finish_and_look(self: Trainer, *arguments: Any) -> None:
-        computed.append([norm.next_mean.asnumpy().tobytes() for norm in self.learner.network.batch_norms()])
-        finish_epoch(self, *arguments)
-
-    monkeypatch.setattr(Trainer, "_finish_epoch", finish_and_look)
-    config = configure({**FROZEN, "batching.accumulation_steps": num_batches})
-    train_here(config)
+    if num_batches > 1:
+        frozen_run = FrozenRun(configure({**FROZEN, "batching.accumulation_steps": num_batches}))
+    config = frozen_run.config
     everything = list_changed(config, "epoch_1.ckpt", "epoch_2.ckpt")
     assert {"gamma", "beta", "moving_mean", "moving_variance", "weight"} <= everything
     assert list_changed(config, "epoch_2.ckpt", "last.ckpt") == everything - {"moving_mean", "moving_variance"}
-    first, second, third = computed
+    first, second, third = frozen_run.computed
     assert all(old != new for old, new in zip(first, second, strict=True))
     assert third == second, "the step that is compiled for the last epoch computes none"
-    assert capsys.readouterr().err.count("batch norms keep their running statistics from here on") == 1
+    log = (Path(config.run_dir) / "train.log").read_text(encoding="utf-8")
+    assert log.count("batch norms keep their running statistics from here on") == 1
 
 
-def test_the_first_epochs_are_those_of_a_run_without(configure: Configure) -> None:
-    frozen, plain = configure(FROZEN), configure({**FROZEN, "training.frozen_norm_share": 0.0}, "plain")
-    losses = []
-    for config in (frozen, plain):
-        train_here(config)
-        losses.append([[row["loss"] for row in read_metrics(Path(config.run_dir), "step") if row["epoch"] == epoch]
-                       for epoch in (1, 2, 3)])  # fmt: skip
-    assert losses[0][:2] == losses[1][:2]
-    assert losses[0][2][0] != losses[1][2][0], "another loss from the first step on"
+def test_the_first_epochs_are_those_of_a_run_without(frozen_run: FrozenRun, finished_run: Path) -> None:
+    frozen, plain = (
+        [[row["loss"] for row in read_metrics(folder, "step") if row["epoch"] == epoch] for epoch in (1, 2, 3)]
+        for folder in (Path(frozen_run.config.run_dir), finished_run)
+    )
+    assert frozen[:2] == plain[:2]
+    assert frozen[2][0] != plain[2][0], "another loss from the first step on"
 
 
-@pytest.mark.parametrize("stop_at", [12, 14])
-def test_an_interrupted_run_comes_to_the_same_numbers(assert_same_in_parts: AssertSameInParts, stop_at: int) -> None:
-    assert_same_in_parts(FROZEN, stop_at)
+@pytest.mark.parametrize("step", [12, 14])
+def test_an_interrupted_run_comes_to_the_same_numbers(frozen_run: FrozenRun, step: int) -> None:
+    assert_goes_on_alike(frozen_run.config, step)
 
 
 def test_weights_of_another_run_can_be_trained_on_with_norms_frozen_throughout(
@@ -76,7 +95,7 @@ def test_weights_of_another_run_can_be_trained_on_with_norms_frozen_throughout(
 ) -> None:
     from mindaudio_ds2.checkpoint import load_checkpoint
 
-    config = configure({"training.epochs": 2, "training.frozen_norm_share": 1.0})
+    config = configure({"training.epochs": 1, "training.frozen_norm_share": 1.0})
     train_here(config, pre_trained_model_path=str(finished_run / "best.ckpt"))
     old, new = load_checkpoint(finished_run / "best.ckpt").weights, read_weights(config, "last.ckpt")
     stayed = {name.rsplit(".", 1)[1] for name in old if np.array_equal(old[name], new[name])}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mindaudio_ds2.config import Config
-from tests.tiny_corpus import AssertSameInParts, read_metrics, train_here
+from tests.tiny_corpus import assert_goes_on_alike, read_metrics, train_here, train_with_copies
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -14,8 +14,10 @@ Configure = Callable[..., Config]
 TWICE = {"training.consistency_weight": 0.2, "model.rnn_dropout": 0.3, "model.rnn_num_layers": 2, "training.epochs": 2}
 
 
-def test_an_interrupted_run_comes_to_the_same_numbers(assert_same_in_parts: AssertSameInParts) -> None:
-    assert_same_in_parts(TWICE, 8)
+def test_an_interrupted_run_comes_to_the_same_numbers(configure: Configure) -> None:
+    config = configure(TWICE)
+    train_with_copies(config, 8)
+    assert_goes_on_alike(config, 8)
 
 
 def test_views_that_do_not_differ_train_as_one(configure: Configure) -> None:

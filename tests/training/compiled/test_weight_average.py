@@ -14,7 +14,7 @@ from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.decoding.metrics import ErrorCounts
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.training.progress import Progress
-from tests.tiny_corpus import AssertSameInParts, read_metrics, train_here
+from tests.tiny_corpus import assert_goes_on_alike, read_metrics, train_here, train_with_copies
 from tests.training.compiled.test_step import OPTIMIZER, UNSCALED, make_batch, spoil_features
 from tests.training.test_trainer import stub_evaluation, stub_step
 
@@ -78,13 +78,15 @@ def test_the_moving_average_is_numpys_over_weights_and_running_statistics() -> N
 AVERAGED = {"training.ema_decay": 0.9, "training.epochs": 2}
 
 
-def test_a_run_scores_and_keeps_the_average_and_goes_on_with_both(assert_same_in_parts: AssertSameInParts) -> None:
+def test_a_run_scores_and_keeps_the_average_and_goes_on_with_both(configure: Configure) -> None:
     """Interrupted or not: the same losses, weights and averages, to the bit."""
     from mindaudio_ds2.checkpoint import load_checkpoint, restore_network
     from mindaudio_ds2.evaluate import Evaluator
     from mindaudio_ds2.model.deepspeech2 import Recognizer
 
-    whole = assert_same_in_parts(AVERAGED, 8)
+    whole = configure(AVERAGED)
+    train_with_copies(whole, 8)
+    assert_goes_on_alike(whole, 8)
     last = load_checkpoint(Path(whole.run_dir) / "last.ckpt")
     best = load_checkpoint(Path(whole.run_dir) / "best.ckpt")
     if best.state["epoch"] == 2:
