@@ -5,6 +5,7 @@ A model is a folder. `model.onnx` recognises without MindSpore; `model.ckpt` is 
 and the checksum of every file. Nothing is ever downloaded.
 """
 
+import difflib
 import hashlib
 import importlib.util
 import os
@@ -130,10 +131,13 @@ def find_file(wanted: str | Path | None, purpose: Purpose) -> Path:
     for place in _list_places():
         if (place / path / CARD).is_file():
             return _read(place / path).find(purpose)
-    known = ", ".join(model.name for model in list_models()) or "none"
+    models = [model.name for model in list_models()]
+    runs = [each.parent.name for each in Path("runs").glob("*/best.ckpt")]
+    close = difflib.get_close_matches(str(path), [*models, *runs], 1)
+    remedy = f"did you mean {close[0]}?" if close else "name a checkpoint or .onnx file with --pre_trained_model_path"
     raise CheckpointError(
         f"there is no model {str(path)!r}: neither {run}, nor a folder of that name in {FOLDER_VARIABLE} or in the "
-        f"package (there: {known}); name a checkpoint or .onnx file with --pre_trained_model_path"
+        f"package (there: {', '.join(models) or 'none'}); {remedy}"
     )
 
 

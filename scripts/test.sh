@@ -12,4 +12,5 @@ echo "ruff"
 echo "mypy"
 .venv/bin/python -m mypy
 echo "pytest"
-exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"
+# a file stays in one process, and files begin in the order of tests/conftest.py: xdist's own has those with few tests last
+exec .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -22,6 +22,35 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 ROOT = Path(__file__).resolve().parent.parent
 
+LONGEST = (
+    "test_processes",
+    "test_verbs",
+    "test_native",
+    "test_run_scripts",
+    "test_trainer",
+    "test_interruption",
+    "test_frozen_norms",
+    "test_documented_commands",
+    "test_device_step",
+    "test_deepspeech2",
+    "test_dropout",
+    "test_mindir",
+    "test_units_run",
+    "test_weight_average",
+    "test_consistency",
+    "test_streaming_network",
+    "test_step",
+    "test_optimizer",
+    "test_bad_input",
+    "test_config",
+)
+"""Files that take longest. They begin, so that no process is alone with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -71,7 +71,7 @@ def test_recognition_takes_onnx_where_it_can_run(places: Path, monkeypatch: pyte
 
 def test_an_unknown_name_lists_what_there_is(places: Path) -> None:
     make_model(places / "package" / "english", ckpt=b"c")
-    with pytest.raises(CheckpointError, match=r"no model 'englsh'.*english"):
+    with pytest.raises(CheckpointError, match=r"no model 'englsh'.*did you mean english\?"):
         models.find_file("englsh", "weights")
 
 

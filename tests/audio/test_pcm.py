@@ -82,7 +82,7 @@ def test_reading_stops_when_it_is_told_though_nothing_comes() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "ended within the header"),
+        (b"RIFF", "ended within the header"),
         (b"OggS" + bytes(40), "no WAV"),
         (b"RIFF\0\0\0\0WAVEfmt \2\0\0\0\1\0", "does not tell"),
         (b"RIFF\0\0\0\0WAVEdata\0\0\0\0", "does not tell"),

@@ -73,6 +73,7 @@ def test_every_documented_command_is_understood(monkeypatch: pytest.MonkeyPatch,
         for parser in (argparse.ArgumentParser, jsonargparse.ArgumentParser):
             monkeypatch.setattr(parser, "parse_args", parse_and_stop(parser.parse_args))
     monkeypatch.setattr(runtime, "start", stop)
+    monkeypatch.setattr("mindaudio_ds2.commands.train.check_start", stop)
     monkeypatch.setattr("mindaudio_ds2.transcribe.find_recordings", stop)
     monkeypatch.setattr("mindaudio_ds2.models.find_file", stop)  # of a live stream, which has no files to find
     monkeypatch.setattr("mindaudio_ds2.commands.transcribe.find_recordings", stop)

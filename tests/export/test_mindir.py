@@ -114,16 +114,33 @@ np.savez(sys.argv[3], **outputs)
 """
 
 
-def test_another_program_gets_the_same_log_probabilities_at_any_shape(exported: Exported, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def reloaded(exported: Exported) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], str]:
+    """Cases, what another program makes of them, and what the documentation's example, in the same program, prints.
+
+    The example reads talk.flac.
+    """
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    (example,) = [block for block in page.split("```python\n")[1:] if "GraphCell" in block.split("```")[0]]
+    folder = exported.checkpoint.parent.parent.parent
+    times = np.arange(48000) / 24000
+    soundfile.write(folder / "talk.flac", 0.3 * np.sin(3000 * times**2), 24000)
     generator = np.random.default_rng(4)
     cases: dict[str, NDArray[Any]] = {}
     for i, (batch, frames) in enumerate([(1, 1), (2, 37), (5, 90), (1, 400)]):
         cases[f"features{i}"] = generator.normal(size=(batch, frames, 161)).astype(np.float32)
         cases[f"lengths{i}"] = generator.integers(1, frames + 1, batch).astype(np.int32)
-    np.savez(tmp_path / "cases.npz", **cases)
-    arguments = [str(exported.folder / "model.mindir"), str(tmp_path / "cases.npz"), str(tmp_path / "outputs.npz")]
-    subprocess.run([sys.executable, "-c", RELOAD, *arguments], cwd=tmp_path, check=True, timeout=120)
-    outputs = np.load(tmp_path / "outputs.npz")
+    np.savez(folder / "cases.npz", **cases)
+    arguments = [str(exported.folder / "model.mindir"), str(folder / "cases.npz"), str(folder / "outputs.npz")]
+    script = f"{RELOAD}\nsys.path.insert(0, {str(ROOT)!r})\n{example.split('```')[0]}"
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return cases, dict(np.load(folder / "outputs.npz")), done.stdout
+
+
+def test_another_program_gets_the_same_log_probabilities_at_any_shape(exported: Exported, reloaded: Any) -> None:
+    cases, outputs, _ = reloaded
     for i in range(len(cases) // 2):
         log_probs, lengths = exported.recognise(cases[f"features{i}"], cases[f"lengths{i}"])
         assert outputs[f"log_probs{i}"].shape == log_probs.shape
@@ -132,23 +149,17 @@ def test_another_program_gets_the_same_log_probabilities_at_any_shape(exported: 
             np.testing.assert_allclose(outputs[f"log_probs{i}"][row, :length], log_probs[row, :length], atol=1e-5)
 
 
-def test_the_example_in_the_documentation_recognises_what_the_checkpoint_does(exported: Exported) -> None:
-    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
-    (example,) = [block for block in page.split("```python\n")[1:] if "GraphCell" in block.split("```")[0]]
-    folder = exported.checkpoint.parent.parent.parent
-    times = np.arange(48000) / 24000
-    soundfile.write(folder / "talk.flac", 0.3 * np.sin(3000 * times**2), 24000)
-    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + example.split("```")[0]
-    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-
+def test_the_example_in_the_documentation_recognises_what_the_checkpoint_does(
+    exported: Exported, reloaded: Any
+) -> None:
+    path = exported.checkpoint.parent.parent.parent / "talk.flac"
     config = read_config(ROOT / "hparams" / "deepspeech2.yaml")
     tokenizer = Tokenizer(dataclasses.replace(config.text, characters="'ABC ÄÖ", blank="last"))
-    features = compute_features(read_audio(folder / "talk.flac", 16000), config.features)
+    features = compute_features(read_audio(path, 16000), config.features)
     log_probs, lengths = exported.recognise(features[None], np.array([len(features)], np.int32))
     text = decode_greedy(log_probs, lengths, tokenizer, 0.04)[0].text
     assert text, "the example should recognise something"
-    assert " ".join(done.stdout.split()) == text
+    assert " ".join(reloaded[2].split()) == text
 
 
 # Waveforms, fixed shapes, AIR -----------------------------------------------------------------------------------------

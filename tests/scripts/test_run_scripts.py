@@ -293,14 +293,16 @@ def own_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
 
 
-def test_train_score_and_export_on_the_cpu(
+def test_two_processes_train_and_one_scores_and_exports_on_the_cpu(
     own_python: None, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_dir = tmp_path / "run"
+    find_mpirun()
     monkeypatch.chdir(tmp_path)
+    run_dir = tmp_path / "run"
     config = str(write_yaml(tmp_path / "tiny.yaml", make_settings(corpus, run_dir, {"training.epochs": 1})))
-    done = run_script("run_standalone_train_cpu.sh", config, "--training.max_bad_steps", "3")
+    done = run_script("run_distribute_train_cpu.sh", "2", config, "--training.max_bad_steps", "3")
     assert done.returncode == 0, done.stderr
+    assert json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))["num_processes"] == 2
     best = str(run_dir / "best.ckpt")
     done = run_script("run_eval_cpu.sh", best, "--output_dir", str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -308,14 +310,3 @@ def test_train_score_and_export_on_the_cpu(
     done = run_script("export.sh", best, "--output_dir", str(tmp_path / "exported"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "exported" / "model.mindir").stat().st_size > 1000
-
-
-def test_two_processes_train_on_the_cpu(
-    own_python: None, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    find_mpirun()
-    monkeypatch.chdir(tmp_path)
-    settings = make_settings(corpus, tmp_path / "run", {"training.epochs": 1})
-    done = run_script("run_distribute_train_cpu.sh", "2", str(write_yaml(tmp_path / "tiny.yaml", settings)))
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "run" / "environment.json").read_text(encoding="utf-8"))["num_processes"] == 2
