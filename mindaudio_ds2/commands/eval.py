@@ -45,11 +45,11 @@ def run(config: Config | None, options: Any) -> None:
     settings, normalizer = config or options.changes, Normalizer.of(options.normalize)
     section = config.decoding if config else _take_section(options.changes)
     choice = read_choice(options, options.pre_trained_model_path, section)
-    models.require_checkpoint(options.pre_trained_model_path)
-    for manifest in options.manifest or []:
-        open_manifest(manifest, config.data.root if config else options.changes.get("data.root"))
     device_target, native, timeout_seconds = _choose_machine(config, options)
     with collectives.join(runtime.find_own_place(), timeout_seconds) as ranks:
+        models.require_checkpoint(options.pre_trained_model_path)
+        for manifest in options.manifest or []:
+            open_manifest(manifest, config.data.root if config else options.changes.get("data.root"))
         backend = runtime.start(device_target, 0, native, ranks.count_threads())
         from mindaudio_ds2.scores import Scoring, evaluate_checkpoint, show_all
 

@@ -13,6 +13,7 @@ import pytest
 
 from mindaudio_ds2.errors import DeviceError
 from mindaudio_ds2.machine import runtime
+from tests.tiny_corpus import make_settings, write_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,19 +81,25 @@ def test_the_commit_is_not_that_of_a_repository_around_an_installed_package(tmp_
     assert done.stdout == "''\n"
 
 
-def test_threads_are_set_where_asked_for_and_not_said_otherwise() -> None:
-    code = "import os; from mindaudio_ds2.machine import runtime; runtime.start('CPU', 1, 'off', {}); "
-    code += "print(os.environ.get('OMP_NUM_THREADS'))"
-    for asked, set_before, expected in (("3", "", "3"), ("3", "5", "5"), ("None", "", "None")):
-        done = run_program("-c", code.format(asked), OMP_NUM_THREADS=set_before)
-        assert done.stdout == f"{expected}\n", done.stderr
+@pytest.mark.parametrize(("asked", "before", "expected"), [(3, None, "3"), (3, "5", "5"), (None, None, None)])
+def test_threads_are_set_where_asked_for_and_not_said_otherwise(
+    mindspore_cpu: None, monkeypatch: pytest.MonkeyPatch, asked: int | None, before: str | None, expected: str | None
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", before or "1")  # so that it is as it was afterwards
+    if before is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    runtime.start("CPU", 1, "off", asked)
+    assert os.environ.get("OMP_NUM_THREADS") == expected
 
 
 @pytest.mark.parametrize("value", ["1", "0", "", "4(x2)"])
-def test_one_process_is_welcome_however_it_is_said(value: str) -> None:
-    code = "from mindaudio_ds2.machine import runtime; runtime.start('CPU', seed=1); print('started')"
-    done = run_program("-c", code, SLURM_NTASKS=value, OMPI_COMM_WORLD_SIZE="1")
-    assert (done.returncode, done.stdout) == (0, "started\n"), done.stderr
+def test_one_process_is_welcome_however_it_is_said(
+    mindspore_cpu: None, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", value)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
+    assert runtime.find_own_place().world_size == 1
+    runtime.start("CPU", seed=1)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -114,10 +121,13 @@ def is_missing(device_target: str) -> bool:
 
 
 @pytest.mark.parametrize("device_target", ["GPU", "Ascend"])
-def test_a_device_that_is_not_there_is_an_error_with_its_remedy(device_target: str) -> None:
+def test_a_device_that_is_not_there_is_an_error_with_its_remedy(
+    device_target: str, corpus: Path, tmp_path: Path
+) -> None:
     if not is_missing(device_target):
         pytest.skip(f"this machine has a device of the kind {device_target}")
-    message = expect_refusal(run_program("train.py", "--device_target", device_target))
+    yaml = write_yaml(tmp_path / "tiny.yaml", make_settings(corpus, tmp_path / "run", {}))
+    message = expect_refusal(run_program("train.py", "-c", str(yaml), "--device_target", device_target))
     assert f"device_target {device_target} is not available" in message
     assert "Use --device_target CPU" in message
 
