@@ -323,13 +323,16 @@ def train_first_epoch(config: Config, pre_trained_model_path: str | None = None)
 
 
 def evaluate_one(
-    checkpoint: Path | str, config: Config | None, manifest: str | None, output_dir: str | None
+    checkpoint: Path | str,
+    settings: Config | Mapping[str, Any] | None,
+    manifest: str | None,
+    output_dir: str | None,
 ) -> tuple[Any, Path]:
     """Score one manifest here; None takes what the checkpoint says. Returns the `Evaluation`, and its path."""
     from mindaudio_ds2.scores import Scoring, evaluate_checkpoint
 
     scoring = Scoring([manifest] if manifest else [], output_dir)
-    (scored,) = evaluate_checkpoint(checkpoint, config or {}, scoring)
+    (scored,) = evaluate_checkpoint(checkpoint, settings or {}, scoring)
     return scored
 
 

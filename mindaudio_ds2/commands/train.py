@@ -26,7 +26,7 @@ def add_options(parser: Any) -> None:
 def run(config: Config, options: Any) -> None:
     """Look for mistakes that can be found at once, prepare the device, train."""
     with collectives.join(runtime.find_own_place(), config.processes.timeout_seconds) as ranks:
-        corpora = check_start(config, options.resume, options.pre_trained_model_path)
+        corpora = check_start(config, options.resume, options.pre_trained_model_path, ranks.is_first)
         backend = runtime.start(
             config.device_target, config.seed, config.ops.native, ranks.count_threads(), config.precision.compute
         )

@@ -42,11 +42,12 @@ def read_corpora(config: Config) -> Corpora:
     return Corpora(training_set, dev_utterances)
 
 
-def check_start(config: Config, resume: bool, pre_trained_model_path: str | None) -> Corpora | None:
+def check_start(config: Config, resume: bool, pre_trained_model_path: str | None, is_first: bool) -> Corpora | None:
     """Find what would end a run at its beginning, without MindSpore.
 
     Args:
         config, resume, pre_trained_model_path: as of `trainer.train`.
+        is_first: whether this is the process that uses the run folder and the checkpoint; others may not have them.
 
     Returns:
         What was read on the way; None where only last.ckpt knows the units that transcripts are made of.
@@ -55,14 +56,10 @@ def check_start(config: Config, resume: bool, pre_trained_model_path: str | None
         ConfigError, ManifestError, AudioError, CheckpointError, LanguageModelError, TrainingError, OutputError: as
             each says.
     """
-    folder = Path(config.run_dir)
-    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        reason = "may not be written" if nearest.is_dir() else "is a file"
-        raise OutputError(f"cannot write into run_dir {folder}: {nearest} {reason}; choose another --run_dir")
-    require_new_or_resumable(folder, resume)
-    has_last = resume and (folder / LAST_CHECKPOINT).exists()
-    if pre_trained_model_path and not has_last:
+    has_last = resume and (Path(config.run_dir) / LAST_CHECKPOINT).exists()
+    if is_first:
+        _require_folder(Path(config.run_dir), resume)
+    if is_first and pre_trained_model_path and not has_last:
         models.require_checkpoint(pre_trained_model_path)
     list_pool(config.augmentation.rir_path, "augmentation.rir_path")
     list_pool(config.augmentation.noise_path, "augmentation.noise_path")
@@ -73,3 +70,11 @@ def check_start(config: Config, resume: bool, pre_trained_model_path: str | None
     library = find_kernels("auto", "CPU") if choice.kind == "beam" else None
     choice.open(Tokenizer(config.text), config.seconds_per_output_frame, library)
     return read_corpora(config)
+
+
+def _require_folder(folder: Path, resume: bool) -> None:
+    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        reason = "may not be written" if nearest.is_dir() else "is a file"
+        raise OutputError(f"cannot write into run_dir {folder}: {nearest} {reason}; choose another --run_dir")
+    require_new_or_resumable(folder, resume)
