@@ -134,8 +134,9 @@ def test_a_value_of_the_wrong_type_is_named_with_its_path_and_file(key: str, val
 
 def find_key_of_each_type() -> list[str]:
     """One key of each type that the configuration knows."""
-    keys = {}
-    for section, cls in [("", Config), *((field.name, field.type) for field in SECTIONS)]:
+    keys: dict[str, str] = {}
+    classes: list[tuple[str, Any]] = [("", Config), *((field.name, field.type) for field in SECTIONS)]
+    for section, cls in classes:
         for field in dataclasses.fields(cls):
             if not dataclasses.is_dataclass(field.type):
                 keys.setdefault(str(field.type), f"{section}.{field.name}".strip("."))
