@@ -12,6 +12,7 @@ from typing import Any
 import jsonargparse
 import pytest
 
+from mindaudio_ds2.commands import train, transcribe  # now, because first imported below they would keep the stand-ins
 from mindaudio_ds2.decoding.choice import DecoderChoice
 from mindaudio_ds2.machine import runtime
 
@@ -73,10 +74,10 @@ def test_every_documented_command_is_understood(monkeypatch: pytest.MonkeyPatch,
         for parser in (argparse.ArgumentParser, jsonargparse.ArgumentParser):
             monkeypatch.setattr(parser, "parse_args", parse_and_stop(parser.parse_args))
     monkeypatch.setattr(runtime, "start", stop)
-    monkeypatch.setattr("mindaudio_ds2.commands.train.check_start", stop)
+    monkeypatch.setattr(train, "check_start", stop)
     monkeypatch.setattr("mindaudio_ds2.transcribe.find_recordings", stop)
     monkeypatch.setattr("mindaudio_ds2.models.find_file", stop)  # of a live stream, which has no files to find
-    monkeypatch.setattr("mindaudio_ds2.commands.transcribe.find_recordings", stop)
+    monkeypatch.setattr(transcribe, "find_recordings", stop)
     monkeypatch.setattr("mindaudio_ds2.decoding.choice.load_choice", lambda _: DecoderChoice("beam"))
     monkeypatch.setattr(sys, "path", [*sys.path])  # scripts put the repository's folder there
     with pytest.raises(ParsedError):
