@@ -142,7 +142,7 @@ int forward(const Call& call, Kind kind, Mode mode) {
     const Split split = choose_split_here({S, B, H, n, G});
     const int64_t rounded = round_up(H, kMaxLanes);
     const int64_t num_packed = mode == Mode::resume ? 0 : count_packed(H, G), num_hidden = round_up(H, kOperandChunk) * B;
-    const int64_t num_totals = split.num_threads() * B * 4 * kMaxLanes;
+    const int64_t num_totals = split.num_threads() * std::max(kLeastCells, B) * 4 * kMaxLanes;
     const int64_t num_of_team = Scratch::rounded(num_packed) + 2 * Scratch::rounded(num_hidden) + rounded * B;
     Scratch scratch(split.num_teams * num_of_team + num_totals);
     for (int d = 0; d < n; ++d) {

@@ -182,32 +182,47 @@ void pack_all(const float* weights, int64_t num_hidden, float* packed) {
     pack_forward<Cell::kGates>(weights, num_hidden, Share(num_hidden, 0, 1), packed);
 }
 
+// The cells of a vector of hidden units at a frame, from the totals (active, G * kLanes) of their products.
+template <typename Cell>
+void step_cells(const ForwardArguments& p, int d, int64_t step, bool is_added, int64_t frame, int64_t vector,
+                const float* totals) {
+    const Sequences& s = p.sequences;
+    for (int64_t row = 0; row < s.num_active[frame]; ++row) {
+        const Place at = find_place(s, frame, row, vector);
+        const int64_t k = operand_index(row, vector * kLanes, s.num_utterances);
+        float* cell = p.cell[d] + (vector * s.num_utterances + row) * kLanes;
+        const Vec h_before = load(p.hidden[d][step % 2] + k);
+        const Vec h = Cell::step(p, d, at, totals + row * Cell::kGates * kLanes, h_before, cell);
+        store(p.hidden[d][(step + 1) % 2] + k, h);
+        at.write(p.y, is_added ? h + at.read(p.y) : h);
+        if (p.previous[d] != nullptr) at.write(p.previous[d], h_before);
+        if (p.end_hidden != nullptr) at.write_state(p.end_hidden, h, s.utterance[row]);
+        if (p.end_cell != nullptr) at.write_state(p.end_cell, load(cell), s.utterance[row]);
+    }
+}
+
+// A cell is a long chain of dependent operations, so the processor should have kLeastCells to work on at once: with few
+// rows those of several panels. More would keep the next panel, fetched meanwhile, from coming.
 template <typename Cell>
 void step_forward(const ForwardArguments& p, int d, int64_t step, bool is_added, const Share& share, float* totals) {
     constexpr int G = Cell::kGates;
     const Sequences& s = p.sequences;
     const int64_t frame = d == 0 ? step : s.longest - 1 - step, active = s.num_active[frame];
-    const float* before = p.hidden[d][step % 2];
-    float* after = p.hidden[d][(step + 1) % 2];
-    const int64_t panel_floats = s.num_hidden * G * kLanes;
-    for (int64_t i = share.begin; i < share.end; ++i) {
-        const int64_t vector = turn(i, step, share.begin, share.end);
-        const int64_t next = i + 1 < share.end ? turn(i + 1, step, share.begin, share.end) : vector;
-        for (int64_t row = 0; row < active; ++row) find_place(s, frame, row, vector).fetch(p.projected[d], G);
-        std::memset(totals, 0, active * G * kLanes * sizeof(float));
-        multiply_panel<G>(before, s.num_utterances, active, p.packed[d] + vector * panel_floats, s.num_hidden, totals,
-                          p.packed[d] + next * panel_floats);
-        for (int64_t row = 0; row < active; ++row) {
-            const Place at = find_place(s, frame, row, vector);
-            const int64_t k = operand_index(row, vector * kLanes, s.num_utterances);
-            float* cell = p.cell[d] + (vector * s.num_utterances + row) * kLanes;
-            const Vec h_before = load(before + k);
-            const Vec h = Cell::step(p, d, at, totals + row * G * kLanes, h_before, cell);
-            store(after + k, h);
-            at.write(p.y, is_added ? h + at.read(p.y) : h);
-            if (p.previous[d] != nullptr) at.write(p.previous[d], h_before);
-            if (p.end_hidden != nullptr) at.write_state(p.end_hidden, h, s.utterance[row]);
-            if (p.end_cell != nullptr) at.write_state(p.end_cell, load(cell), s.utterance[row]);
+    const int64_t panel_floats = s.num_hidden * G * kLanes, panel_totals = active * G * kLanes;
+    const int64_t block = std::max<int64_t>(1, kLeastCells / active);
+    for (int64_t first = share.begin; first < share.end; first += block) {
+        const int64_t end = std::min(share.end, first + block);
+        std::memset(totals, 0, (end - first) * panel_totals * sizeof(float));
+        for (int64_t i = first; i < end; ++i) {
+            const int64_t vector = turn(i, step, share.begin, share.end);
+            const int64_t next = i + 1 < share.end ? turn(i + 1, step, share.begin, share.end) : vector;
+            for (int64_t row = 0; row < active; ++row) find_place(s, frame, row, vector).fetch(p.projected[d], G);
+            multiply_panel<G>(p.hidden[d][step % 2], s.num_utterances, active, p.packed[d] + vector * panel_floats,
+                              s.num_hidden, totals + (i - first) * panel_totals, p.packed[d] + next * panel_floats);
+        }
+        for (int64_t i = first; i < end; ++i) {
+            const int64_t vector = turn(i, step, share.begin, share.end);
+            step_cells<Cell>(p, d, step, is_added, frame, vector, totals + (i - first) * panel_totals);
         }
     }
 }
@@ -235,7 +250,8 @@ template <typename Cell>
 void run_forward(const ForwardArguments& p, const Member& member) {
     const Sequences& s = p.sequences;
     const Share share(s.num_hidden, member.thread, member.num_threads);
-    float* totals = p.totals + member.everyone_thread * s.num_utterances * kMaxVectors * kMaxLanes;
+    const int64_t num_totals = std::max(kLeastCells, s.num_utterances) * kMaxVectors * kMaxLanes;
+    float* totals = p.totals + member.everyone_thread * num_totals;
     zero_padding(s, p.y, s.num_hidden, member.everyone_thread, member.everyone);
     for (int d = member.first_direction; d < member.end_direction; ++d) {
         zero_padding(s, p.gates[d], 4 * s.num_hidden, member.thread, member.num_threads);

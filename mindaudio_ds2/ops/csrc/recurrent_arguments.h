@@ -13,6 +13,8 @@ namespace ds2 {
 constexpr int64_t kMaxLanes = 16;      // of any instruction set
 constexpr int64_t kOperandChunk = 64;  // the k of an operand of a product are rounded up to it
 
+constexpr int64_t kLeastCells = 4;     // rows times panels whose products come before their cells
+
 struct Sequences {
     int64_t num_frames, num_utterances, num_hidden;
     int num_directions;

@@ -11,10 +11,9 @@
 namespace ds2 {
 namespace {
 
-// Threads meet once a frame, so a frame must have work for them all: about ten microseconds each.
-constexpr int64_t kLeastFrameWork = 1 << 20;  // products
-// Teams of one thread meet twice a layer.
-constexpr int64_t kLeastLayerWork = 1 << 20;
+constexpr int64_t kLeastFrameWork = 1 << 20;  // products a thread: some ten microseconds, if it meets others each frame
+constexpr int64_t kMostFrameWork = 2 << 20;   // products of a direction: above it, one team was as fast or faster
+constexpr int64_t kLeastLayerWork = 1 << 20;  // products of a direction: below it, starting a thread costs more
 constexpr int64_t kDefaultCacheBytes = 8 << 20;
 
 std::atomic<int> forced_teams{0};
@@ -27,44 +26,41 @@ int64_t find_cache_bytes() {
     return kDefaultCacheBytes;
 }
 
-// The threads of a team that meet once a frame.
+int64_t count_weights(const LayerSize& size) { return size.num_hidden * size.num_hidden * size.num_gates; }
+
+// The threads of a team: so many that a frame has work for each.
 int choose_team_size(const LayerSize& size, int max_threads) {
-    const int64_t work = size.num_utterances * size.num_hidden * size.num_hidden * size.num_gates;
-    const int64_t num_useful = std::min(work / kLeastFrameWork, size.num_hidden / kMaxLanes);
+    const int64_t frame_work = size.num_utterances * count_weights(size);
+    const int64_t num_useful = std::min(frame_work / kLeastFrameWork, size.num_hidden / kMaxLanes);
     return static_cast<int>(std::clamp<int64_t>(num_useful, 1, max_threads));
 }
 
 }  // namespace
 
 Split choose_split(const LayerSize& size, int max_threads, int64_t cache_bytes) {
-    const Split rows{1, choose_team_size(size, max_threads)};
-    if (size.num_directions < 2 || max_threads < 2) return rows;
-    const Split directions{2, choose_team_size(size, max_threads / 2)};
-    const int64_t weights = size.num_hidden * size.num_hidden * size.num_gates;
-    const int64_t bytes = 2 * weights * static_cast<int64_t>(sizeof(float));
-    if (bytes > cache_bytes) return rows;
-    if (size.num_frames * size.num_utterances * weights < kLeastLayerWork) return {1, 1};
-    return directions.num_threads() < rows.num_threads() ? rows : directions;
+    const int64_t weights = count_weights(size), frame_work = size.num_utterances * weights;
+    const bool have_two = size.num_directions == 2 && max_threads >= 2;
+    const bool have_work = frame_work * size.num_frames >= kLeastLayerWork;
+    const bool fit = 2 * weights * static_cast<int64_t>(sizeof(float)) <= cache_bytes;
+    if (have_two && have_work && fit && frame_work <= kMostFrameWork) return {2, choose_team_size(size, max_threads / 2)};
+    return {1, choose_team_size(size, max_threads)};
 }
 
 Split choose_split_here(const LayerSize& size) {
-    const int max_threads = omp_get_max_threads();
-    const int forced = forced_teams.load(std::memory_order_relaxed);
-    if (forced == 1 || (forced == 2 && (size.num_directions < 2 || max_threads < 2))) {
-        return {1, choose_team_size(size, max_threads)};
-    }
-    if (forced == 2) return {2, choose_team_size(size, max_threads / 2)};
-    return choose_split(size, max_threads, find_cache_bytes());
+    const int max_threads = omp_get_max_threads(), forced = forced_teams.load(std::memory_order_relaxed);
+    if (forced == 0) return choose_split(size, max_threads, find_cache_bytes());
+    const int num_teams = max_threads >= 2 ? std::min(forced, size.num_directions) : 1;
+    return {num_teams, choose_team_size(size, max_threads / num_teams)};
 }
 
 }  // namespace ds2
 
 #define DS2_EXPORT extern "C" __attribute__((visibility("default")))
 
-// For tests and benchmarks: 1 or 2 teams wherever that can be, 0 as the rule says.
+// For tests and benchmarks: 1 or 2 teams wherever that can be; 0 leaves it to the rule.
 DS2_EXPORT void ds2_set_teams(int num_teams) { ds2::forced_teams.store(num_teams, std::memory_order_relaxed); }
 
-// For tests: what the rule says, as teams * 1000 + threads of each.
+// For tests: what the rule says, as num_teams * 1000 + team_size.
 DS2_EXPORT int ds2_choose_split(int64_t num_frames, int64_t num_utterances, int64_t num_hidden, int num_directions,
                                 int num_gates, int max_threads, int64_t cache_bytes) {
     const ds2::LayerSize size{num_frames, num_utterances, num_hidden, num_directions, num_gates};

@@ -1,8 +1,9 @@
 // How the threads share a recurrent layer: the one rule.
 //
-// One team takes the directions one after the other, its threads their own hidden units, and all meet once a frame. Two
-// teams take a direction each and meet once in the middle; with a thread each, that is all. Two teams read the weights of
-// both directions at the same time, so these have to fit into the caches. Results are the same bit for bit.
+// One team takes the directions one after the other: its threads share the hidden units and meet once a frame. Two teams
+// take a direction each and meet once, in the middle; with a thread each, that is all. Meeting costs some microseconds,
+// which counts where a frame has little work; but two teams read the weights of both directions at the same time, and
+// each core reads twice as many in turn, so that less of them stays in its own cache. Results are the same bit for bit.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +22,10 @@ struct LayerSize {
     int num_directions, num_gates;
 };
 
-// Args: max_threads as OpenMP would start; cache_bytes of the last level.
+// The rule, for as many threads as OpenMP would start and a last-level cache of so many bytes.
 Split choose_split(const LayerSize& size, int max_threads, int64_t cache_bytes);
 
-// The rule with this machine's threads and cache, or as many teams as ds2_set_teams said.
+// The rule on this machine, or as many teams as ds2_set_teams said.
 Split choose_split_here(const LayerSize& size);
 
 }  // namespace ds2
