@@ -4,18 +4,19 @@
     python recipes/benchmark/benchmark_recurrent.py
     python recipes/benchmark/benchmark_recurrent.py --hidden 320 --batches 1 --other_library /tmp/kernels-before.so
 
-The native kernels are called from NumPy, in turn, on the same random input: *train* is forward and backward, *inference*
-is forward alone. The rule of ops/csrc/split.h should be within 5 % of the better of both on every line. With
---other_library an older build takes its turns, too. Lines go to recipes/benchmark/recurrent.jsonl with --record.
+The native kernels are called from NumPy, in turn, on the same random input: *forward* as in training, *backward*, or
+*inference*. The rule of ops/csrc/split.h should be within 5 % of the better way on every line. The fastest call of each
+counts. Each waits for its turn asleep, because systems let a thread that has slept go first: so on a machine with other
+work, too, some calls of a few milliseconds have both cores. With --other_library an older build takes its turns. With
+--record the lines go to recipes/benchmark/recurrent.jsonl and into the table of the README there.
 """
 
 import argparse
 import ctypes
+import dataclasses
 import datetime
 import itertools
 import json
-import os
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,15 +31,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.files import write_text
 from mindaudio_ds2.ops.library import find_kernels
 from recipes.benchmark.others import OthersClock
+from recipes.benchmark.tables import put_table
 
 FOLDER = Path(__file__).resolve().parent
 NUM_GATES = {"lstm": 4, "gru": 3}
 WAYS = {"rule": 0, "one team": 1, "two teams": 2}  # what ds2_set_teams is told
+OTHER = "other library"
 TOLERANCE = 1.05
+ASLEEP_SECONDS = 0.005
 
 Array = NDArray[Any]
+Line = dict[str, Any]
 
 
 def prepare(library: ctypes.CDLL, name: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> Callable[[], None]:
@@ -93,41 +99,65 @@ class Layer:
         inputs, prefix = [*projected, *weights, *biases, lengths], "Lstm2" if is_lstm else "Gru2"
         calls = {}
         for name, library in libraries.items():
-            outputs = [*y, *gates, *cells, *previous]
-            forward = prepare(library, f"{prefix}Forward", inputs, outputs)
+            forward = prepare(library, f"{prefix}Forward", inputs, [*y, *gates, *cells, *previous])
             saved = [*gates, *(cells if is_lstm else previous)]
-            backward = prepare(library, f"{prefix}Backward", [*y, *weights, *saved, lengths], gradients)
-            calls[name, "train"] = lambda first=forward, then=backward: (first(), then())[0]
+            calls[name, "forward"] = forward
+            calls[name, "backward"] = prepare(library, f"{prefix}Backward", [*y, *weights, *saved, lengths], gradients)
             calls[name, "inference"] = prepare(library, f"{prefix}Inference", inputs, y)
+            forward()  # so that the other two have something to work on
         return calls
 
 
-def take_turns(contenders: dict[str, Callable[[], None]], seconds: float) -> dict[str, float]:
-    """Seconds of each contender's calls: the fastest, which other programs disturb less than the median."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for call in contenders.values():
-        call()
+@dataclass(frozen=True)
+class Turn:
+    """What a contender does when it is its turn.
+
+    Attributes:
+        library: which build.
+        num_teams: what it is told first; None for a build that knows of no teams.
+        call: of the layer.
+        wake: a call of a frame, which wakes the other threads and is not timed.
+    """
+
+    library: ctypes.CDLL
+    num_teams: int | None
+    call: Callable[[], None]
+    wake: Callable[[], None]
+
+    def take(self) -> float:
+        """The seconds of the call."""
+        if self.num_teams is not None:
+            self.library.ds2_set_teams(self.num_teams)
+        time.sleep(ASLEEP_SECONDS)
+        self.wake()
+        started = time.perf_counter()
+        self.call()
+        return time.perf_counter() - started
+
+
+def take_turns(turns: dict[str, Turn], seconds: float) -> dict[str, float]:
+    """The fastest call of each contender, in seconds."""
+    times: dict[str, list[float]] = {name: [] for name in turns}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(times.values()))) < 3:
-        for name, call in contenders.items():
-            started = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - started)
+        for name, turn in turns.items():
+            times[name].append(turn.take())
     return {name: min(values) for name, values in times.items()}
 
 
-def measure(layer: Layer, libraries: dict[str, ctypes.CDLL], tasks: Sequence[str], seconds: float) -> list[dict[str, Any]]:
+def measure(layer: Layer, libraries: dict[str, ctypes.CDLL], tasks: Sequence[str], seconds: float) -> list[Line]:
     """A line for each task."""
-    calls = layer.make_calls(libraries)
+    calls, frame = layer.make_calls(libraries), dataclasses.replace(layer, num_frames=1).make_calls(libraries)
     lines = []
     for task in tasks:
-        contenders: dict[str, Callable[[], None]] = {}
-        for way, number in WAYS.items():
-            contenders[way] = lambda number=number: (libraries["ours"].ds2_set_teams(number), calls["ours", task]())[1]
-        if "other" in libraries:
-            contenders["other"] = calls["other", task]
+        turns = {
+            way: Turn(libraries["ours"], number, calls["ours", task], frame["ours", task])
+            for way, number in WAYS.items()
+        }
+        if OTHER in libraries:
+            turns[OTHER] = Turn(libraries[OTHER], None, calls[OTHER, task], frame[OTHER, task])
         others = OthersClock()
-        times = take_turns(contenders, seconds)
+        times = take_turns(turns, seconds)
         libraries["ours"].ds2_set_teams(WAYS["rule"])
         lines.append(
             {
@@ -142,17 +172,52 @@ def measure(layer: Layer, libraries: dict[str, ctypes.CDLL], tasks: Sequence[str
     return lines
 
 
-def show(line: dict[str, Any]) -> str:
-    """One line of text: the times, and how the rule compares with the better way."""
+def compare(line: Line) -> float:
+    """The time of the better way over that of the rule: 1, but for chance, where the rule is right."""
     times = line["milliseconds"]
-    best = min(times["one team"], times["two teams"])
-    text = "  ".join(f"{name} {value:8.3f} ms" for name, value in times.items())
-    remark = "" if times["rule"] <= TOLERANCE * best else "  MISSES"
-    ratio = f"  teams {times['one team'] / times['two teams']:.2f}, rule {best / times['rule']:.2f} of the better"
-    if "other" in times:
-        ratio += f", {times['other'] / times['rule']:.2f} x other"
-    busy = f"  others {line['others_share']:.0%}" if line["others_share"] else ""
-    return f"{line['layer']:>9} {line['task']:>9} {line['num_utterances']:3} x {line['num_frames']}: {text}{ratio}{busy}{remark}"
+    return float(min(times["one team"], times["two teams"]) / times["rule"])
+
+
+def make_row(line: Line) -> list[str]:
+    """The cells of a line."""
+    times = line["milliseconds"]
+    share = line["others_share"]
+    return [
+        *(line["layer"], line["task"], f"{line['num_utterances']} x {line['num_frames']}"),
+        *(f"{times[name]:.2f} ms" if name in times else "" for name in (OTHER, *WAYS)),
+        f"{times['one team'] / times['two teams']:.2f}",
+        f"{compare(line):.2f}" + ("" if compare(line) * TOLERANCE >= 1 else " (misses)"),
+        f"{times[OTHER] / times['rule']:.2f}" if OTHER in times else "",
+        "" if share is None else f"{share:.0%}",
+    ]
+
+
+def make_table(lines: Sequence[Line]) -> str:
+    """The newest line for each layer, task and number of utterances, as Markdown; empty without any."""
+    if not lines:
+        return ""
+    newest = {(line["layer"], line["task"], line["num_utterances"]): line for line in lines}
+    head = ["date", "commit", "processor", "layer", "task", "utterances x frames", "before", *WAYS]
+    head += ["two teams are faster by", "rule against the better", "rule against before", "others took"]
+    rows = [head, ["---"] * len(head)]
+    for line in newest.values():
+        commit = line["commit"] + ("+" if line["dirty"] else "")
+        rows.append([line["date"], commit, line["cpu"], *make_row(line)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def keep(folder: Path, lines: Sequence[Line]) -> None:
+    """Append lines to recurrent.jsonl, with what they were measured on, and rewrite the README's table."""
+    from mindaudio_ds2.machine import runtime
+
+    environment = runtime.describe_environment()
+    about = {"date": datetime.date.today().isoformat(), **{key: environment[key] for key in ("commit", "dirty", "cpu")}}
+    path, readme = folder / "recurrent.jsonl", folder / "README.md"
+    rows = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows += [json.dumps({**about, **line}) for line in lines]
+    write_text(path, "".join(f"{row}\n" for row in rows))
+    table = make_table([json.loads(row) for row in rows])
+    write_text(readme, put_table(readme.read_text(encoding="utf-8"), "recurrent", table))
 
 
 def parse() -> argparse.Namespace:
@@ -162,15 +227,18 @@ def parse() -> argparse.Namespace:
     def integers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
 
-    parser.add_argument("--kinds", default="lstm,gru", type=lambda text: text.split(","), help="of layers")
-    parser.add_argument("--hidden", default="192,320,512", type=integers, help="hidden units (counts)")
-    parser.add_argument("--batches", default="1,4,16", type=integers, help="utterances (counts)")
-    parser.add_argument("--tasks", default="train,inference", type=lambda text: text.split(","))
-    parser.add_argument("--frames", default=100, type=int, help="of every utterance (count)")
+    def words(text: str) -> list[str]:
+        return text.split(",")
+
+    parser.add_argument("--kinds", default=["lstm", "gru"], type=words, help="of layers")
+    parser.add_argument("--hidden", default=[192, 256, 320, 400, 512], type=integers, help="hidden units (counts)")
+    parser.add_argument("--batches", default=[1, 2, 4, 8, 16], type=integers, help="utterances (counts)")
+    parser.add_argument("--tasks", default=["forward", "backward", "inference"], type=words, help="which of these")
+    parser.add_argument("--frames", default=50, type=int, help="of every utterance (count)")
     parser.add_argument("--seconds", default=1.0, type=float, help="for each line (s)")
     parser.add_argument("--library", type=Path, help="a build of the kernels; else this checkout's")
     parser.add_argument("--other_library", type=Path, help="an older build of the kernels")
-    parser.add_argument("--record", action="store_true", help="append the lines to recurrent.jsonl")
+    parser.add_argument("--record", action="store_true", help="keep the lines")
     return parser.parse_args()
 
 
@@ -178,12 +246,16 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse the command line, measure, show, keep."""
     options = parse()
-    paths = {"ours": options.library or find_kernels("on", "CPU"), "other": options.other_library}
+    paths = {"ours": options.library or find_kernels("on", "CPU"), OTHER: options.other_library}
     libraries = {name: ctypes.CDLL(str(path)) for name, path in paths.items() if path}
+    lines = []
     for kind, num_hidden, num_utterances in itertools.product(options.kinds, options.hidden, options.batches):
         layer = Layer(kind, num_hidden, num_utterances, options.frames)
         for line in measure(layer, libraries, options.tasks, options.seconds):
-            print(show(line), flush=True)
+            print(" | ".join(make_row(line)), flush=True)
+            lines.append(line)
+    if options.record:
+        keep(FOLDER, lines)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,9 @@ class NativeLibrary:
             self._library.omp_set_num_threads(threads_before)
             self._library.ds2_set_teams(0)
 
-    def choose_split(self, size: tuple[int, int, int], layout: tuple[int, int], threads: int, cache: int) -> tuple[int, int]:
+    def choose_split(
+        self, size: tuple[int, int, int], layout: tuple[int, int], threads: int, cache: int
+    ) -> tuple[int, int]:
         """The rule for sharing a recurrent layer.
 
         Args:

@@ -1,4 +1,4 @@
-"""The rule by which threads share a recurrent layer; recipes/benchmark/benchmark_recurrent.py measures what it is worth."""
+"""The rule by which threads share a recurrent layer. recipes/benchmark/benchmark_recurrent.py measures its worth."""
 
 import pytest
 
