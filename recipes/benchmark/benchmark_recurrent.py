@@ -13,10 +13,10 @@ work, too, some calls of a few milliseconds have both cores. With --other_librar
 
 import argparse
 import ctypes
-import dataclasses
 import datetime
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +39,7 @@ from recipes.benchmark.tables import put_table
 FOLDER = Path(__file__).resolve().parent
 NUM_GATES = {"lstm": 4, "gru": 3}
 WAYS = {"rule": 0, "one team": 1, "two teams": 2}  # what ds2_set_teams is told
+CORES = os.sched_getaffinity(0)  # before OpenMP binds this thread
 OTHER = "other library"
 TOLERANCE = 1.05
 ASLEEP_SECONDS = 0.005
@@ -116,20 +117,18 @@ class Turn:
         library: which build.
         num_teams: what it is told first; None for a build that knows of no teams.
         call: of the layer.
-        wake: a call of a frame, which wakes the other threads and is not timed.
     """
 
     library: ctypes.CDLL
     num_teams: int | None
     call: Callable[[], None]
-    wake: Callable[[], None]
 
     def take(self) -> float:
-        """The seconds of the call."""
+        """The seconds of the second call of two: the first wakes the threads and fills the caches."""
         if self.num_teams is not None:
             self.library.ds2_set_teams(self.num_teams)
         time.sleep(ASLEEP_SECONDS)
-        self.wake()
+        self.call()
         started = time.perf_counter()
         self.call()
         return time.perf_counter() - started
@@ -147,16 +146,13 @@ def take_turns(turns: dict[str, Turn], seconds: float) -> dict[str, float]:
 
 def measure(layer: Layer, libraries: dict[str, ctypes.CDLL], tasks: Sequence[str], seconds: float) -> list[Line]:
     """A line for each task."""
-    calls, frame = layer.make_calls(libraries), dataclasses.replace(layer, num_frames=1).make_calls(libraries)
+    calls = layer.make_calls(libraries)
     lines = []
     for task in tasks:
-        turns = {
-            way: Turn(libraries["ours"], number, calls["ours", task], frame["ours", task])
-            for way, number in WAYS.items()
-        }
+        turns = {way: Turn(libraries["ours"], number, calls["ours", task]) for way, number in WAYS.items()}
         if OTHER in libraries:
-            turns[OTHER] = Turn(libraries[OTHER], None, calls[OTHER, task], frame[OTHER, task])
-        others = OthersClock()
+            turns[OTHER] = Turn(libraries[OTHER], None, calls[OTHER, task])
+        others = OthersClock(CORES)
         times = take_turns(turns, seconds)
         libraries["ours"].ds2_set_teams(WAYS["rule"])
         lines.append(
