@@ -13,7 +13,10 @@ LSTM, GRU = (2, 4), (2, 3)  # directions, gates
     [
         ((125, 1, 320), LSTM, 2, (2, 1)),  # AN4's network, one recording
         ((100, 4, 320), LSTM, 2, (2, 1)),
-        ((100, 16, 320), LSTM, 2, (1, 2)),  # a training step of it
+        ((100, 16, 320), LSTM, 2, (2, 1)),  # a training step of it
+        ((100, 16, 320), LSTM, 3, (1, 3)),  # two teams would leave a thread idle
+        ((100, 16, 320), LSTM, 4, (2, 2)),
+        ((100, 16, 512), LSTM, 2, (1, 2)),  # weights too large to be read at the same time, and frames of some work
         ((100, 8, 192), LSTM, 2, (2, 1)),
         ((100, 16, 192), GRU, 2, (2, 1)),
         ((125, 1, 512), LSTM, 2, (2, 1)),
@@ -39,6 +42,8 @@ def test_both_directions_have_to_fit_into_the_cache(library: NativeLibrary) -> N
     num_bytes = 2 * 4 * 512 * 512 * 4
     assert library.choose_split((100, 1, 512), LSTM, 2, num_bytes) == (2, 1)
     assert library.choose_split((100, 1, 512), LSTM, 2, num_bytes - 1) == (1, 1)
+    assert library.choose_split((100, 16, 512), LSTM, 2, 8 * num_bytes) == (2, 1)
+    assert library.choose_split((100, 16, 512), LSTM, 2, 8 * num_bytes - 1) == (1, 2)
 
 
 @pytest.mark.parametrize("threads", range(1, 8))

@@ -12,7 +12,8 @@ namespace ds2 {
 namespace {
 
 constexpr int64_t kLeastFrameWork = 1 << 20;  // products a thread: some ten microseconds, if it meets others each frame
-constexpr int64_t kMostFrameWork = 2 << 20;   // products of a direction: above it, one team was as fast or faster
+constexpr int64_t kMostFrameWork = 2 << 20;   // products of a direction: above it, meetings hardly count
+constexpr int64_t kCacheShare = 8;  // of the last level, for the weights of layers whose frames have more work than that
 constexpr int64_t kLeastLayerWork = 1 << 20;  // products of a direction: below it, starting a thread costs more
 constexpr int64_t kDefaultCacheBytes = 8 << 20;
 
@@ -38,12 +39,14 @@ int choose_team_size(const LayerSize& size, int max_threads) {
 }  // namespace
 
 Split choose_split(const LayerSize& size, int max_threads, int64_t cache_bytes) {
+    const Split one{1, choose_team_size(size, max_threads)};
+    if (size.num_directions < 2 || max_threads < 2) return one;
+    const Split two{2, choose_team_size(size, max_threads / 2)};
     const int64_t weights = count_weights(size), frame_work = size.num_utterances * weights;
-    const bool have_two = size.num_directions == 2 && max_threads >= 2;
-    const bool have_work = frame_work * size.num_frames >= kLeastLayerWork;
-    const bool fit = 2 * weights * static_cast<int64_t>(sizeof(float)) <= cache_bytes;
-    if (have_two && have_work && fit && frame_work <= kMostFrameWork) return {2, choose_team_size(size, max_threads / 2)};
-    return {1, choose_team_size(size, max_threads)};
+    const int64_t bytes = 2 * weights * static_cast<int64_t>(sizeof(float));
+    const int64_t room = frame_work <= kMostFrameWork ? cache_bytes : cache_bytes / kCacheShare;
+    const bool is_worth_it = frame_work * size.num_frames >= kLeastLayerWork && two.num_threads() >= one.num_threads();
+    return is_worth_it && bytes <= room ? two : one;
 }
 
 Split choose_split_here(const LayerSize& size) {

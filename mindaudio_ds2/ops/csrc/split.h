@@ -2,8 +2,8 @@
 //
 // One team takes the directions one after the other: its threads share the hidden units and meet once a frame. Two teams
 // take a direction each and meet once, in the middle; with a thread each, that is all. Meeting costs some microseconds,
-// which counts where a frame has little work; but two teams read the weights of both directions at the same time, and
-// each core reads twice as many in turn, so that less of them stays in its own cache. Results are the same bit for bit.
+// and more where other programs run; but two teams read the weights of both directions at the same time, which then have
+// to stay in the caches. Results are the same bit for bit.
 #pragma once
 
 #include <cstdint>
