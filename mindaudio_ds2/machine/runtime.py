@@ -23,6 +23,9 @@ from mindaudio_ds2.machine.ranks import Place, find_place
 from mindaudio_ds2.ops.library import find_kernels
 
 QUIET = "4"  # of MindSpore's log levels
+# How often a thread of the kernels looks for work before it sleeps. libgomp's own 300,000 times are milliseconds, in
+# which it keeps a core from MindSpore's threads, whose matrix products follow; these are less than 0.1 ms.
+SPINS = "2000"
 
 
 def find_own_place() -> Place:
@@ -87,6 +90,8 @@ def start(
     if num_threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))
     kernels = find_kernels(native, device_target)
+    if kernels is not None:
+        let_threads_sleep()
     os.environ.setdefault("GLOG_v", QUIET)  # MindSpore's exceptions say it all; its log repeats them, and more
     # MindSpore 2.10's oneDNN 3.10 runs float32 convolutions on a scalar reference kernel where the processor has
     # AVX-512: 1 GFLOP/s instead of 100. The AVX2 kernels are there. tests/test_runtime.py tells when this has gone.
@@ -103,6 +108,15 @@ def start(
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(seed)
     return Backend(kernels, device_target == "CPU", stays_on_device(device_target))
+
+
+def let_threads_sleep() -> None:
+    """Keep the kernels' threads from waiting at full speed for long, unless the environment says how they should wait.
+
+    Call before anything loads libgomp, which reads this then.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ class NativeRecurrence(nn.Cell):
 
 
 class NativeBidirectionalRecurrence(nn.Cell):
-    """`NativeRecurrence` in both directions at once, one on each core; the second reads each utterance backwards.
+    """`NativeRecurrence` in both directions, shared by threads as csrc/split.h says; the second reads backwards.
 
     Args:
         kernels: the shared library.

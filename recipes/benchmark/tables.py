@@ -18,6 +18,10 @@ MARKERS = {
     "pieces": ("<!-- pieces: written by recipes/benchmark/benchmark.py -->", "<!-- end of pieces -->"),
     "ladder": ("<!-- ladder: written by recipes/benchmark/benchmark.py -->", "<!-- end of ladder -->"),
     "scaling": ("<!-- scaling: written by recipes/benchmark/benchmark_scaling.py -->", "<!-- end of scaling -->"),
+    "recurrent": (
+        "<!-- recurrent: written by recipes/benchmark/benchmark_recurrent.py -->",
+        "<!-- end of recurrent -->",
+    ),
     "devices": ("<!-- devices: written by recipes/benchmark/device_audit.py -->", "<!-- end of devices -->"),
     "machines": ("<!-- machines: written by recipes/benchmark/benchmark_scaling.py -->", "<!-- end of machines -->"),
 }

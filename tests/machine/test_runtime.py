@@ -92,6 +92,21 @@ def test_threads_are_set_where_asked_for_and_not_said_otherwise(
     assert os.environ.get("OMP_NUM_THREADS") == expected
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [("OMP_PLACES", "cores", "2000"), ("GOMP_SPINCOUNT", "7", "7"), ("OMP_WAIT_POLICY", "active", None)],
+)
+def test_the_kernels_threads_soon_sleep_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str | None
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(variable, value)
+    runtime.let_threads_sleep()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
 @pytest.mark.parametrize("value", ["1", "0", "", "4(x2)"])
 def test_one_process_is_welcome_however_it_is_said(
     mindspore_cpu: None, monkeypatch: pytest.MonkeyPatch, value: str

@@ -54,13 +54,37 @@ class NativeLibrary:
         return outputs
 
     @contextmanager
-    def use(self, *, isa: int | None = None, num_threads: int | None = None) -> Iterator[bool]:
-        """Run with another instruction set or number of threads; yields False where the processor lacks the former."""
+    def use(self, *, isa: int | None = None, num_threads: int | None = None, num_teams: int = 0) -> Iterator[bool]:
+        """Run with another instruction set, number of threads or of their teams (0: as the rule says).
+
+        Yields:
+            False where the processor lacks the instruction set.
+        """
         levels = {b"generic": GENERIC, b"avx2": AVX2, b"avx512": AVX512}
         isa_before, threads_before = levels[self._library.ds2_isa()], self._library.omp_get_max_threads()
         try:
             self._library.omp_set_num_threads(num_threads or threads_before)
+            self._library.ds2_set_teams(num_teams)
             yield self._library.ds2_set_isa(isa_before if isa is None else isa) == 0
         finally:
             self._library.ds2_set_isa(isa_before)
             self._library.omp_set_num_threads(threads_before)
+            self._library.ds2_set_teams(0)
+
+    def choose_split(
+        self, size: tuple[int, int, int], layout: tuple[int, int], threads: int, cache: int
+    ) -> tuple[int, int]:
+        """The rule for sharing a recurrent layer.
+
+        Args:
+            size: S, B, H.
+            layout: directions, gates.
+            threads: there are.
+            cache: bytes of the last level.
+
+        Returns:
+            Teams, threads of each.
+        """
+        sizes, layout_arguments = map(ctypes.c_int64, size), map(ctypes.c_int, layout)
+        answer = self._library.ds2_choose_split(*sizes, *layout_arguments, ctypes.c_int(threads), ctypes.c_int64(cache))
+        return answer // 1000, answer % 1000

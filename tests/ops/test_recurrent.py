@@ -244,6 +244,22 @@ def test_the_number_of_threads_changes_no_bit(library: NativeLibrary, kind: str)
 
 
 @pytest.mark.parametrize("kind", ["Lstm", "Gru"])
+@pytest.mark.parametrize("size", [(1, 3, 64), (2, 1, 300), (7, 5, 33), (5, 24, 400)])  # the last for teams of several
+def test_teams_of_threads_change_no_bit(library: NativeLibrary, kind: str, size: tuple[int, int, int]) -> None:
+    for num_directions in (1, 2):
+        case = Case(kind, num_directions, *size)
+        with library.use(num_threads=1):
+            expected = case.run(library)
+        for num_teams in (1, 2):
+            for num_threads in range(1, 8):
+                with library.use(num_threads=num_threads, num_teams=num_teams):
+                    actual = case.run(library)
+                    (alone,) = library.call(f"{case.name}Inference", case.inputs, [case.shape])
+                for one, other in zip([*actual, alone], [*expected, expected[0]], strict=True):
+                    np.testing.assert_array_equal(one, other, err_msg=f"{num_directions=} {num_teams=} {num_threads=}")
+
+
+@pytest.mark.parametrize("kind", ["Lstm", "Gru"])
 def test_the_other_utterances_of_a_batch_change_no_bit(library: NativeLibrary, kind: str) -> None:
     case = Case(kind, 2, 12, 23, 80)
     outputs = case.run(library)

@@ -21,6 +21,7 @@
 
 #include "aot.h"
 #include "dispatch.h"
+#include "split.h"
 
 namespace ds2 {
 namespace {
@@ -68,19 +69,19 @@ private:
     int64_t longest_ = 0;
 };
 
-// Threads meet once a frame, so a frame must have work for them all: about ten microseconds each.
-int choose_num_threads(int64_t num_utterances, int64_t num_hidden, int num_gates) {
-    constexpr int64_t kLeastWork = 1 << 20;  // products
-    const int64_t work = num_utterances * num_hidden * num_hidden * num_gates;
-    const int64_t num_useful = std::min(work / kLeastWork, num_hidden / kMaxLanes);
-    return static_cast<int>(std::clamp<int64_t>(num_useful, 1, omp_get_max_threads()));
-}
-
+// Runs the kernel in each thread of the split. Where OpenMP starts fewer threads, they are one team.
 template <typename Arguments>
-void run_team(void (*run)(const Arguments&, int, int, Barrier&), const Arguments& arguments, int num_threads) {
-    Barrier barrier;
-#pragma omp parallel num_threads(num_threads)
-    run(arguments, omp_get_thread_num(), omp_get_num_threads(), barrier);
+void run_teams(void (*run)(const Arguments&, const Member&), const Arguments& arguments, Split split) {
+    Barrier barriers[2], everyone_barrier;
+    const int num_directions = arguments.sequences.num_directions;
+#pragma omp parallel num_threads(split.num_threads())
+    {
+        const int thread = omp_get_thread_num(), everyone = omp_get_num_threads();
+        const bool is_alone = split.num_teams == 2 && everyone == split.num_threads();
+        const int team_size = is_alone ? split.team_size : everyone, team = thread / team_size;
+        const int end = is_alone ? team + 1 : num_directions;
+        run(arguments, {team, end, thread % team_size, team_size, thread, everyone, barriers[team], everyone_barrier});
+    }
 }
 
 int64_t count_packed(int64_t H, int num_gates) { return round_up(H, kMaxLanes) * H * num_gates; }
@@ -138,17 +139,22 @@ int forward(const Call& call, Kind kind, Mode mode) {
         if (kind.is_lstm) p.cells[d] = call.output(y + 1 + n + d);
         p.previous[d] = call.output(call.num_arrays - n + d);
     }
-    const int num_threads = choose_num_threads(B, H, G);
+    const Split split = choose_split_here({S, B, H, n, G});
     const int64_t rounded = round_up(H, kMaxLanes);
     const int64_t num_packed = mode == Mode::resume ? 0 : count_packed(H, G), num_hidden = round_up(H, kOperandChunk) * B;
-    const int64_t num_totals = num_threads * B * 4 * kMaxLanes;
-    Scratch scratch(Scratch::rounded(num_packed) + 2 * Scratch::rounded(num_hidden) + rounded * B + num_totals);
-    p.packed = mode == Mode::resume ? const_cast<float*>(call.input(n)) : scratch.take(num_packed);  // only read
-    for (float*& hidden : p.hidden) hidden = scratch.take(num_hidden);
-    p.cell = scratch.take(rounded * B);
+    const int64_t num_totals = split.num_threads() * std::max(kLeastCells, B) * 4 * kMaxLanes;
+    const int64_t num_of_team = Scratch::rounded(num_packed) + 2 * Scratch::rounded(num_hidden) + rounded * B;
+    Scratch scratch(split.num_teams * num_of_team + num_totals);
+    for (int d = 0; d < n; ++d) {
+        const bool is_shared = d >= split.num_teams;
+        p.packed[d] = is_shared ? p.packed[0] : scratch.take(num_packed);
+        for (int i = 0; i < 2; ++i) p.hidden[d][i] = is_shared ? p.hidden[0][i] : scratch.take(num_hidden);
+        p.cell[d] = is_shared ? p.cell[0] : scratch.take(rounded * B);
+    }
+    if (mode == Mode::resume) p.packed[0] = const_cast<float*>(call.input(n));  // only read
     p.totals = scratch.take(num_totals);
     const RecurrentKernels& run = kernels().recurrent;
-    run_team(kind.is_lstm ? run.lstm_forward : run.gru_forward, p, num_threads);
+    run_teams(kind.is_lstm ? run.lstm_forward : run.gru_forward, p, split);
     return 0;
 }
 
@@ -186,13 +192,17 @@ int backward(const Call& call, Kind kind) {
     }
     const int64_t rounded = round_up(H, kMaxLanes);
     const int64_t num_packed = rounded * rounded * G, num_operand = round_up(rounded * G, kOperandChunk) * B;
-    Scratch scratch(num_packed + 2 * num_operand + 2 * rounded * B);
-    p.packed = scratch.take(num_packed);
-    for (float*& operand : p.operand) operand = scratch.take(num_operand);
-    p.carried_hidden = scratch.take(rounded * B);
-    p.carried_cell = scratch.take(rounded * B);
+    const Split split = choose_split_here({S, B, H, n, G});
+    Scratch scratch(split.num_teams * (num_packed + 2 * num_operand + 2 * rounded * B));
+    for (int d = 0; d < n; ++d) {
+        const bool is_shared = d >= split.num_teams;
+        p.packed[d] = is_shared ? p.packed[0] : scratch.take(num_packed);
+        for (int i = 0; i < 2; ++i) p.operand[d][i] = is_shared ? p.operand[0][i] : scratch.take(num_operand);
+        p.carried_hidden[d] = is_shared ? p.carried_hidden[0] : scratch.take(rounded * B);
+        p.carried_cell[d] = is_shared ? p.carried_cell[0] : scratch.take(rounded * B);
+    }
     const RecurrentKernels& run = kernels().recurrent;
-    run_team(kind.is_lstm ? run.lstm_backward : run.gru_backward, p, choose_num_threads(B, H, G));
+    run_teams(kind.is_lstm ? run.lstm_backward : run.gru_backward, p, split);
     return 0;
 }
 

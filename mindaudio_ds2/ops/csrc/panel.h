@@ -71,6 +71,28 @@ void multiply_rows(int64_t num_rows, const float* rows, const float* panel, int6
     multiply_tile<R, V, F>(rows, panel, num_k, totals, next);
 }
 
+// multiply_panel for one row: reading the panel is all the work, so the totals stay in registers and nothing interrupts.
+template <int V>
+void multiply_row(const float* operand, int64_t operand_rows, const float* panel, int64_t num_k, float* totals,
+                  const float* next_panel) {
+    constexpr int kFloats = V * kLanes;
+    Vec sums[V], all[V];
+    for (int v = 0; v < V; ++v) all[v] = load(totals + v * kLanes);
+    for (int64_t first = 0; first < num_k; first += kChunk) {
+        const int64_t depth = std::min(kChunk, num_k - first);
+        const float* next = first + kChunk < num_k ? panel + kChunk * kFloats : next_panel;
+        for (int v = 0; v < V; ++v) sums[v] = Vec{};
+        for (int64_t k = 0; k < depth; ++k, panel += kFloats) {
+            const Vec x = broadcast(operand[k]);
+            for (int v = 0; v < V; ++v) sums[v] += x * load(panel + v * kLanes);
+            for (int line = 0; line < kFloats; line += kLineFloats) __builtin_prefetch(next + k * kFloats + line);
+        }
+        for (int v = 0; v < V; ++v) all[v] += sums[v];
+        operand += operand_rows * kChunk;
+    }
+    for (int v = 0; v < V; ++v) store(totals + v * kLanes, all[v]);
+}
+
 // totals (num_rows, V * kLanes) += operand (num_rows, num_k) x panel; the operand has room for operand_rows rows.
 // While it works on one chunk it fetches the next, and at the end the first of next_panel: the hardware does not see
 // through the repeated passes over a chunk.
@@ -78,6 +100,7 @@ template <int V>
 void multiply_panel(const float* operand, int64_t operand_rows, int64_t num_rows, const float* panel, int64_t num_k,
                     float* totals, const float* next_panel) {
     constexpr int64_t kFloats = V * kLanes, kLines = std::max<int64_t>(1, kFloats / kLineFloats);  // for each k
+    if (num_rows == 1) return multiply_row<V>(operand, operand_rows, panel, num_k, totals, next_panel);
     for (int64_t first = 0; first < num_rows; first += kGroupRows) {
         const int64_t group_rows = std::min(kGroupRows, num_rows - first);
         const int64_t num_tiles = (group_rows + kTileRows<V> - 1) / kTileRows<V>;

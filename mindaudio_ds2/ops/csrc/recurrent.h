@@ -1,7 +1,7 @@
 // LSTM and GRU layers over right-padded sequences, forward and backward.
 //
-// All threads work on one direction at a time, each on its own hidden units, and meet once a frame: so the packed
-// weights of one direction at a time have to fit into the caches, each core reading only its own share of them.
+// The threads of a team work on one direction at a time, each on its own hidden units, and meet once a frame; each core
+// reads only its own share of the direction's packed weights. There is one team, or one for each direction: split.h.
 #pragma once
 
 #include "panel.h"
@@ -182,62 +182,90 @@ void pack_all(const float* weights, int64_t num_hidden, float* packed) {
     pack_forward<Cell::kGates>(weights, num_hidden, Share(num_hidden, 0, 1), packed);
 }
 
+// The cells of a vector of hidden units at a frame, from the totals (active, G * kLanes) of their products.
 template <typename Cell>
-void step_forward(const ForwardArguments& p, int d, int64_t step, const Share& share, float* totals) {
+void step_cells(const ForwardArguments& p, int d, int64_t step, bool is_added, int64_t frame, int64_t vector,
+                const float* totals) {
+    const Sequences& s = p.sequences;
+    for (int64_t row = 0; row < s.num_active[frame]; ++row) {
+        const Place at = find_place(s, frame, row, vector);
+        const int64_t k = operand_index(row, vector * kLanes, s.num_utterances);
+        float* cell = p.cell[d] + (vector * s.num_utterances + row) * kLanes;
+        const Vec h_before = load(p.hidden[d][step % 2] + k);
+        const Vec h = Cell::step(p, d, at, totals + row * Cell::kGates * kLanes, h_before, cell);
+        store(p.hidden[d][(step + 1) % 2] + k, h);
+        at.write(p.y, is_added ? h + at.read(p.y) : h);
+        if (p.previous[d] != nullptr) at.write(p.previous[d], h_before);
+        if (p.end_hidden != nullptr) at.write_state(p.end_hidden, h, s.utterance[row]);
+        if (p.end_cell != nullptr) at.write_state(p.end_cell, load(cell), s.utterance[row]);
+    }
+}
+
+// A cell is a long chain of dependent operations, so the processor should have kLeastCells to work on at once: with few
+// rows those of several panels. More would keep the next panel, fetched meanwhile, from coming.
+template <typename Cell>
+void step_forward(const ForwardArguments& p, int d, int64_t step, bool is_added, const Share& share, float* totals) {
     constexpr int G = Cell::kGates;
     const Sequences& s = p.sequences;
     const int64_t frame = d == 0 ? step : s.longest - 1 - step, active = s.num_active[frame];
-    const float* before = p.hidden[step % 2];
-    float* after = p.hidden[(step + 1) % 2];
-    const int64_t panel_floats = s.num_hidden * G * kLanes;
-    for (int64_t i = share.begin; i < share.end; ++i) {
-        const int64_t vector = turn(i, step, share.begin, share.end);
-        const int64_t next = i + 1 < share.end ? turn(i + 1, step, share.begin, share.end) : vector;
-        for (int64_t row = 0; row < active; ++row) find_place(s, frame, row, vector).fetch(p.projected[d], G);
-        std::memset(totals, 0, active * G * kLanes * sizeof(float));
-        multiply_panel<G>(before, s.num_utterances, active, p.packed + vector * panel_floats, s.num_hidden, totals,
-                          p.packed + next * panel_floats);
-        for (int64_t row = 0; row < active; ++row) {
-            const Place at = find_place(s, frame, row, vector);
-            const int64_t k = operand_index(row, vector * kLanes, s.num_utterances);
-            float* cell = p.cell + (vector * s.num_utterances + row) * kLanes;
-            const Vec h_before = load(before + k);
-            const Vec h = Cell::step(p, d, at, totals + row * G * kLanes, h_before, cell);
-            store(after + k, h);
-            at.write(p.y, d == 0 ? h : h + at.read(p.y));
-            if (p.previous[d] != nullptr) at.write(p.previous[d], h_before);
-            if (p.end_hidden != nullptr) at.write_state(p.end_hidden, h, s.utterance[row]);
-            if (p.end_cell != nullptr) at.write_state(p.end_cell, load(cell), s.utterance[row]);
+    const int64_t panel_floats = s.num_hidden * G * kLanes, panel_totals = active * G * kLanes;
+    const int64_t block = std::max<int64_t>(1, kLeastCells / active);
+    for (int64_t first = share.begin; first < share.end; first += block) {
+        const int64_t end = std::min(share.end, first + block);
+        std::memset(totals, 0, (end - first) * panel_totals * sizeof(float));
+        for (int64_t i = first; i < end; ++i) {
+            const int64_t vector = turn(i, step, share.begin, share.end);
+            const int64_t next = i + 1 < share.end ? turn(i + 1, step, share.begin, share.end) : vector;
+            for (int64_t row = 0; row < active; ++row) find_place(s, frame, row, vector).fetch(p.projected[d], G);
+            multiply_panel<G>(p.hidden[d][step % 2], s.num_utterances, active, p.packed[d] + vector * panel_floats,
+                              s.num_hidden, totals + (i - first) * panel_totals, p.packed[d] + next * panel_floats);
+        }
+        for (int64_t i = first; i < end; ++i) {
+            const int64_t vector = turn(i, step, share.begin, share.end);
+            step_cells<Cell>(p, d, step, is_added, frame, vector, totals + (i - first) * panel_totals);
         }
     }
 }
 
+// Packs this thread's weights of a direction and sets its states before the first step.
 template <typename Cell>
-void run_forward(const ForwardArguments& p, int thread, int num_threads, Barrier& barrier) {
+void start_forward(const ForwardArguments& p, int d, const Share& share) {
     const Sequences& s = p.sequences;
-    const Share share(s.num_hidden, thread, num_threads);
-    float* totals = p.totals + thread * s.num_utterances * kMaxVectors * kMaxLanes;
-    zero_padding(s, p.y, s.num_hidden, thread, num_threads);
-    for (int d = 0; d < s.num_directions; ++d) {
-        zero_padding(s, p.gates[d], 4 * s.num_hidden, thread, num_threads);
-        zero_padding(s, p.cells[d], s.num_hidden, thread, num_threads);
-        zero_padding(s, p.previous[d], s.num_hidden, thread, num_threads);
-        if (p.weights[d] != nullptr) pack_forward<Cell::kGates>(p.weights[d], s.num_hidden, share, p.packed);
-        for (int64_t vector = share.begin; vector < share.end; ++vector) {
-            for (int64_t row = 0; row < s.num_utterances; ++row) {
-                const int64_t k = operand_index(row, vector * kLanes, s.num_utterances);
-                const Place at = find_place(s, 0, row, vector);
-                store(p.hidden[0] + k, at.read_state(p.start_hidden, s.utterance[row]));
-                store(p.hidden[1] + k, Vec{});
-                store(p.cell + (vector * s.num_utterances + row) * kLanes,
-                      at.read_state(p.start_cell, s.utterance[row]));
-            }
+    if (p.weights[d] != nullptr) pack_forward<Cell::kGates>(p.weights[d], s.num_hidden, share, p.packed[d]);
+    for (int64_t vector = share.begin; vector < share.end; ++vector) {
+        for (int64_t row = 0; row < s.num_utterances; ++row) {
+            const int64_t k = operand_index(row, vector * kLanes, s.num_utterances);
+            const Place at = find_place(s, 0, row, vector);
+            store(p.hidden[d][0] + k, at.read_state(p.start_hidden, s.utterance[row]));
+            store(p.hidden[d][1] + k, Vec{});
+            store(p.cell[d] + (vector * s.num_utterances + row) * kLanes,
+                  at.read_state(p.start_cell, s.utterance[row]));
         }
-        barrier.wait(num_threads);
+    }
+}
+
+// Both directions write y. Who comes to a frame first writes, who comes second adds: the sum of two floats does not
+// depend on their order. Teams that run side by side come from both ends and meet once, in the middle.
+template <typename Cell>
+void run_forward(const ForwardArguments& p, const Member& member) {
+    const Sequences& s = p.sequences;
+    const Share share(s.num_hidden, member.thread, member.num_threads);
+    const int64_t num_totals = std::max(kLeastCells, s.num_utterances) * kMaxVectors * kMaxLanes;
+    float* totals = p.totals + member.everyone_thread * num_totals;
+    zero_padding(s, p.y, s.num_hidden, member.everyone_thread, member.everyone);
+    for (int d = member.first_direction; d < member.end_direction; ++d) {
+        zero_padding(s, p.gates[d], 4 * s.num_hidden, member.thread, member.num_threads);
+        zero_padding(s, p.cells[d], s.num_hidden, member.thread, member.num_threads);
+        zero_padding(s, p.previous[d], s.num_hidden, member.thread, member.num_threads);
+        start_forward<Cell>(p, d, share);
+        member.team_barrier.wait(member.num_threads);
+        const int64_t num_written = member.has_direction_alone() ? (s.longest + 1 - d) / 2 : d == 0 ? s.longest : 0;
         for (int64_t step = 0; step < s.longest; ++step) {
-            step_forward<Cell>(p, d, step, share, totals);
-            barrier.wait(num_threads);
+            if (step == num_written) member.meet_other_team();
+            step_forward<Cell>(p, d, step, step >= num_written, share, totals);
+            member.team_barrier.wait(member.num_threads);
         }
+        if (num_written == s.longest) member.meet_other_team();
     }
 }
 
@@ -279,7 +307,7 @@ void step_gates_back(const BackwardArguments& p, int d, int64_t step, const Pane
     const int64_t frame = d == 0 ? s.longest - 1 - step : step, active = s.num_active[frame];
     const int64_t frame_before = d == 0 ? frame - 1 : frame + 1;
     const int64_t rounded = panels.share.all * kLanes;
-    float* out = p.operand[step % 2];
+    float* out = p.operand[d][step % 2];
     for (int64_t panel = 0; panel < panels.count; ++panel) {
         const int64_t first = panels.begin(panel);
         const int num_vectors = panels.num_vectors(panel);
@@ -288,8 +316,8 @@ void step_gates_back(const BackwardArguments& p, int d, int64_t step, const Pane
             for (int v = 0; v < num_vectors; ++v) {
                 const Place at = find_place(s, frame, row, first + v);
                 const Place before = find_place(s, frame_before, row, first + v);
-                float* carried = p.carried_hidden + (first * s.num_utterances + row * num_vectors + v) * kLanes;
-                float* carried_cell = p.carried_cell + (first * s.num_utterances + row * num_vectors + v) * kLanes;
+                float* carried = p.carried_hidden[d] + (first * s.num_utterances + row * num_vectors + v) * kLanes;
+                float* carried_cell = p.carried_cell[d] + (first * s.num_utterances + row * num_vectors + v) * kLanes;
                 Vec operand[G];
                 Cell::step_back(p, d, at, has_before ? &before : nullptr, load(carried) + at.read(p.dy), carried,
                                 carried_cell, operand);
@@ -307,14 +335,14 @@ void step_hidden_back(const BackwardArguments& p, int d, int64_t step, const Pan
     const Sequences& s = p.sequences;
     const int64_t active = s.num_active[d == 0 ? s.longest - 1 - step : step];
     const int64_t num_k = Cell::kGates * panels.share.all * kLanes;
-    const float* operand = p.operand[step % 2];
+    const float* operand = p.operand[d][step % 2];
     for (int64_t i = 0; i < panels.count; ++i) {
         const int64_t panel = turn(i, step, 0, panels.count);
         const int64_t next_panel = i + 1 < panels.count ? turn(i + 1, step, 0, panels.count) : panel;
         const int64_t first = panels.begin(panel) * kLanes;
-        const float* weights = p.packed + first * num_k;
-        const float* next = p.packed + panels.begin(next_panel) * kLanes * num_k;
-        float* totals = p.carried_hidden + first * s.num_utterances;
+        const float* weights = p.packed[d] + first * num_k;
+        const float* next = p.packed[d] + panels.begin(next_panel) * kLanes * num_k;
+        float* totals = p.carried_hidden[d] + first * s.num_utterances;
         switch (panels.num_vectors(panel)) {
             case 1: multiply_panel<1>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
             case 2: multiply_panel<2>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
@@ -325,20 +353,20 @@ void step_hidden_back(const BackwardArguments& p, int d, int64_t step, const Pan
 }
 
 template <typename Cell>
-void run_backward(const BackwardArguments& p, int thread, int num_threads, Barrier& barrier) {
+void run_backward(const BackwardArguments& p, const Member& member) {
     const Sequences& s = p.sequences;
-    const Panels panels(Share(s.num_hidden, thread, num_threads));
+    const Panels panels(Share(s.num_hidden, member.thread, member.num_threads));
     const int64_t carried_begin = panels.share.begin * s.num_utterances * kLanes;
     const int64_t carried_end = panels.share.end * s.num_utterances * kLanes;
-    for (int d = 0; d < s.num_directions; ++d) {
-        zero_padding(s, p.dprojected[d], Cell::kGates * s.num_hidden, thread, num_threads);
-        zero_padding(s, p.dhidden[d], Cell::kGates * s.num_hidden, thread, num_threads);
-        pack_backward<Cell::kGates>(p.weights[d], s.num_hidden, panels, p.packed);
-        std::fill(p.carried_hidden + carried_begin, p.carried_hidden + carried_end, 0.0f);
-        if (Cell::kHasCell) std::fill(p.carried_cell + carried_begin, p.carried_cell + carried_end, 0.0f);
+    for (int d = member.first_direction; d < member.end_direction; ++d) {
+        zero_padding(s, p.dprojected[d], Cell::kGates * s.num_hidden, member.thread, member.num_threads);
+        zero_padding(s, p.dhidden[d], Cell::kGates * s.num_hidden, member.thread, member.num_threads);
+        pack_backward<Cell::kGates>(p.weights[d], s.num_hidden, panels, p.packed[d]);
+        set_zero(p.carried_hidden[d] + carried_begin, carried_end - carried_begin);
+        if (Cell::kHasCell) set_zero(p.carried_cell[d] + carried_begin, carried_end - carried_begin);
         for (int64_t step = 0; step < s.longest; ++step) {
             step_gates_back<Cell>(p, d, step, panels);
-            barrier.wait(num_threads);
+            member.team_barrier.wait(member.num_threads);
             if (step + 1 < s.longest) step_hidden_back<Cell>(p, d, step, panels);
         }
         // Here the last barrier is behind all threads and no product follows it, so that operands may be overwritten.

@@ -13,6 +13,8 @@ namespace ds2 {
 constexpr int64_t kMaxLanes = 16;      // of any instruction set
 constexpr int64_t kOperandChunk = 64;  // the k of an operand of a product are rounded up to it
 
+constexpr int64_t kLeastCells = 4;     // rows times panels whose products come before their cells
+
 struct Sequences {
     int64_t num_frames, num_utterances, num_hidden;
     int num_directions;
@@ -35,10 +37,10 @@ struct ForwardArguments {
     const float* start_cell;      // (B, H) LSTM only
     float* end_hidden;            // (B, H) states after the last frame of each utterance; null where nobody asks
     float* end_cell;              // (B, H) LSTM only
-    float* packed;                // scratch, as sized in aot_recurrent.cpp
-    float* hidden[2];             // of the frame before and this one
-    float* cell;
-    float* totals;
+    float* packed[2];             // scratch, as sized in aot_recurrent.cpp; a team's directions may share theirs
+    float* hidden[2][2];          // of the frame before and this one
+    float* cell[2];
+    float* totals;                // of all threads
 };
 
 struct BackwardArguments {
@@ -49,16 +51,31 @@ struct BackwardArguments {
     const float* memory[2];   // (S, B, H) cells of an LSTM, previous hidden states of a GRU
     float* dprojected[2];     // (S, B, G * H)
     float* dhidden[2];        // (S, B, G * H) GRU only
-    float* packed;            // scratch, as above
-    float* operand[2];
-    float* carried_hidden;
-    float* carried_cell;
+    float* packed[2];         // scratch, as above
+    float* operand[2][2];
+    float* carried_hidden[2];
+    float* carried_cell[2];
 };
 
-// Each of the threads 0 .. num_threads - 1 calls the function with the same arguments and barrier.
-using RunForward = void (*)(const ForwardArguments&, int thread, int num_threads, Barrier&);
+// One thread's place. Its team works on the directions first_direction .. end_direction - 1, one after the other.
+struct Member {
+    int first_direction, end_direction;
+    int thread, num_threads;  // in its team
+    int everyone_thread, everyone;  // among all
+    Barrier& team_barrier;
+    Barrier& everyone_barrier;
+
+    bool has_direction_alone() const { return num_threads < everyone; }
+
+    void meet_other_team() const {
+        if (has_direction_alone()) everyone_barrier.wait(everyone);
+    }
+};
+
+// Each thread calls the function with the same arguments, as the member that it is.
+using RunForward = void (*)(const ForwardArguments&, const Member&);
 using PackForward = void (*)(const float* weights, int64_t num_hidden, float* packed);
-using RunBackward = void (*)(const BackwardArguments&, int thread, int num_threads, Barrier&);
+using RunBackward = void (*)(const BackwardArguments&, const Member&);
 
 struct RecurrentKernels {
     RunForward lstm_forward, gru_forward;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <new>
 #include <thread>
+#include <utility>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -16,6 +17,18 @@ namespace {
 constexpr int kSpins = 1000;  // some 15 us
 constexpr std::size_t kCacheLine = 64;
 constexpr std::size_t kLargePage = std::size_t{1} << 21;
+constexpr int64_t kMostKept = int64_t{8} << 20;  // floats: 32 MB
+
+// The memory that a thread gave back last. Taken from the system anew, every page of it would be a fault and set to
+// zero, which takes longer than a narrow layer's frames.
+struct Kept {
+    float* data = nullptr;
+    int64_t size = 0;
+
+    ~Kept() { std::free(data); }
+};
+
+thread_local Kept kept;
 
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -46,6 +59,11 @@ void Barrier::wait(int num_threads) {
 }
 
 Scratch::Scratch(int64_t num_floats) : size_(rounded(num_floats)) {
+    if (kept.size >= size_ && kept.data != nullptr) {
+        data_ = std::exchange(kept.data, nullptr);
+        size_ = std::exchange(kept.size, 0);
+        return;
+    }
     const std::size_t num_bytes = static_cast<std::size_t>(size_) * sizeof(float);
     const std::size_t alignment = num_bytes >= kLargePage ? kLargePage : kCacheLine;
     data_ = static_cast<float*>(std::aligned_alloc(alignment, (num_bytes / alignment + 1) * alignment));
@@ -55,7 +73,13 @@ Scratch::Scratch(int64_t num_floats) : size_(rounded(num_floats)) {
 #endif
 }
 
-Scratch::~Scratch() { std::free(data_); }
+Scratch::~Scratch() {
+    if (size_ <= kMostKept && size_ > kept.size) {
+        std::swap(data_, kept.data);
+        kept.size = size_;
+    }
+    std::free(data_);
+}
 
 float* Scratch::take(int64_t num_floats) {
     float* taken = data_ + taken_;

@@ -18,7 +18,8 @@ private:
     alignas(64) std::atomic<uint32_t> generation_{0};
 };
 
-// Uninitialised floats, aligned to a cache line and in large pages where the system has them; freed at the end.
+// Uninitialised floats, aligned to a cache line and in large pages where the system has them. The thread keeps what is not
+// too large for its next Scratch.
 class Scratch {
 public:
     explicit Scratch(int64_t num_floats);  // throws std::bad_alloc
