@@ -73,6 +73,8 @@ run eval --pre_trained_model_path "$folder/own/best.ckpt" --num_worst 1
 run transcribe --pre_trained_model_path an4/best.ckpt "$folder/corpus/wav/test_0.wav"
 run export --pre_trained_model_path an4/best.ckpt --file_format ONNX
 run transcribe --pre_trained_model_path an4/export/model.onnx "$folder/corpus/wav/test_0.wav"
+run models
+run transcribe "$folder/corpus/wav/test_0.wav" # by the model that comes with the package
 steps="$(grep -c '"kind": "step"' an4/metrics.jsonl)"
 [[ "$steps" -ge 2 && -s "$folder/own/eval_test.json" && -s an4/export/model.onnx ]]
 printf '\nthe wheel works: %s steps trained, evaluated, transcribed and exported\n' "$steps"

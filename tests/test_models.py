@@ -106,6 +106,7 @@ def test_a_packed_run_recognises_like_the_run(
     learned_run: Path, places: Path, run_verb: RunVerb, monkeypatch: pytest.MonkeyPatch, mindspore_cpu: None
 ) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX is an extra")
+    from mindaudio_ds2.checkpoint import load_checkpoint
     from mindaudio_ds2.commands.pack_model import pack
     from mindaudio_ds2.transcribe import Recognizer
 
@@ -117,6 +118,10 @@ def test_a_packed_run_recognises_like_the_run(
     assert expected
     assert Recognizer.load("tiny").transcribe(sound, 8000).text == expected
     assert Recognizer.load(models.find_file("tiny", "weights")).transcribe(sound, 8000).text == expected
+    packed = load_checkpoint(places / "own" / "tiny" / "model.ckpt").config
+    assert packed.model == load_checkpoint(checkpoint).config.model
+    named = [packed.run_dir, packed.data.train_manifest, packed.data.dev_manifest, packed.data.test_manifest]
+    assert not [name for name in named if "/" in name], "the packed checkpoint tells where files lie here"
     assert {path.name for path in (places / "own" / "tiny").iterdir()} == {
         "model.onnx",
         "model.ckpt",

@@ -19,10 +19,13 @@ import numpy as np
 
 from mindaudio_ds2 import console, models
 from mindaudio_ds2.commands._command import Command, Parser
+from mindaudio_ds2.config import Config, DecodingConfig
 from mindaudio_ds2.decoding.choice import find_choice, save_choice
 from mindaudio_ds2.files import write_atomically, write_text
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.machine.backend import Backend
+
+MANIFESTS = ("train_manifest", "dev_manifest", "test_manifest")
 
 
 def pack(options: argparse.Namespace, backend: Backend) -> models.Model:
@@ -50,7 +53,7 @@ def pack(options: argparse.Namespace, backend: Backend) -> models.Model:
         name: Parameter(Tensor(array.astype(np.float16) if array.ndim > 1 else array), name=name)
         for name, array in checkpoint.weights.items()
     }
-    save_checkpoint(folder / models.WEIGHTS, checkpoint.config, weights, {}, checkpoint.state)
+    save_checkpoint(folder / models.WEIGHTS, forget_places(checkpoint.config), weights, {}, checkpoint.state)
     _take_decoder(options.checkpoint, folder)
     card = {
         "licence": options.licence,
@@ -63,6 +66,18 @@ def pack(options: argparse.Namespace, backend: Backend) -> models.Model:
     }
     write_text(folder / models.CARD, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
     return models.Model(folder, card)
+
+
+def forget_places(config: Config) -> Config:
+    """A configuration that does not tell others where files lie on this machine: manifests keep their names only."""
+    names = {field: Path(getattr(config.data, field)).name for field in MANIFESTS}
+    return dataclasses.replace(
+        config,
+        run_dir=Path(config.run_dir).name,
+        data=dataclasses.replace(config.data, **names, root=None, feature_cache_dir=None),
+        augmentation=dataclasses.replace(config.augmentation, rir_path=None, noise_path=None),
+        decoding=DecodingConfig(),
+    )
 
 
 def _take_decoder(checkpoint: Path, folder: Path) -> None:

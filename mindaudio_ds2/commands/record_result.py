@@ -36,6 +36,7 @@ def make_line(run: Path, recipe: Path, split: str, note: str) -> dict[str, Any]:
     place = next((i for i, argument in enumerate(arguments) if argument in ("-c", "--config")), None)
     hparams = "hparams/deepspeech2.yaml" if place is None else arguments[place + 1]
     overrides = arguments if place is None else arguments[:place] + arguments[place + 2 :]
+    overrides = [word.removeprefix(f"{Path.cwd()}/") for word in overrides]  # where others have it elsewhere
     last_epoch = _read_last_epoch(run)
     return {
         "date": evaluation["date"],

@@ -248,7 +248,7 @@ def test_preparing_twice_in_the_source_itself_gives_the_same(tmp_path: Path) -> 
 
 
 def test_a_changed_configuration_is_kept_when_a_new_one_is_made(tmp_path: Path) -> None:
-    choices = Choices(make_source(tmp_path / "mine", ["go", "stop"]), tmp_path / "out")
+    choices = Choices(make_source(tmp_path / "mine", ["go", "stop"]), tmp_path / "out", start="random")
     prepare(choices)
     hparams = choices.output / "hparams.yaml"
     changed = hparams.read_text(encoding="utf-8").replace("epochs: 40", "epochs: 7")
@@ -385,11 +385,11 @@ def test_silence_with_a_text_is_left_out_and_told(tmp_path: Path) -> None:
 
 def test_letters_of_all_parts_are_in_the_alphabet(tmp_path: Path) -> None:
     source = make_source(tmp_path / "mine", ["go"])
-    prepare(Choices(source, tmp_path / "out"))
+    prepare(Choices(source, tmp_path / "out", start="random"))
     for part, text in (("dev", "go x"), ("test", "go y")):
         path = Path(read_splits(tmp_path / "out")[part][0].audio_path)
         path.with_suffix(".txt").write_text(text)
-    prepare(Choices(source, tmp_path / "out"))
+    prepare(Choices(source, tmp_path / "out", start="random"))
     assert read_config(tmp_path / "out" / "hparams.yaml").text.characters == " GOXY"
 
 

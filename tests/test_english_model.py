@@ -1,0 +1,56 @@
+"""The model that comes with the package: English."""
+
+from pathlib import Path
+
+import pytest
+
+from mindaudio_ds2 import Recognizer, models
+from mindaudio_ds2.decoding.choice import find_choice
+from mindaudio_ds2.decoding.metrics import count_errors
+
+MOST_BYTES_OF_WEIGHTS, MOST_BYTES_OF_LM = 20_000_000, 40_000_000
+
+
+@pytest.fixture
+def english(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> models.Model:
+    monkeypatch.delenv(models.FOLDER_VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)  # no runs/english here
+    (found,) = [model for model in models.list_models() if model.name == models.DEFAULT]
+    return found
+
+
+def test_the_card_describes_every_file(english: models.Model) -> None:
+    files = {path.name: models.digest(path) for path in english.folder.iterdir() if path.name != models.CARD}
+    assert files == english.card["files"]
+    assert {models.RECOGNITION, models.WEIGHTS, models.DECODER} < files.keys()
+    assert "LibriSpeech (CC BY 4.0" in english.card["training_data"]
+    assert {"dev", "test_clean"} <= english.card["scores"].keys()
+
+
+def test_it_is_small(english: models.Model) -> None:
+    sizes = {path.name: path.stat().st_size for path in english.folder.iterdir()}
+    assert sum(size for name, size in sizes.items() if not name.endswith(".lm")) < MOST_BYTES_OF_WEIGHTS
+    assert sum(size for name, size in sizes.items() if name.endswith(".lm")) < MOST_BYTES_OF_LM
+
+
+def test_it_is_what_no_path_means(english: models.Model) -> None:
+    assert models.find_file(None, "weights") == english.folder / models.WEIGHTS
+    choice = find_choice(english.folder / models.RECOGNITION)
+    assert choice.kind == "beam"
+    assert choice.model_path is not None
+    assert choice.model_path.parent == english.folder
+
+
+def test_it_recognises_a_reader_whom_it_never_heard(english: models.Model, shared_data: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    folder = shared_data / "mini_librispeech" / "LibriSpeech" / "dev-mini" / "19" / "198"  # a reader of dev
+    if not folder.is_dir():
+        pytest.skip(f"no recordings in {folder}")
+    lines = (folder / "19-198.trans.txt").read_text(encoding="utf-8").splitlines()[:8]
+    references = dict(line.split(" ", 1) for line in lines)
+    recognizer = Recognizer.load()
+    assert recognizer.network.features.sample_rate_hz == 16000
+    texts = recognizer.transcribe([folder / f"{name}.flac" for name in references])
+    counts = [count_errors(text, found.text) for text, found in zip(references.values(), texts, strict=True)]
+    wrong, words = sum(count.word_errors for count in counts), sum(count.num_words for count in counts)
+    assert wrong / words < english.card["scores"]["dev"]["wer"] + 0.2
