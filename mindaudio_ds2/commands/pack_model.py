@@ -25,8 +25,6 @@ from mindaudio_ds2.files import write_atomically, write_text
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.machine.backend import Backend
 
-MANIFESTS = ("train_manifest", "dev_manifest", "test_manifest")
-
 
 def pack(options: argparse.Namespace, backend: Backend) -> models.Model:
     """Write the folder; the card comes last, so that a folder without one is not whole.
@@ -70,11 +68,18 @@ def pack(options: argparse.Namespace, backend: Backend) -> models.Model:
 
 def forget_places(config: Config) -> Config:
     """A configuration that does not tell others where files lie on this machine: manifests keep their names only."""
-    names = {field: Path(getattr(config.data, field)).name for field in MANIFESTS}
+    data = dataclasses.replace(
+        config.data,
+        train_manifest=Path(config.data.train_manifest).name,
+        dev_manifest=Path(config.data.dev_manifest).name,
+        test_manifest=Path(config.data.test_manifest).name,
+        root=None,
+        feature_cache_dir=None,
+    )
     return dataclasses.replace(
         config,
         run_dir=Path(config.run_dir).name,
-        data=dataclasses.replace(config.data, **names, root=None, feature_cache_dir=None),
+        data=data,
         augmentation=dataclasses.replace(config.augmentation, rir_path=None, noise_path=None),
         decoding=DecodingConfig(),
     )

@@ -235,7 +235,9 @@ def test_files_that_wait_are_recognised_together() -> None:
     with run_server(num_workers=1) as running:
         running.network.gate.clear()
         threads = [threading.Thread(target=post, args=(running,)) for _ in range(6)]
-        for thread in threads:
+        threads[0].start()
+        running.wait_for(lambda: running.network.num_batches == 1)  # or the first batch has those that come meanwhile
+        for thread in threads[1:]:
             thread.start()
         running.wait_for(lambda: running.service.dispatcher.measure_waiting_seconds() > 4.4)
         running.network.gate.set()
