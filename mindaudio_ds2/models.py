@@ -60,12 +60,14 @@ class Model:
         for path in (self.folder / name for name in names):
             if path.is_file():
                 self._compare(path)
+                for other in self.card["files"].keys() - {WEIGHTS, RECOGNITION}:
+                    self._compare(self.folder / other)
                 return path
         raise CheckpointError(f"model {self.name!r} in {self.folder} has no {' or '.join(names)}; install it again")
 
     def _compare(self, path: Path) -> None:
         expected = self.card["files"].get(path.name)
-        if digest(path) != expected:
+        if not path.is_file() or digest(path) != expected:
             raise CheckpointError(f"{path} is not the file that {CARD} describes: it is damaged; install it again")
 
 

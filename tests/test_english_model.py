@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mindaudio_ds2 import Recognizer, models
-from mindaudio_ds2.decoding.choice import find_choice
+from mindaudio_ds2.config import DecodingConfig
+from mindaudio_ds2.decoding.choice import find_choice, make_choice
 from mindaudio_ds2.decoding.metrics import count_errors
 
 MOST_BYTES_OF_WEIGHTS, MOST_BYTES_OF_LM = 20_000_000, 40_000_000
@@ -52,5 +54,25 @@ def test_it_recognises_a_reader_whom_it_never_heard(english: models.Model, share
     assert recognizer.network.features.sample_rate_hz == 16000
     texts = recognizer.transcribe([folder / f"{name}.flac" for name in references])
     counts = [count_errors(text, found.text) for text, found in zip(references.values(), texts, strict=True)]
+    assert all(word.start_seconds <= word.end_seconds for found in texts for word in found.words)
     wrong, words = sum(count.word_errors for count in counts), sum(count.num_words for count in counts)
     assert wrong / words < english.card["scores"]["dev"]["wer"] + 0.2
+
+
+def test_what_lies_beside_a_recording_changes_nothing(english: models.Model) -> None:
+    pytest.importorskip("onnxruntime")
+    from mindaudio_ds2.portable.network import OnnxNetwork
+
+    network = OnnxNetwork(english.folder / models.RECOGNITION, 1)
+    assert network.description.weights == "int8"
+    draw = np.random.default_rng(0)
+    sounds = [draw.normal(0, level, size).astype(np.float32) for level, size in ((0.2, 9000), (0.02, 30000))]
+    together, lengths = network.recognize(sounds)
+    for row, length, sound in zip(together, lengths, sounds, strict=True):
+        alone, _ = network.recognize([sound])
+        np.testing.assert_array_equal(row[:length], alone[0])
+
+
+@pytest.mark.usefixtures("english")
+def test_the_name_of_a_model_means_its_decoder() -> None:
+    assert make_choice(DecodingConfig(decoder="english")) == find_choice(models.find_file("english", "recognition"))

@@ -137,3 +137,18 @@ def test_the_decoder_beside_a_network_is_taken(tmp_path: Path) -> None:
     chosen = DecoderChoice("beam", BeamSettings(weight=2.0))
     save_choice(tmp_path / "decoder.json", chosen, {})
     assert find_choice(tmp_path / "best.ckpt") == chosen
+
+
+def test_a_damaged_decoder_or_one_that_is_gone_is_an_error(places: Path) -> None:
+    folder = make_model(places / "package" / "english", ckpt=b"c")
+    card = json.loads((folder / models.CARD).read_text())
+    (folder / models.DECODER).write_text("{}")
+    card["files"][models.DECODER] = models.digest(folder / models.DECODER)
+    (folder / models.CARD).write_text(json.dumps(card))
+    assert models.find_file("english", "weights")
+    (folder / models.DECODER).write_text("{} ")
+    with pytest.raises(CheckpointError, match="decoder.json is not the file"):
+        models.find_file("english", "weights")
+    (folder / models.DECODER).unlink()
+    with pytest.raises(CheckpointError, match="decoder.json is not the file"):
+        models.find_file("english", "weights")

@@ -3,7 +3,8 @@
 
     mindaudio-ds2 robustness runs/an4/best.ckpt data/an4/test.jsonl
 
-Writes robustness_<manifest>.jsonl and, with matplotlib (`pip install -e '.[plots]'`), a .png beside the checkpoint.
+Decodes greedily. Writes robustness_<manifest>.jsonl and, with matplotlib (`pip install -e '.[plots]'`), a .png beside
+the checkpoint.
 """
 
 import argparse
@@ -28,16 +29,16 @@ def add_options(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Score, show, save."""
-    target = options.checkpoint.parent / f"robustness_{options.manifest.stem}.jsonl"
+    checkpoint = models.require_checkpoint(options.checkpoint)
+    target = models.choose_results_folder(checkpoint) / f"robustness_{options.manifest.stem}.jsonl"
     require_writable(target)
-    models.require_checkpoint(options.checkpoint)
     open_manifest(options.manifest, options.data_root)
     kernels = runtime.start("CPU", 0, "auto")
     from mindaudio_ds2.recognition import CheckpointNetwork
     from mindaudio_ds2.reporting.robustness import draw_robustness, show_robustness
     from mindaudio_ds2.robustness import measure_robustness
 
-    network = CheckpointNetwork(options.checkpoint, kernels)
+    network = CheckpointNetwork(checkpoint, kernels)
     rows = measure_robustness(network, options.manifest, options.seed, options.data_root)
     write_text(target, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n")
     print(show_robustness(rows))

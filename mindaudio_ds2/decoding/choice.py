@@ -165,6 +165,13 @@ def read_choice(options: Any, model: str | Path | None, section: DecodingConfig 
     return make_choice(section)
 
 
+def _open_choice(decoder: str) -> DecoderChoice:
+    """A decoder.json by its path, or that of a model by the model's name."""
+    if not Path(decoder).exists() and decoder in (model.name for model in models.list_models()):
+        return find_choice(models.find_file(decoder, "recognition"))
+    return load_choice(Path(decoder))
+
+
 def make_choice(section: DecodingConfig) -> DecoderChoice | None:
     """The decoder of a configuration; None where it leaves that to the network's decoder.json.
 
@@ -178,7 +185,7 @@ def make_choice(section: DecodingConfig) -> DecoderChoice | None:
         )
     if section.decoder in (None, "greedy"):
         return DecoderChoice() if section.decoder else None
-    choice = DecoderChoice("beam") if section.decoder == "beam" else load_choice(Path(section.decoder))
+    choice = DecoderChoice("beam") if section.decoder == "beam" else _open_choice(section.decoder)
     given: dict[str, Any] = {
         "beam_width": section.beam_width,
         "num_best": section.nbest or 1,

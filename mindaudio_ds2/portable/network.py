@@ -135,6 +135,8 @@ class OnnxNetwork:
     def _run(
         self, arrays: Sequence[NDArray[np.float32]], inner: tuple[int, ...]
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        if self.description.weights == "int8" and len(arrays) > 1:  # activations share a scale with all beside them
+            return _stack([self._run([array], inner) for array in arrays])
         lengths = np.array([len(array) for array in arrays], dtype=np.int64)
         padded = np.zeros((len(arrays), lengths.max(), *inner), dtype=np.float32)
         for row, array in zip(padded, arrays, strict=True):
@@ -178,3 +180,14 @@ def require_signature(session: Any, source: str, inputs: Sequence[str], outputs:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+def _stack(
+    results: Sequence[tuple[NDArray[np.float32], NDArray[np.int32]]],
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Results of one recording each as those of a batch."""
+    lengths = np.concatenate([each for _, each in results])
+    log_probs = np.zeros((len(results), int(lengths.max()), results[0][0].shape[2]), np.float32)
+    for row, (found, length) in zip(log_probs, results, strict=True):
+        row[: length[0]] = found[0, : length[0]]
+    return log_probs, lengths

@@ -129,4 +129,4 @@ def _find_gap(pauses: NDArray[np.float64], one: NDArray[np.float64], other: NDAr
         middle = (one[1] + other[0]) / 2
         return min(one[1] + LONGEST_REACH_SECONDS, middle), max(other[0] - LONGEST_REACH_SECONDS, middle)
     start, end = pauses[shared.argmax()]
-    return max(start, one[0]), min(end, other[1])
+    return max(start, one.mean()), min(end, other.mean())  # each word keeps its middle, so it ends after it begins

@@ -121,8 +121,8 @@ def test_log_probabilities_are_those_of_the_checkpoint(
         log_probs, lengths = whole.recognize(waveforms)
         assert lengths.tolist() == [*map(len, expected)]
         for row, waveform, ours in zip(log_probs, waveforms, expected, strict=True):
-            np.testing.assert_allclose(row[: len(ours)], ours, atol=1e-4)
-            np.testing.assert_allclose(whole.recognize([waveform])[0][0], ours, atol=1e-4)
+            np.testing.assert_allclose(row[: len(ours)], ours, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(whole.recognize([waveform])[0][0], ours, rtol=1e-4, atol=1e-4)
     if checkpoint.config.model.bidirectional:
         return
     streaming = OnnxStreamingNetwork(save(tmp_path / "stream.onnx", checkpoint, input="features", is_stream=True))
@@ -130,7 +130,7 @@ def test_log_probabilities_are_those_of_the_checkpoint(
         for size in (1, 7, 64, 1000):
             stream = streaming.start_stream()
             parts = [stream.feed(frames[i : i + size]) for i in range(0, len(frames), size)]
-            np.testing.assert_allclose(np.concatenate([*parts, stream.finish()]), ours, atol=1e-4)
+            np.testing.assert_allclose(np.concatenate([*parts, stream.finish()]), ours, rtol=1e-4, atol=1e-4)
     assert_same_side_by_side(streaming, computed, expected)
 
 
