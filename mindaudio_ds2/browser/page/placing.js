@@ -77,7 +77,8 @@ function findGap(pauses, one, other) {
     const shared = Math.min(pause[1], other[0]) - Math.max(pause[0], one[1]);
     if (shared > most) [best, most] = [pause, shared];
   }
-  if (best) return [Math.max(best[0], one[0]), Math.min(best[1], other[1])];
+  // each word keeps its middle, so it ends after it begins
+  if (best) return [Math.max(best[0], (one[0] + one[1]) / 2), Math.min(best[1], (other[0] + other[1]) / 2)];
   const middle = (one[1] + other[0]) / 2;
   return [Math.min(one[1] + LONGEST_REACH_SECONDS, middle), Math.max(other[0] - LONGEST_REACH_SECONDS, middle)];
 }
