@@ -99,6 +99,9 @@ def _read(folder: Path) -> Model:
         card = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(card, dict) or not isinstance(card.get("files"), dict):
             raise ReadError("it names no files")
+        scores = card.setdefault("scores", {})
+        if not isinstance(scores, dict) or not all(isinstance(row, dict) and "wer" in row for row in scores.values()):
+            raise ReadError("its scores have no WER")
     except (OSError, UnicodeDecodeError, ReadError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); install the model again") from None
     return Model(folder, card)

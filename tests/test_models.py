@@ -152,3 +152,12 @@ def test_a_damaged_decoder_or_one_that_is_gone_is_an_error(places: Path) -> None
     (folder / models.DECODER).unlink()
     with pytest.raises(CheckpointError, match="decoder.json is not the file"):
         models.find_file("english", "weights")
+
+
+@pytest.mark.parametrize("scores", [3, [], {"dev": 1}, {"dev": {}}])
+def test_a_card_with_senseless_scores_is_an_error(places: Path, scores: Any) -> None:
+    folder = make_model(places / "package" / "english", ckpt=b"c")
+    card = json.loads((folder / models.CARD).read_text())
+    (folder / models.CARD).write_text(json.dumps({**card, "scores": scores}))
+    with pytest.raises(CheckpointError, match="model.json is damaged"):
+        models.list_models()
