@@ -13,10 +13,10 @@ from mindaudio_ds2 import console, models
 from mindaudio_ds2.audio.sound_files import find_sounds, show_path
 from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.batching.shapes import BatchShape
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.errors import AudioError, CheckpointError
+from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.segmentation.pool import Pool, Row
 from mindaudio_ds2.segmentation.sources import Ear, Hearing, Samples, Source, measure, show_source

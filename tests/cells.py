@@ -9,9 +9,9 @@ import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
+from mindaudio_ds2.network_config import ModelConfig
 from mindaudio_ds2.training.compiled.loss import CTCLoss
 
 SMALL = ModelConfig(

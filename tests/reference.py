@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import ModelConfig
+from mindaudio_ds2.network_config import ModelConfig
 
 Array = NDArray[np.float64]
 Weight = NDArray[Any]  # float32 or float64

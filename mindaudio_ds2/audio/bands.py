@@ -5,8 +5,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.network_config import FeatureConfig
 
 
 def list_frequencies_hz(config: FeatureConfig) -> NDArray[np.float64]:

@@ -16,8 +16,8 @@ from mindaudio_ds2.audio.normalization import (
     standardize,
     take_logarithm,
 )
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.network_config import FeatureConfig
 
 
 class FeatureStream:

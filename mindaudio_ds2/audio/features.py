@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.bands import gather_bands
 from mindaudio_ds2.audio.normalization import normalize_energies
-from mindaudio_ds2.config import FeatureConfig
+from mindaudio_ds2.network_config import FeatureConfig
 
 MEL_ENERGY_FLOOR = 1e-10
 """Least energy of a mel band before the logarithm; about what the rounding of 16-bit samples leaves in silence."""

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.bands import list_frequencies_hz
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.network_config import FeatureConfig
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

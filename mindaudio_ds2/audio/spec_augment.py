@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from mindaudio_ds2.audio.bands import list_frequencies_hz
 from mindaudio_ds2.audio.draws import TimeWarp
 from mindaudio_ds2.augmentation_config import AugmentationConfig
-from mindaudio_ds2.config import FeatureConfig
+from mindaudio_ds2.network_config import FeatureConfig
 
 VTLP_KNEE = 0.3
 """Up to here VTLP multiplies frequencies by its factor; a share of the sample rate, its paper's 4800 of 16000 Hz."""

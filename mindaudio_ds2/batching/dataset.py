@@ -14,8 +14,9 @@ from mindaudio_ds2.batching.collate import Batch
 from mindaudio_ds2.batching.loading import Augment, Source
 from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.batching.workers import Workers
-from mindaudio_ds2.config import Config, FeatureConfig
+from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 COLUMNS = ["features", "feature_lengths", "labels", "label_lengths"]

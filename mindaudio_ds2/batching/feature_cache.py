@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.io import read_audio
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import AudioError, LongAudioError, ManifestError
 from mindaudio_ds2.files import write_atomically
+from mindaudio_ds2.network_config import FeatureConfig
 
 ALGORITHM_VERSION = 2
 """Part of every key. Count up when `audio.io` or `audio.features` gives other numbers for the same file and config."""

@@ -11,8 +11,8 @@ from mindaudio_ds2.batching.augmentation import UNCHANGED, Changes
 from mindaudio_ds2.batching.collate import Batch, collate, join
 from mindaudio_ds2.batching.feature_cache import load_features
 from mindaudio_ds2.batching.plan import BatchSpec
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.corpus.manifest import Utterance
+from mindaudio_ds2.network_config import FeatureConfig
 
 Augment = Callable[[int], Changes]
 """What is done to the utterance at a position, see `Augmenter.make_changes`."""

@@ -14,7 +14,7 @@ from mindaudio_ds2.audio.normalization import (
     find_least_level,
     list_level_bands,
 )
-from mindaudio_ds2.config import FeatureConfig
+from mindaudio_ds2.network_config import FeatureConfig
 
 
 def plan_features(config: FeatureConfig) -> dict[str, object]:

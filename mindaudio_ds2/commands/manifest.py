@@ -25,7 +25,6 @@ from mindaudio_ds2.audio.io import measure_durations
 from mindaudio_ds2.audio.verification import AudioLimits, verify_audio
 from mindaudio_ds2.commands import _manifest_options as options_of
 from mindaudio_ds2.commands._command import Command
-from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.charts import draw_histograms
 from mindaudio_ds2.corpus.format_writers import write_any_manifest
@@ -39,6 +38,7 @@ from mindaudio_ds2.corpus.selection import Choice
 from mindaudio_ds2.corpus.statistics import SuspicionLimits, measure_corpus
 from mindaudio_ds2.errors import ConfigError, ManifestError
 from mindaudio_ds2.files import write_text
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.characters import name_character
 from mindaudio_ds2.text.tokenizer import Tokenizer
 

@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.io import read_audio
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.decoding.metrics import ErrorCounts, count_errors
 from mindaudio_ds2.model.deepspeech2 import Recognizer
+from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.portable.description import Description
 from mindaudio_ds2.portable.network import OnnxNetwork
 from mindaudio_ds2.portable.stream import OnnxStreamingNetwork

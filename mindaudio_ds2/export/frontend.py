@@ -31,8 +31,8 @@ from mindaudio_ds2.audio.normalization import (
     find_least_level,
     list_level_bands,
 )
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.export.graph import Graph
+from mindaudio_ds2.network_config import FeatureConfig
 
 
 def add_features(graph: Graph, waveforms: str, lengths: str, config: FeatureConfig) -> tuple[str, str]:

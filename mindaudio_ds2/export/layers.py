@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.export.graph import Graph
+from mindaudio_ds2.network_config import ModelConfig
 
 CLIP = 20.0  # as in model/masked_norm.py
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}

@@ -12,7 +12,7 @@ from mindspore import Tensor, nn
 
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.checkpoint import Checkpoint, load_checkpoint, restore_network
-from mindaudio_ds2.config import Config, FeatureConfig, to_mapping
+from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.export.comparison import (
     LogProbs,
@@ -24,6 +24,7 @@ from mindaudio_ds2.export.comparison import (
 from mindaudio_ds2.export.waveform import WaveformRecognizer
 from mindaudio_ds2.files import write_atomically, write_text
 from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
+from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 TOLERANCE = 1e-4

@@ -8,13 +8,14 @@ import onnx
 from onnx import TensorProto
 
 from mindaudio_ds2.checkpoint import Checkpoint, find_longest_seconds
-from mindaudio_ds2.config import WORD_START, Config, to_mapping
+from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.export.compression import compress
 from mindaudio_ds2.export.frontend import add_features
 from mindaudio_ds2.export.graph import Graph
 from mindaudio_ds2.export.layers import NetworkWriter, Weights
 from mindaudio_ds2.export.streaming import add_stream
+from mindaudio_ds2.network_config import WORD_START
 from mindaudio_ds2.portable.description import ENTRY, Description, Input, WeightKind
 from mindaudio_ds2.portable.network import INPUT_NAMES, OUTPUT_NAMES
 from mindaudio_ds2.reading import parse_json

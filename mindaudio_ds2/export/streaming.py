@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from onnx import TensorProto
 
-from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.export.graph import Dims, Graph
 from mindaudio_ds2.export.layers import NetworkWriter, Weights
+from mindaudio_ds2.network_config import ModelConfig
 from mindaudio_ds2.portable.stream import BATCH, NEXT, STREAM_INPUTS, STREAM_OUTPUT
 
 

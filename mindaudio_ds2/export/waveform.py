@@ -32,9 +32,9 @@ from mindaudio_ds2.audio.normalization import (
     find_least_level,
     list_level_bands,
 )
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.model.masked_norm import make_mask
+from mindaudio_ds2.network_config import FeatureConfig
 
 
 class WaveformRecognizer(nn.Cell):

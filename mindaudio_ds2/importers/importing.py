@@ -11,13 +11,14 @@ import yaml
 from numpy.typing import NDArray
 
 from mindaudio_ds2.checkpoint import build_network, check_size, fill, save_checkpoint
-from mindaudio_ds2.config import Config, FeatureConfig, ModelConfig, to_mapping
+from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.errors import CheckpointError, OutputError
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.importers.labels import check_labels, to_text_config
 from mindaudio_ds2.importers.layouts import LAYOUTS, Layout
 from mindaudio_ds2.importers.source import Source, read_source
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
+from mindaudio_ds2.network_config import FeatureConfig, ModelConfig
 
 _LOOKAHEAD = "lookahead.conv.weight"
 _RNN_TYPES: dict[int, Literal["lstm", "gru"]] = {4: "lstm", 3: "gru"}  # by the number of gates

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.tokenizer import Tokenizer
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mindaudio_ds2.config import ModelConfig
+from mindaudio_ds2.network_config import ModelConfig
 
 _LETTERS = [chr(code) for code in range(ord("A"), ord("Z") + 1)]
 _STATISTICS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
-from mindaudio_ds2.config import Config, ModelConfig
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.network_config import ModelConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 GATES = {"lstm": 4, "gru": 3}

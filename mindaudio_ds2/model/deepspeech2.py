@@ -8,10 +8,10 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.layers import Lookahead, MaskedConv, Recurrent
 from mindaudio_ds2.model.masked_norm import MaskedBatchNorm, make_mask
+from mindaudio_ds2.network_config import ModelConfig
 
 
 class DeepSpeech2(nn.Cell):

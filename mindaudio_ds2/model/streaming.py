@@ -15,9 +15,9 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.model.arithmetic import count_convolved_frames
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, make_sequence_mask
+from mindaudio_ds2.network_config import ModelConfig
 
 
 class Convolutions(nn.Cell):

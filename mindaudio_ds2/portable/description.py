@@ -7,8 +7,9 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from mindaudio_ds2.config import FeatureConfig, TextConfig, to_mapping
+from mindaudio_ds2.config import to_mapping
 from mindaudio_ds2.errors import CheckpointError, ConfigError
+from mindaudio_ds2.network_config import FeatureConfig, TextConfig
 from mindaudio_ds2.reading import parse_json
 
 ENTRY = "mindaudio_ds2"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.batching.plan import BatchSpec, plan_evaluation
 from mindaudio_ds2.batching.shapes import BatchShape
-from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.errors import CheckpointError, ConfigError
+from mindaudio_ds2.network_config import ModelConfig
 from mindaudio_ds2.portable.network import BATCHES, OnnxNetwork, open_session, require_signature, run_session
 from mindaudio_ds2.text.tokenizer import Tokenizer
 

@@ -10,9 +10,9 @@ from mindaudio_ds2.audio.feature_stream import FeatureStream
 from mindaudio_ds2.audio.features import num_samples_before
 from mindaudio_ds2.audio.normalization import LOOKAHEAD_SECONDS
 from mindaudio_ds2.audio.resampling import StreamResampler
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.decoding.choice import Decoder
 from mindaudio_ds2.errors import AudioError, DeepSpeechError
+from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.streaming.events import Endpointing, Event
 from mindaudio_ds2.streaming.utterances import UtteranceStream
 from mindaudio_ds2.text.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from mindaudio_ds2.config import TextConfig
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 LetterCase = Literal["upper", "lower", "keep"]

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import WORD_START, TextConfig
 from mindaudio_ds2.errors import ConfigError, ManifestError
+from mindaudio_ds2.network_config import WORD_START, TextConfig
 from mindaudio_ds2.text.units import Segmenter
 
 

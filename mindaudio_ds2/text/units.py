@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mindaudio_ds2.config import WORD_START, TextConfig
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.files import write_text
+from mindaudio_ds2.network_config import WORD_START, TextConfig
 from mindaudio_ds2.reading import ReadError, parse_json
 
 KEYS = ("units", "scores", "source")

@@ -12,10 +12,11 @@ from mindaudio_ds2.audio.features import compute_energies, list_white_energies
 from mindaudio_ds2.audio.normalization import relate_to_level
 from mindaudio_ds2.batching.feature_cache import read_utterance
 from mindaudio_ds2.checkpoint import load_checkpoint
-from mindaudio_ds2.config import Config, FeatureConfig
+from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import TrainingError
 from mindaudio_ds2.machine.collectives import Ranks
+from mindaudio_ds2.network_config import FeatureConfig
 
 MOST_UTTERANCES = 1000
 """Of a larger training set so many are measured, drawn from the seed: an hour or two of speech settles 80 means."""

@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass, field
 
-from mindaudio_ds2.config import TrainingConfig
 from mindaudio_ds2.decoding.metrics import ErrorCounts
 from mindaudio_ds2.training.schedule import count_frozen_epochs
+from mindaudio_ds2.training_config import TrainingConfig
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from mindaudio_ds2.config import ONE_CYCLE_RANGE, ScheduleConfig, TrainingConfig
+from mindaudio_ds2.training_config import ONE_CYCLE_RANGE, ScheduleConfig, TrainingConfig
 
 
 def learning_rate(

@@ -8,12 +8,14 @@ from mindspore import Parameter
 from numpy.typing import NDArray
 
 from mindaudio_ds2.checkpoint import fill, load_checkpoint
-from mindaudio_ds2.config import Config, TextConfig, TrainingConfig
+from mindaudio_ds2.config import Config
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, count_parameters
 from mindaudio_ds2.model.masked_norm import MaskedBatchNorm
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 from mindaudio_ds2.training.resuming import check_same_meaning
+from mindaudio_ds2.training_config import TrainingConfig
 
 
 def start_from(path: str, config: Config, network: DeepSpeech2) -> str:

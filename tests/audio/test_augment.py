@@ -17,7 +17,7 @@ from mindaudio_ds2.audio.augment import add_noise, change_gain, change_speed, re
 from mindaudio_ds2.audio.draws import DIRECT_RANGE_DB, Draw, draw_augmentation, make_generator
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.augmentation_config import AugmentationConfig
-from mindaudio_ds2.config import FeatureConfig
+from mindaudio_ds2.network_config import FeatureConfig
 
 RATE_HZ = 16000
 NUM_DRAWS = 3000

@@ -12,8 +12,8 @@ from mindaudio_ds2.audio.bands import make_mel_filters
 from mindaudio_ds2.audio.features import BLOCK_FRAMES, MEL_ENERGY_FLOOR, compute_features
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.audio.resampling import resample
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.network_config import FeatureConfig
 
 SPECTROGRAM: dict[str, Any] = {
     "sample_rate_hz": 16000,

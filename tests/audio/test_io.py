@@ -11,8 +11,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.io import measure_duration_seconds, read_audio, read_sound
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.errors import AudioError
+from mindaudio_ds2.network_config import FeatureConfig
 
 RATE_HZ = 16000
 FORMATS = {

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mindaudio_ds2.audio.feature_stream import FeatureStream
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.normalization import LOUDEST_SECONDS, slide_maximum
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.network_config import FeatureConfig
 
 MEL = FeatureConfig(16000, "log_mel", "hann", 0.025, 0.01, 512, 40, "speech", [], [])
 LINEAR = FeatureConfig(8000, "log_spectrogram", "hamming", 0.02, 0.01, 160, 40, "speech", [], [])

@@ -12,8 +12,8 @@ from mindaudio_ds2.audio.draws import TimeWarp, make_generator
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.spec_augment import mask_features, warp_frequency, warp_time
 from mindaudio_ds2.augmentation_config import AugmentationConfig
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.config_reader import read_config
+from mindaudio_ds2.network_config import FeatureConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 FEATURES = np.random.default_rng(0).standard_normal((200, 80)).astype(np.float32)

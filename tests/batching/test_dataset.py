@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from mindaudio_ds2.batching.feature_cache import load_features
 from mindaudio_ds2.batching.plan import BatchSpec, plan_evaluation
 from mindaudio_ds2.batching.shapes import BatchShape
-from mindaudio_ds2.config import BatchingConfig, FeatureConfig
+from mindaudio_ds2.config import BatchingConfig
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import AudioError, ManifestError, OutputError
+from mindaudio_ds2.network_config import FeatureConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_UTTERANCES = 24
@@ -323,7 +324,7 @@ runtime.start("CPU", seed=1)
 from mindaudio_ds2.batching.dataset import BatchLoader
 from mindaudio_ds2.batching.feature_cache import load_features
 from mindaudio_ds2.batching.plan import BatchSpec
-from mindaudio_ds2.config import FeatureConfig
+from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.corpus.manifest import Utterance
 config = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80, "utterance", [], [])
 utterance = Utterance("u", sys.argv[1], float(sys.argv[2]), "A")

@@ -12,9 +12,9 @@ from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.batching import feature_cache
 from mindaudio_ds2.batching.feature_cache import load_features
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import AudioError, ManifestError, OutputError
+from mindaudio_ds2.network_config import FeatureConfig
 
 CONFIG = FeatureConfig(16000, "log_spectrogram", "hamming", 0.02, 0.01, 320, 80, "utterance", [], [])
 

@@ -16,10 +16,11 @@ from mindaudio_ds2.batching.plan import (
     select_trainable,
     share_of_padding,
 )
-from mindaudio_ds2.config import BatchingConfig, Config, DecodingConfig, FeatureConfig, TextConfig
+from mindaudio_ds2.config import BatchingConfig, Config, DecodingConfig
 from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import ManifestError, TrainingError
+from mindaudio_ds2.network_config import FeatureConfig, TextConfig
 
 WORLD_SIZES = range(1, 9)
 BATCHING = BatchingConfig(

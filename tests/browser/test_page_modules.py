@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.segments import split_at_pauses
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.segmentation.detectors import EnergyDetector
 from mindaudio_ds2.segmentation.segmenter import Segmenter, SegmentLimits, Stretch
 from mindaudio_ds2.segmentation.stitching import stitch

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.browser.features import plan_features
-from mindaudio_ds2.config import FeatureConfig, TextConfig
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
+from mindaudio_ds2.network_config import FeatureConfig, TextConfig
 from mindaudio_ds2.portable.stream import OnnxStream, OnnxStreamingNetwork
 from mindaudio_ds2.streaming.events import ENDPOINTING, Event
 from mindaudio_ds2.streaming.utterances import UtteranceStream

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.decoding.arpa import read_arpa
 from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.language_model import LanguageModel, NgramTables, write_language_model
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 EVERYTHING = {"beam_width": 100000, "num_best": 100000, "token_threshold": -math.inf, "beam_threshold": math.inf}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindaudio_ds2.config import DecodingConfig, TextConfig
+from mindaudio_ds2.config import DecodingConfig
 from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import (
     HOTWORD_WEIGHT,
@@ -22,6 +22,7 @@ from mindaudio_ds2.decoding.choice import (
 from mindaudio_ds2.decoding.confidence import Calibration, fit_calibration, measure_calibration
 from mindaudio_ds2.decoding.tuning import search
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 from tests.decoding.beam_cases import make_log_probs, make_model
 

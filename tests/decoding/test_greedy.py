@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.decoding.greedy import GreedyDecoder, decode_greedy
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 CHARACTERS = "ABC' "

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.io import read_audio
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.config_reader import from_mapping, read_config
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.errors import CheckpointError, OutputError
+from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")

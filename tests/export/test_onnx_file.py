@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.features import compute_features
-from mindaudio_ds2.config import FeatureConfig
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.errors import CheckpointError, ManifestError
 from mindaudio_ds2.machine.backend import Backend
+from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.portable.network import OnnxNetwork
 from mindaudio_ds2.portable.stream import OnnxStreamingNetwork
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.importers.labels import from_text_config, read_labels, to_text_config
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.io import read_audio
-from mindaudio_ds2.config import FeatureConfig
+from mindaudio_ds2.network_config import FeatureConfig
 from tests.importers import foreign, originals
 from tests.importers.foreign import DEEPSPEECH_PYTORCH, MINDSPORE, Case
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import ModelConfig
 from mindaudio_ds2.config_reader import read_config
+from mindaudio_ds2.network_config import ModelConfig
 from tests import reference
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")

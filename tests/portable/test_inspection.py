@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mindaudio_ds2.config import FeatureConfig, TextConfig, to_mapping
+from mindaudio_ds2.config import to_mapping
 from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.network_config import FeatureConfig, TextConfig
 from mindaudio_ds2.portable.description import ENTRY, Description, read_description
 from mindaudio_ds2.portable.inspection import OPERATORS, read_model_bytes
 from mindaudio_ds2.portable.network import INPUT_NAMES, OUTPUT_NAMES, OnnxNetwork

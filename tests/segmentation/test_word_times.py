@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.segmentation.word_times import WordPlacer
 from mindaudio_ds2.text.tokenizer import Tokenizer
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.batching.plan import BatchSpec, plan_evaluation
 from mindaudio_ds2.batching.shapes import BatchShape
-from mindaudio_ds2.config import FeatureConfig, TextConfig
 from mindaudio_ds2.config_reader import read_config
+from mindaudio_ds2.network_config import FeatureConfig, TextConfig
 from mindaudio_ds2.portable.network import BATCHES
 from mindaudio_ds2.text.tokenizer import Tokenizer
 

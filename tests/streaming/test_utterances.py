@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings
 from mindaudio_ds2.decoding.choice import Decoder
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.streaming.events import Endpointing, Event
 from mindaudio_ds2.streaming.utterances import STEP_FRAMES, UtteranceStream
 from mindaudio_ds2.text.tokenizer import Tokenizer

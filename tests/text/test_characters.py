@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindaudio_ds2.config import TextConfig
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.characters import LetterCase, count_characters, find_doubts, name_character
 from mindaudio_ds2.text.tokenizer import Tokenizer
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindaudio_ds2.config import TextConfig
 from mindaudio_ds2.errors import ConfigError, ManifestError
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 ENGLISH = "'ABCDEFGHIJKLMNOPQRSTUVWXYZ "

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindaudio_ds2.config import ScheduleConfig
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.training.schedule import learning_rate
+from mindaudio_ds2.training_config import ScheduleConfig
 
 WARMED_UP = ["constant", "exponential", "cosine", "plateau"]
 NAMES = pytest.mark.parametrize("name", WARMED_UP)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import Config, TextConfig, TrainingConfig
+from mindaudio_ds2.config import Config
 from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.network_config import TextConfig
+from mindaudio_ds2.training_config import TrainingConfig
 from tests.tiny_corpus import train_here
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")

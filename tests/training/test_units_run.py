@@ -105,7 +105,7 @@ def read_mindir(folder: Path, corpus: Path) -> list[str]:
 
     from mindaudio_ds2.audio.features import compute_features
     from mindaudio_ds2.audio.io import read_audio
-    from mindaudio_ds2.config import FeatureConfig
+    from mindaudio_ds2.network_config import FeatureConfig
 
     about: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     features = FeatureConfig(**about["features"])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from mindaudio_ds2.config import OptimizerConfig
+from mindaudio_ds2.training_config import OptimizerConfig
 
 
 class Optimizer(nn.Cell):

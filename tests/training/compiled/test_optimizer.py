@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import OptimizerConfig
+from mindaudio_ds2.training_config import OptimizerConfig
 from tests import reference
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")

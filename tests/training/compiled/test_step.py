@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.config import OptimizerConfig, PrecisionConfig, TextConfig
+from mindaudio_ds2.config import PrecisionConfig
 from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.decoding.metrics import ErrorCounts, count_errors
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
+from mindaudio_ds2.training_config import OptimizerConfig
 from tests import reference
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
