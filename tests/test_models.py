@@ -128,6 +128,10 @@ def test_a_packed_run_recognises_like_the_run(
         "model.json",
         "vocab.txt",
     }
+    assert run_verb("export", "--pre_trained_model_path", "tiny", "--file_format", "ONNX") == 0
+    assert Path("runs/tiny/export/model.onnx").is_file(), (
+        "a model's folder is not ours to write into, nor the working one"
+    )
 
 
 def test_the_decoder_beside_a_network_is_taken(tmp_path: Path) -> None:

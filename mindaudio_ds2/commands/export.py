@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
     """Export, say where it lies."""
     check_options(options)
     runtime.require_one_process("export.py")
-    models.require_checkpoint(options.pre_trained_model_path)
+    options.pre_trained_model_path = models.require_checkpoint(options.pre_trained_model_path)
     backend = runtime.start(options.device_target, 0, "auto" if options.file_format == "ONNX" else "off")
     print(export_as_asked(options, backend))
 

@@ -27,7 +27,7 @@ def add_options(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Export, say what to set over there."""
-    models.require_checkpoint(options.checkpoint)
+    options.checkpoint = models.require_checkpoint(options.checkpoint)
     runtime.start("CPU", 0)
     from mindaudio_ds2.importers.exporting import export_weights
 

@@ -116,7 +116,7 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Pack, show."""
     runtime.require_one_process("pack_model")
-    models.require_checkpoint(options.checkpoint)
+    options.checkpoint = models.require_checkpoint(options.checkpoint)
     console.write_line("starting MindSpore")
     model = pack(options, runtime.start("CPU", 0, "auto"))
     console.write_line(

@@ -55,14 +55,15 @@ def tune(options: Any, backend: Backend) -> str:
     from mindaudio_ds2.evaluate import Evaluator, measure_confidence
     from mindaudio_ds2.model.deepspeech2 import Recognizer
 
-    output = Path(options.output) if options.output else Path(options.checkpoint).parent / "decoder.json"
+    path = Path(options.checkpoint)
+    output = Path(options.output) if options.output else models.choose_results_folder(path) / models.DECODER
     require_writable(output)
-    checkpoint = load_checkpoint(options.checkpoint)
+    checkpoint = load_checkpoint(path)
     config, library = checkpoint.config, backend.kernels
     utterances = open_manifest(options.dev, options.data_root)
     utterances = utterances[:: -(-len(utterances) // options.max_utterances)]
     choice = DecoderChoice("beam", BeamSettings(beam_width=options.beam_width), Path(options.lm))
-    network = restore_network(checkpoint, str(options.checkpoint), backend)
+    network = restore_network(checkpoint, str(path), backend)
     evaluator = Evaluator(Recognizer(network), utterances, config)
 
     def open_with(settings: BeamSettings) -> Any:
@@ -140,7 +141,7 @@ def _draw(path: Path, trials: list[Trial]) -> str:
 def run(options: argparse.Namespace) -> None:
     """Tune, show."""
     runtime.require_one_process("tune")
-    models.require_checkpoint(options.checkpoint)
+    options.checkpoint = models.require_checkpoint(options.checkpoint)
     open_manifest(options.dev, options.data_root)
     print("starting MindSpore", file=sys.stderr)
     print(tune(options, runtime.start("CPU", 0, "auto")))

@@ -4,6 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.errors import ConfigError, DeviceError
 from mindaudio_ds2.machine.backend import Backend
 
@@ -80,7 +81,8 @@ def export_as_asked(options: argparse.Namespace, backend: Backend) -> str:
     Returns:
         What was written and how it compares, for people.
     """
-    output_dir = Path(options.output_dir or Path(options.pre_trained_model_path).parent / "export")
+    folder = models.choose_results_folder(Path(options.pre_trained_model_path))
+    output_dir = Path(options.output_dir or folder / "export")
     if options.file_format == "ONNX":
         return _export_onnx(options, output_dir, backend)
     from mindaudio_ds2.export.mindir import FIXED_SHAPE, GraphForm, export
