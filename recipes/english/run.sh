@@ -68,7 +68,7 @@ run_python train.py -c hparams/english.yaml --resume --pre_trained_model_path "$
 
 # Words by a language model of the novels, weighed on dev.
 [[ -f $run/english.lm ]] ||
-    run_python -m mindaudio_ds2 build_lm "${texts[@]}" -c hparams/english.yaml --exclude "${held_out[@]}" --prune 1e-7 \
+    run_python -m mindaudio_ds2 build_lm "${texts[@]}" -c hparams/english.yaml --exclude "${held_out[@]}" --prune 5e-7 \
         --output "$run/english.lm"
 [[ $run/decoder.json -nt $run/best.ckpt ]] ||
     run_python -m mindaudio_ds2 tune "$run/best.ckpt" "$data/dev.jsonl" --lm "$run/english.lm"
