@@ -27,6 +27,7 @@ from mindaudio_ds2.text.characters import count_characters, name_character
 from recipes.custom.choices import Choices, Start
 from recipes.custom.configuration import (
     HPARAMS_NAME,
+    Base,
     choose_base,
     choose_values,
     make_header,
@@ -67,7 +68,7 @@ def prepare(choices: Choices) -> None:
         write_manifest(choices.output / f"{name}.jsonl", members)
     write_text(choices.output / "characters.tsv", _list_characters(counts))
     write_hparams(choices.output / HPARAMS_NAME, make_header(splits, base, choices) + "\n" + hparams)
-    show(splits, counts["train"], choices)
+    show(splits, counts["train"], base, choices)
     print(f"""sample rate {values["features.sample_rate_hz"]} Hz
 
 Next:
@@ -84,7 +85,7 @@ def _list_characters(counts: Mapping[str, Counter[str]]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def show(splits: Splits, train: Counter[str], choices: Choices) -> None:
+def show(splits: Splits, train: Counter[str], base: Base, choices: Choices) -> None:
     """Print the table of splits, the alphabet, and whatever deserves a look."""
     print(splitting.make_table(splits))
     shown = "  ".join(f"{'space' if c == ' ' else c} {n}" for c, n in train.most_common(MAX_CHARACTERS_SHOWN))
@@ -94,7 +95,8 @@ def show(splits: Splits, train: Counter[str], choices: Choices) -> None:
     print(f"\nalphabet: {len(train)} characters of train, with their counts{others}:\n  {shown}")
     if len(train) > MAX_CHARACTERS_SHOWN:
         print(f"  and {len(train) - MAX_CHARACTERS_SHOWN} more, see {choices.output / 'characters.tsv'}")
-    held_out = [utterance.transcript for utterance in [*splits.dev, *splits.test]]
+    # English has learnt all its letters already
+    held_out = [] if base.is_english else [utterance.transcript for utterance in [*splits.dev, *splits.test]]
     doubts = splitting.find_doubts(splits, choices.dev_share, choices.test_share)
     doubts += characters.find_doubts([u.transcript for u in splits.train], held_out, choices.letter_case)
     for doubt in doubts:
