@@ -76,7 +76,17 @@ RANKS = {
 }
 FIRST_MINDSPORE_RANK = RANKS["machine.devices"]
 SHARED_READERS = {"recipes.librispeech.tree"}  # LibriSpeech's tree is read by every recipe that has parts of it
-RECIPE_IMPORTS = ("errors", "files", "reading", "yaml_reader", "corpus", "text", "audio.io", "models")
+RECIPE_IMPORTS = (
+    "errors",
+    "files",
+    "reading",
+    "yaml_reader",
+    "corpus",
+    "text",
+    "audio.io",
+    "models",
+    "segmentation.detectors",
+)
 
 OWN_READERS = {
     f"{PACKAGE}/reading.py": {"json.loads"},

@@ -26,10 +26,12 @@ from mindaudio_ds2 import Recognizer
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
 from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.segmentation.detectors import measure_levels
 
 LEAST_SECONDS = 2.0
 MOST_SECONDS = 6.0
 LEAST_PAUSE_SECONDS = 0.12
+LEVEL_SECONDS = 0.02
 QUIET_DB = 25.0
 """Below the utterance's loud blocks, that a pause's quietest block must be."""
 
@@ -80,8 +82,7 @@ def find_pauses(
     path: NDArray[np.int64], transcript: str, waveform: NDArray[np.float32], rate: int, frame_seconds: float
 ) -> list[Pause]:
     """Where words stand apart and the sound between them is quiet."""
-    block = int(0.02 * rate)
-    levels = 10 * np.log10(np.square(waveform[: len(waveform) // block * block].reshape(-1, block)).mean(1) + 1e-10)
+    levels = measure_levels(waveform, round(LEVEL_SECONDS * rate))
     quiet = np.percentile(levels, 95) - QUIET_DB
     pauses, index = [], 0
     for position, character in enumerate(transcript):
@@ -90,13 +91,13 @@ def find_pauses(
         index += 1
         left = np.flatnonzero(path == position - 1)[-1] + 1
         right = np.flatnonzero(path == position + 1)[0]
-        first, last = int(left * frame_seconds / 0.02), int(right * frame_seconds / 0.02)
+        first, last = int(left * frame_seconds / LEVEL_SECONDS), int(right * frame_seconds / LEVEL_SECONDS)
         if (right - left) * frame_seconds < LEAST_PAUSE_SECONDS or last > len(levels):
             continue
         smooth = np.convolve(levels, np.ones(3) / 3, mode="same")[first:last]
         if smooth.min() <= quiet:
             near = np.flatnonzero(smooth <= smooth.min() + 3)
-            pauses.append(Pause(index, (first + near[len(near) // 2] + 0.5) * 0.02))
+            pauses.append(Pause(index, (first + near[len(near) // 2] + 0.5) * LEVEL_SECONDS))
     return pauses
 
 
