@@ -39,7 +39,7 @@ def settle_statistics(
     Args:
         config: of the run.
         start: the checkpoint that the run goes on or starts from; its weights belong to its statistics, so these are
-            kept. None measures the training set.
+            kept. None, or one with another normalization, measures the training set.
         utterances: the training set.
         say: takes a line about what was measured.
         ranks: the processes of the run; the others wait for the first.
@@ -52,8 +52,8 @@ def settle_statistics(
     features = config.features
     if features.normalization != "corpus" or features.corpus_mean:
         return config
-    if ranks.is_first and start is not None:
-        known = load_checkpoint(start).config.features
+    known = load_checkpoint(start).config.features if ranks.is_first and start is not None else features
+    if known.corpus_mean:
         features = dataclasses.replace(features, corpus_mean=known.corpus_mean, corpus_deviation=known.corpus_deviation)
     elif ranks.is_first:
         count = min(MOST_UTTERANCES, len(utterances))

@@ -100,8 +100,10 @@ def settle_tokenizer(config: Config, resume: bool) -> Config:
 def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
     """Make sure that weights mean the same in another run: with the same features and network.
 
-    The labels are another matter, see `weights.fit_head`. So is the stride in time: no weight's shape depends on it,
-    and a network that has learnt from long frames soon finds its way with shorter ones.
+    The labels are another matter, see `weights.fit_head`, and so is how far a network looks ahead, see
+    `weights.fit_view`: a forward-only network may begin with a two-sided one, and have features that a stream can have.
+    So is the stride in time: no weight's shape depends on it, and a network that has learnt from long frames soon finds
+    its way with shorter ones.
 
     Args:
         old: of the checkpoint.
@@ -111,7 +113,11 @@ def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
     Raises:
         CheckpointError: names the keys that differ, with both values.
     """
-    free = ("model.rnn_dropout", "model.rnn_initialization", "model.batch_norm_momentum", "model.conv_stride_time")
+    free = ["rnn_dropout", "rnn_initialization", "batch_norm_momentum", "conv_stride_time", "lookahead_frames"]
+    free = [f"model.{key}" for key in free]
+    if old.model.bidirectional and not new.model.bidirectional:
+        statistics = ("features.normalization", "features.corpus_mean", "features.corpus_deviation")
+        free += ["model.bidirectional", *statistics]
     differing = _compare(old, new, lambda key: key.startswith(("features.", "model.")) and key not in free)
     if differing:
         raise CheckpointError(

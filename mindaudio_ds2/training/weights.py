@@ -12,7 +12,7 @@ from mindaudio_ds2.config import Config
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2, count_parameters
 from mindaudio_ds2.model.masked_norm import MaskedBatchNorm
-from mindaudio_ds2.network_config import TextConfig
+from mindaudio_ds2.network_config import ModelConfig, TextConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 from mindaudio_ds2.training.resuming import check_same_meaning
 from mindaudio_ds2.training_config import TrainingConfig
@@ -35,10 +35,11 @@ def start_from(path: str, config: Config, network: DeepSpeech2) -> str:
     checkpoint = load_checkpoint(path)
     check_same_meaning(checkpoint.config, config, path)
     weights, note = fit_head(checkpoint.weights, checkpoint.config.text, config.text, network)
+    weights, view = fit_view(weights, checkpoint.config.model, config.model, network)
     fill(network.weights(), weights, path)
     before, now = (1000 * each.seconds_per_output_frame for each in (checkpoint.config, config))
     frames = f"; it hears a frame each {now:g} ms, {before:g} ms before" if before != now else ""
-    return f"starting from the weights of {path}{frames}{note}"
+    return f"starting from the weights of {path}{frames}{note}{view}"
 
 
 def require_nothing_frozen(config: Config) -> None:
@@ -93,6 +94,43 @@ def fit_head(
         f"{Tokenizer(new).describe()} now"
     )
     return taken, note
+
+
+def fit_view(
+    weights: Mapping[str, NDArray[np.float32]], old: ModelConfig, new: ModelConfig, network: DeepSpeech2
+) -> tuple[dict[str, NDArray[np.float32]], str]:
+    """Weights for a network that looks less or further ahead.
+
+    A forward-only network takes the forward direction of a two-sided one. What stands behind the last recurrent layer
+    begins anew, since there the lookahead with its clipped ReLU comes in between. A lookahead of another length keeps
+    the frames that both have, and does not see the others yet.
+
+    Args:
+        weights: of the checkpoint.
+        old: the network they were trained in.
+        new: the network of the run that begins.
+        network: fresh; what is not taken is as it is there.
+
+    Returns:
+        Weights that fit the network, and what was done; empty if nothing was.
+    """
+    if old.bidirectional and not new.bidirectional:
+        is_new = {name: name.split(".")[0] in ("lookahead", "head_batch_norm", "head") for name in network.weights()}
+        fresh = {name: p.asnumpy().copy() for name, p in network.weights().items() if is_new[name]}
+        taken = {name: array for name, array in weights.items() if not is_new.get(name, True)}
+        note = (
+            f"\n  taken: {', '.join(list_layers(taken))}, of recurrent layers the forward direction"
+            f"\n  NEW, with random weights: {', '.join(list_layers(fresh))}, because two directions became one"
+        )
+        return taken | fresh, note
+    before, now = old.lookahead_frames, new.lookahead_frames
+    if new.bidirectional or old.bidirectional or before == now:
+        return dict(weights), ""
+    name = "lookahead.conv.weight"
+    seen = weights[name][..., :now]
+    unseen = np.zeros((*seen.shape[:-1], now - seen.shape[-1]), np.float32)
+    note = f"\n  the lookahead has {now} frames, {before} before"
+    return dict(weights) | {name: np.concatenate([seen, unseen], axis=-1)}, note
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.errors import CheckpointError, ConfigError
 from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.training_config import TrainingConfig
 from tests.tiny_corpus import train_here
@@ -153,7 +153,64 @@ def test_units_take_their_rows_along_and_begin_a_new_head_after_characters() -> 
     assert fresh["head.weight"] is not weights["head.weight"]
 
 
+def view(
+    old: dict[str, Any], new: dict[str, Any]
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]], str]:
+    """Weights of one small network, the same fitted to another that looks elsewhere, and what was noted."""
+    from mindaudio_ds2.training.weights import fit_view
+    from tests import cells
+
+    models = [dataclasses.replace(cells.SMALL, **changes) for changes in (old, new)]
+    networks = [cells.make_network(**changes) for changes in (old, new)]
+    weights = {name: p.asnumpy().copy() for name, p in networks[0].weights().items()}
+    fitted, note = fit_view(weights, models[0], models[1], networks[1])
+    shapes = {name: tuple(p.shape) for name, p in networks[1].weights().items()}
+    assert {name: array.shape for name, array in fitted.items()} == shapes
+    return weights, fitted, note
+
+
+def test_a_forward_only_network_begins_with_the_forward_half_of_a_two_sided_one() -> None:
+    weights, fitted, note = view({"bidirectional": True}, {"bidirectional": False})
+    fresh = {name for name in fitted if name.split(".")[0] in ("lookahead", "head_batch_norm", "head")}
+    assert all(np.array_equal(array, weights[name]) for name, array in fitted.items() if name not in fresh)
+    assert {name for name in weights if name not in fitted} == {name for name in weights if "backward_rnn" in name}
+    assert "NEW, with random weights: lookahead, head_batch_norm, head, because two directions became one" in note
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_a_lookahead_keeps_the_frames_it_had(frames: int) -> None:
+    weights, fitted, note = view({"bidirectional": False}, {"bidirectional": False, "lookahead_frames": frames})
+    before, now = weights["lookahead.conv.weight"], fitted["lookahead.conv.weight"]
+    assert np.array_equal(now[..., :3], before[..., :frames])
+    assert not now[..., 3:].any()
+    assert f"the lookahead has {frames} frames, 3 before" in note
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_the_same_view_takes_all_as_it_is(bidirectional: bool) -> None:
+    weights, fitted, note = view({"bidirectional": bidirectional}, {"bidirectional": bidirectional})
+    assert note == ""
+    assert all(np.array_equal(fitted[name], array) for name, array in weights.items())
+
+
 # Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_network_for_streams_begins_with_a_two_sided_one_of_other_features(
+    configure: Configure, finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+
+    changes = {"model.bidirectional": False, "features.normalization": "corpus", "training.epochs": 1}
+    config = configure(changes)
+    train_here(config, pre_trained_model_path=str(finished_run / "best.ckpt"))
+    shown = capsys.readouterr().err
+    assert "of recurrent layers the forward direction" in shown
+    assert "features: mean and deviation of each band from" in shown
+    assert load_checkpoint(Path(config.run_dir) / "best.ckpt").config.features.corpus_mean
+    back = configure({"run_dir": f"{config.run_dir}_back", "training.epochs": 1})
+    with pytest.raises(CheckpointError, match="bidirectional"):
+        train_here(back, pre_trained_model_path=str(Path(config.run_dir) / "best.ckpt"))
 
 
 @pytest.mark.parametrize(
