@@ -1,10 +1,10 @@
-"""The weights of a language model, searched on dev: wide at first, then around the best."""
+"""The weights of a language model, searched on dev: wide at first, then from the best to better neighbours."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,11 @@ from mindaudio_ds2.decoding.metrics import count_errors
 
 WEIGHTS = (0.0, 1.0, 2.0, 3.0, 4.5, 6.0)
 BONUSES = (-2.0, 0.0, 2.0, 4.0, 6.0)
-UNKNOWNS = (-20.0, -6.0, -3.0, -1.0)
-REFINEMENTS = (0.5, 0.25)
+UNKNOWNS = (-20.0, -40.0, -6.0, -3.0, -1.0)
+STEPS = (0.5, 0.25)
+"""In weight; twice that in bonus."""
+MOVES = 6
+"""With each step, at most."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Trial:
 
 def count_trials() -> int:
     """How many settings `search` tries at most."""
-    return len(WEIGHTS) * len(BONUSES) + len(UNKNOWNS) + 8 * len(REFINEMENTS)
+    walk = 8 + 5 * (MOVES - 1)  # all neighbours at first; after a move, even across a corner, three were there before
+    return len(WEIGHTS) * len(BONUSES) + len(UNKNOWNS) + walk * len(STEPS)
 
 
 def search(
@@ -46,7 +50,10 @@ def search(
     open_decoder: Callable[[BeamSettings], Decoder],
     watch: Callable[[Trial], None],
 ) -> list[Trial]:
-    """Try weights and bonuses on a wide grid, then what is unknown, then finer steps around the best.
+    """Try weights and bonuses on a wide grid, then what is unknown, then steps from the best while that gets better.
+
+    Where unknown words are cheap, the wide grid asks for a large bonus, against words run together into one. Once they
+    are dear, a smaller one is better: the best may lie several steps from where the grid found it.
 
     Args:
         log_probs: of each utterance, `(S, V)`.
@@ -75,12 +82,18 @@ def search(
 
     best = try_all(dataclasses.replace(start, weight=w, bonus=b) for w, b in itertools.product(WEIGHTS, BONUSES))
     best = try_all(dataclasses.replace(best, unknown=unknown) for unknown in UNKNOWNS)
-    for step in REFINEMENTS:
-        around = itertools.product((-step, 0.0, step), (-2 * step, 0.0, 2 * step))
-        best = try_all(
-            dataclasses.replace(best, weight=max(best.weight + w, 0.0), bonus=best.bonus + b) for w, b in list(around)
-        )
+    for step in STEPS:
+        for _ in range(MOVES):
+            before, best = best, try_all(_list_neighbours(best, step))
+            if best == before:
+                break
     return sorted(trials.values(), key=_rank)
+
+
+def _list_neighbours(settings: BeamSettings, step: float) -> Iterator[BeamSettings]:
+    """Weight and bonus up or down by a step, one or both."""
+    for w, b in itertools.product((-step, 0.0, step), (-2 * step, 0.0, 2 * step)):
+        yield dataclasses.replace(settings, weight=max(settings.weight + w, 0.0), bonus=settings.bonus + b)
 
 
 def _rank(trial: Trial) -> tuple[int, float]:

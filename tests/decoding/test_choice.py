@@ -12,6 +12,7 @@ from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import (
     HOTWORD_WEIGHT,
     DecoderChoice,
+    DecodingStream,
     add_decoding_options,
     load_choice,
     make_choice,
@@ -20,7 +21,8 @@ from mindaudio_ds2.decoding.choice import (
     save_choice,
 )
 from mindaudio_ds2.decoding.confidence import Calibration, fit_calibration, measure_calibration
-from mindaudio_ds2.decoding.tuning import search
+from mindaudio_ds2.decoding.hypothesis import Hypothesis
+from mindaudio_ds2.decoding.tuning import Trial, count_trials, search
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
@@ -164,6 +166,40 @@ def test_tuning_finds_settings_no_worse_than_its_start(kernels: Path, tmp_path: 
     assert trials[0].word_errors == min(trial.word_errors for trial in trials)
     assert trials[0].word_errors < max(trial.word_errors for trial in trials)
     assert len({trial.settings for trial in trials}) == len(trials)
+
+
+class ValleyDecoder:
+    """Makes the more mistakes the further its settings are from some weight, bonus and unknown."""
+
+    def __init__(self, settings: BeamSettings, weight: float, bonus: float, unknown: float) -> None:
+        slope = 8 * abs(settings.weight - weight) + 4 * abs(settings.bonus - bonus) + abs(settings.unknown - unknown)
+        self.text = " ".join(["A"] * (400 - int(slope)))
+
+    def decode(self, log_probs: np.ndarray) -> list[Hypothesis]:
+        return [Hypothesis(self.text, 0.0, ())]
+
+    def start(self) -> DecodingStream:
+        raise NotImplementedError
+
+
+def tune_in_valley(weight: float, bonus: float, unknown: float) -> list[Trial]:
+    return search(
+        [np.zeros((1, 4), np.float32)],
+        [" ".join(["A"] * 400)],
+        BeamSettings(),
+        lambda settings: ValleyDecoder(settings, weight, bonus, unknown),
+        lambda trial: None,
+    )
+
+
+@pytest.mark.parametrize(("weight", "bonus", "unknown"), [(0.75, 2.0, -20.0), (3.75, 8.5, -40.0), (0.0, -4.0, -1.0)])
+def test_tuning_walks_to_where_it_gets_no_better(weight: float, bonus: float, unknown: float) -> None:
+    best = tune_in_valley(weight, bonus, unknown)[0].settings
+    assert (best.weight, best.bonus, best.unknown) == (weight, bonus, unknown)
+
+
+def test_tuning_tries_no_more_settings_than_it_says() -> None:
+    assert len(tune_in_valley(20.0, 30.0, -20.0)) == count_trials()  # it walks to no end, over corners
 
 
 def test_calibration_makes_confidences_true_on_other_words() -> None:
