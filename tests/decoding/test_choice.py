@@ -169,10 +169,11 @@ def test_tuning_finds_settings_no_worse_than_its_start(kernels: Path, tmp_path: 
 
 
 class ValleyDecoder:
-    """Makes the more mistakes the further its settings are from some weight, bonus and unknown."""
+    """Makes the more mistakes the further its settings are from the best; bonus goes with weight by `word_cost`."""
 
-    def __init__(self, settings: BeamSettings, weight: float, bonus: float, unknown: float) -> None:
-        slope = 8 * abs(settings.weight - weight) + 4 * abs(settings.bonus - bonus) + abs(settings.unknown - unknown)
+    def __init__(self, settings: BeamSettings, best: BeamSettings, word_cost: float) -> None:
+        weight, bonus = settings.weight - best.weight, settings.bonus - best.bonus
+        slope = 8 * abs(weight) + 4 * abs(bonus - word_cost * weight) + abs(settings.unknown - best.unknown)
         self.text = " ".join(["A"] * (400 - int(slope)))
 
     def decode(self, log_probs: np.ndarray) -> list[Hypothesis]:
@@ -182,24 +183,26 @@ class ValleyDecoder:
         raise NotImplementedError
 
 
-def tune_in_valley(weight: float, bonus: float, unknown: float) -> list[Trial]:
+def tune_in_valley(best: BeamSettings, word_cost: float) -> list[Trial]:
     return search(
         [np.zeros((1, 4), np.float32)],
         [" ".join(["A"] * 400)],
         BeamSettings(),
-        lambda settings: ValleyDecoder(settings, weight, bonus, unknown),
+        lambda settings: ValleyDecoder(settings, best, word_cost),
         lambda trial: None,
     )
 
 
 @pytest.mark.parametrize(("weight", "bonus", "unknown"), [(0.75, 2.0, -20.0), (3.75, 8.5, -40.0), (0.0, -4.0, -1.0)])
-def test_tuning_walks_to_where_it_gets_no_better(weight: float, bonus: float, unknown: float) -> None:
-    best = tune_in_valley(weight, bonus, unknown)[0].settings
-    assert (best.weight, best.bonus, best.unknown) == (weight, bonus, unknown)
+@pytest.mark.parametrize("word_cost", [0.0, 4.0, 8.0])
+def test_tuning_walks_to_where_it_gets_no_better(weight: float, bonus: float, unknown: float, word_cost: float) -> None:
+    best = BeamSettings(weight=weight, bonus=bonus, unknown=unknown)
+    assert tune_in_valley(best, word_cost)[0].settings == best
 
 
 def test_tuning_tries_no_more_settings_than_it_says() -> None:
-    assert len(tune_in_valley(20.0, 30.0, -20.0)) == count_trials()  # it walks to no end, over corners
+    out_of_reach = BeamSettings(weight=12.0, bonus=60.0, unknown=-20.0)
+    assert len(tune_in_valley(out_of_reach, 0.0)) == count_trials()
 
 
 def test_calibration_makes_confidences_true_on_other_words() -> None:
