@@ -12,6 +12,7 @@ from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import (
     HOTWORD_WEIGHT,
     DecoderChoice,
+    DecodingStream,
     add_decoding_options,
     load_choice,
     make_choice,
@@ -20,7 +21,8 @@ from mindaudio_ds2.decoding.choice import (
     save_choice,
 )
 from mindaudio_ds2.decoding.confidence import Calibration, fit_calibration, measure_calibration
-from mindaudio_ds2.decoding.tuning import search
+from mindaudio_ds2.decoding.hypothesis import Hypothesis
+from mindaudio_ds2.decoding.tuning import Trial, count_trials, search
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
@@ -164,6 +166,43 @@ def test_tuning_finds_settings_no_worse_than_its_start(kernels: Path, tmp_path: 
     assert trials[0].word_errors == min(trial.word_errors for trial in trials)
     assert trials[0].word_errors < max(trial.word_errors for trial in trials)
     assert len({trial.settings for trial in trials}) == len(trials)
+
+
+class ValleyDecoder:
+    """Makes the more mistakes the further its settings are from the best; bonus goes with weight by `word_cost`."""
+
+    def __init__(self, settings: BeamSettings, best: BeamSettings, word_cost: float) -> None:
+        weight, bonus = settings.weight - best.weight, settings.bonus - best.bonus
+        slope = 8 * abs(weight) + 4 * abs(bonus - word_cost * weight) + abs(settings.unknown - best.unknown)
+        self.text = " ".join(["A"] * (400 - int(slope)))
+
+    def decode(self, log_probs: np.ndarray) -> list[Hypothesis]:
+        return [Hypothesis(self.text, 0.0, ())]
+
+    def start(self) -> DecodingStream:
+        raise NotImplementedError
+
+
+def tune_in_valley(best: BeamSettings, word_cost: float) -> list[Trial]:
+    return search(
+        [np.zeros((1, 4), np.float32)],
+        [" ".join(["A"] * 400)],
+        BeamSettings(),
+        lambda settings: ValleyDecoder(settings, best, word_cost),
+        lambda trial: None,
+    )
+
+
+@pytest.mark.parametrize(("weight", "bonus", "unknown"), [(0.75, 2.0, -20.0), (3.75, 8.5, -100.0), (0.0, -4.0, -1.0)])
+@pytest.mark.parametrize("word_cost", [0.0, 4.0, 8.0])
+def test_tuning_walks_to_where_it_gets_no_better(weight: float, bonus: float, unknown: float, word_cost: float) -> None:
+    best = BeamSettings(weight=weight, bonus=bonus, unknown=unknown)
+    assert tune_in_valley(best, word_cost)[0].settings == best
+
+
+def test_tuning_tries_no_more_settings_than_it_says() -> None:
+    out_of_reach = BeamSettings(weight=12.0, bonus=60.0, unknown=-20.0)
+    assert len(tune_in_valley(out_of_reach, 0.0)) == count_trials()
 
 
 def test_calibration_makes_confidences_true_on_other_words() -> None:
