@@ -26,29 +26,70 @@ def make_model(folder: Path, **files: bytes) -> Path:
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, `own` as the user's folder of models, `package` as the package's."""
+    models.say_which.cache_clear()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(models.FOLDER_VARIABLE, str(tmp_path / "own"))
     monkeypatch.setattr(models, "PACKAGE_FOLDER", tmp_path / "package")
     return tmp_path
 
 
-def test_a_name_is_searched_in_runs_then_in_the_users_folder_then_in_the_package(places: Path) -> None:
-    make_model(places / "package" / "english", ckpt=b"package")
-    assert models.find_file("english", "weights").read_bytes() == b"package"
-    make_model(places / "own" / "english", ckpt=b"own")
-    assert models.find_file("english", "weights").read_bytes() == b"own"
-    (places / "runs" / "english").mkdir(parents=True)
-    (places / "runs" / "english" / "best.ckpt").write_bytes(b"run")
+def make_run(folder: Path, content: bytes = b"run") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "best.ckpt").write_bytes(content)
+    return folder
+
+
+def test_a_name_means_a_model_first_and_the_other_networks_are_named(
+    places: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(places / "runs" / "english")
     assert models.find_file("english", "weights").read_bytes() == b"run"
-    assert models.find_file(None, "weights").read_bytes() == b"run"
+    package = make_model(places / "package" / "english", ckpt=b"package")
+    assert "means" not in capsys.readouterr().err
+    for wanted in ("english", None, Path("english")):
+        assert models.find_file(wanted, "weights").read_bytes() == b"package"
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == f"english means {package} here; for another of that name, name runs/english/best.ckpt"
+    own = make_model(places / "own" / "english", ckpt=b"own")
+    assert models.find_file("english", "weights").read_bytes() == b"own"
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == f"english means {own} here; for another of that name, name {package} or runs/english/best.ckpt"
+    assert models.find_file(str(package), "weights").read_bytes() == b"package"
+    assert models.find_file("runs/english", "weights").read_bytes() == b"run"
+
+
+def test_what_lies_in_the_working_folder_comes_last(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = make_run(places / "mine", b"here")
+    assert models.find_file("mine", "weights").read_bytes() == b"here"
+    make_run(places / "runs" / "mine")
+    assert models.find_file("mine", "weights").read_bytes() == b"run"
+    assert f"mine means runs/mine/best.ckpt here; for another of that name, name {here}" in capsys.readouterr().err
+    assert models.find_file("./mine", "weights").read_bytes() == b"here"
+
+
+def test_one_place_under_two_names_is_no_other_network(
+    places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_model(places / "package" / "english", ckpt=b"c")
+    monkeypatch.setenv(models.FOLDER_VARIABLE, "package")
+    assert models.find_file("english", "weights") == Path("package/english/model.ckpt")
+    assert not capsys.readouterr().err
+
+
+def test_scores_of_a_model_never_replace_those_of_a_run(places: Path) -> None:
+    folder = make_model(places / "package" / "english", ckpt=b"c")
+    assert models.choose_results_folder(folder / "model.ckpt") == Path("runs/english")
+    run = make_run(places / "runs" / "english")
+    assert models.choose_results_folder(folder / "model.ckpt") == Path("runs/english_model")
+    assert models.choose_results_folder(run / "best.ckpt") == run
 
 
 def test_a_path_is_never_taken_for_a_name(places: Path) -> None:
     make_model(places / "package" / "english", ckpt=b"package")
-    (places / "english").write_bytes(b"a file")
-    assert models.find_file("english", "weights") == Path("english")
+    (places / "weights").write_bytes(b"a file")
+    assert models.find_file("weights", "weights").read_bytes() == b"a file"
     assert models.find_file("missing.ckpt", "weights") == Path("missing.ckpt")
-    assert models.find_file("runs/missing", "weights") == Path("runs/missing")
+    assert models.find_file("runs/english", "weights") == Path("runs/english")
 
 
 def test_a_run_folder_stands_for_its_best_checkpoint(places: Path) -> None:
