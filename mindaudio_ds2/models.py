@@ -184,6 +184,12 @@ def require_checkpoint(wanted: str | Path) -> Path:
     return path
 
 
+def find_model(path: Path) -> str | None:
+    """The name of the model that a file belongs to; None where it lies in no model's folder."""
+    folder = path.absolute().parent
+    return folder.name if (folder / CARD).is_file() else None
+
+
 def find_decoder(model_path: Path) -> Path | None:
     """The decoder.json that stands beside a network: of its model, or written by `mindaudio-ds2 tune`."""
     path = model_path.parent / DECODER
@@ -195,9 +201,9 @@ def choose_results_folder(checkpoint_path: Path) -> Path:
 
     Where a run of that name lies there, whose scores are its own, `runs/NAME_model`.
     """
-    folder = checkpoint_path.parent
-    if not (folder / CARD).is_file():
-        return folder
-    run = Path("runs") / folder.name
-    is_taken = any((run / name).exists() for name in ("config.yaml", "best.ckpt"))
-    return run.with_name(f"{run.name}_model") if is_taken else run
+    name = find_model(checkpoint_path)
+    if name is None:
+        return checkpoint_path.parent
+    run = Path("runs") / name
+    is_taken = any((run / each).exists() for each in ("config.yaml", "best.ckpt"))
+    return run.with_name(f"{name}_model") if is_taken else run

@@ -14,7 +14,7 @@ from typing import Any
 from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command
 from mindaudio_ds2.config import Config, DecodingConfig
-from mindaudio_ds2.corpus.opening import open_manifest
+from mindaudio_ds2.corpus.opening import open_manifest, require_named_manifest
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
 from mindaudio_ds2.decoding.metrics import NORMALIZATIONS, Normalizer
 from mindaudio_ds2.machine import collectives, runtime
@@ -47,7 +47,9 @@ def run(config: Config | None, options: Any) -> None:
     choice = read_choice(options, options.pre_trained_model_path, section)
     device_target, native, timeout_seconds = _choose_machine(config, options)
     with collectives.join(runtime.find_own_place(), timeout_seconds) as ranks:
-        models.require_checkpoint(options.pre_trained_model_path)
+        path = models.require_checkpoint(options.pre_trained_model_path)
+        if config is None and not (options.manifest or "data.test_manifest" in options.changes):
+            require_named_manifest(path, None)
         for manifest in options.manifest or []:
             open_manifest(manifest, config.data.root if config else options.changes.get("data.root"))
         backend = runtime.start(device_target, 0, native, ranks.count_threads())

@@ -1,5 +1,6 @@
 """The verbs from the command line to what they print, in this process."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -82,6 +83,24 @@ def test_eval_without_a_yaml_takes_changes_to_what_the_checkpoint_says(
         assert f"{key} cannot be changed" in capsys.readouterr().err
     assert run_verb("eval", "--pre_trained_model_path", checkpoint, "--batching.prefetch_batches", "0") == 2
     assert "batching.prefetch_batches is 0, which is impossible" in capsys.readouterr().err
+
+
+def test_a_manifest_that_only_the_checkpoint_knows_and_is_gone_is_told_as_such(
+    run_verb: RunVerb, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mindspore import Parameter, Tensor
+
+    from mindaudio_ds2.checkpoint import load_checkpoint, save_checkpoint
+
+    read = load_checkpoint(checkpoint)
+    config = dataclasses.replace(read.config, data=dataclasses.replace(read.config.data, test_manifest="gone.jsonl"))
+    elsewhere = tmp_path / "elsewhere.ckpt"
+    weights = {name: Parameter(Tensor(array), name=name) for name, array in read.weights.items()}
+    save_checkpoint(elsewhere, config, weights, {}, read.state)
+    assert run_verb("eval", "--pre_trained_model_path", elsewhere) == 2
+    assert f"gone.jsonl, which {elsewhere} names, is not here; name a manifest with --manifest" in (
+        capsys.readouterr().err
+    )
 
 
 def test_eval_scores_several_manifests_and_compares_them(
