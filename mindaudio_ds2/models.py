@@ -174,14 +174,39 @@ def require_checkpoint(wanted: str | Path) -> Path:
     """The checkpoint that a path or a model's name means, made sure of before MindSpore is started to read it.
 
     Raises:
-        CheckpointError: there is none, or it is a YAML.
+        CheckpointError: there is none, or it is a YAML or an exported network.
     """
     path = find_file(wanted, "weights")
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
     if path.suffix in (".yaml", ".yml"):
         raise CheckpointError(f"{path} is a YAML, and a checkpoint (X.ckpt) is expected here; name the YAML with -c")
+    if path.suffix in (".onnx", ".mindir"):
+        raise CheckpointError(
+            f"{path} is an exported network, and a checkpoint (X.ckpt) is expected here; name the one it was made of"
+        )
     return path
+
+
+def find_run_folder(wanted: Path) -> Path:
+    """The run folder that a path or a run's name means: that folder, or `runs/NAME`.
+
+    Returns:
+        A path; it may not exist, and then is the one that was given.
+
+    Raises:
+        CheckpointError: it is the name of a model alone, which has no metrics.
+    """
+    if len(wanted.parts) != 1 or wanted.is_file():
+        return wanted
+    found = [each for each in (wanted.absolute(), Path("runs") / wanted) if each.is_dir()]
+    if len(found) > 1:
+        say_which(str(wanted), *found)
+    elif not found and wanted.name in (model.name for model in list_models()):
+        raise CheckpointError(
+            f"{wanted} is a packed model, which keeps nothing of its training; name a run folder of train.py"
+        )
+    return wanted if wanted.is_dir() else found[0] if found else wanted
 
 
 def find_model(path: Path) -> str | None:

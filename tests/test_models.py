@@ -1,3 +1,4 @@
+import importlib
 import json
 from argparse import Namespace
 from pathlib import Path
@@ -9,9 +10,11 @@ from mindaudio_ds2 import models
 from mindaudio_ds2.commands import models as list_command
 from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import DecoderChoice, save_choice
-from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.errors import CheckpointError, OutputError
 from mindaudio_ds2.machine.backend import STOCK
 from tests.tiny_corpus import RunVerb, speak
+
+OTHER_ARGUMENTS = {"plot_curves": ("--output", "x.png"), "record_result": ("recipe",)}
 
 
 def make_model(folder: Path, **files: bytes) -> Path:
@@ -206,3 +209,31 @@ def test_a_card_with_senseless_scores_is_an_error(places: Path, scores: Any) -> 
     (folder / models.CARD).write_text(json.dumps({**card, "scores": scores}))
     with pytest.raises(CheckpointError, match="model.json is damaged"):
         models.list_models()
+
+
+def test_an_exported_network_is_no_checkpoint(places: Path) -> None:
+    (places / "model.onnx").touch()
+    with pytest.raises(CheckpointError, match=r"model\.onnx is an exported network, and a checkpoint"):
+        models.require_checkpoint("model.onnx")
+
+
+def test_a_run_is_known_by_its_name_and_a_model_is_no_run(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_model(places / "package" / "english", ckpt=b"c")
+    with pytest.raises(CheckpointError, match="english is a packed model, which keeps nothing of its training"):
+        models.find_run_folder(Path("english"))
+    assert models.find_run_folder(Path("gone")) == Path("gone")
+    make_run(places / "runs" / "english")
+    assert models.find_run_folder(Path("english")) == Path("runs/english")
+    assert not capsys.readouterr().err
+    (places / "english").mkdir()
+    assert models.find_run_folder(Path("english")) == Path("english")
+    assert f"english means {places / 'english'} here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["report", "plot_curves", "tensorboard", "record_result"])
+def test_commands_of_runs_take_their_names(command: str, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (places / "runs" / "mine").mkdir(parents=True)
+    found = importlib.import_module(f"mindaudio_ds2.commands.{command}").main
+    monkeypatch.setattr("sys.argv", [command, "mine", *OTHER_ARGUMENTS.get(command, ())])
+    with pytest.raises(OutputError, match=r"runs/mine(/|$| )"):
+        found.run(found.make_parser().parse_args())

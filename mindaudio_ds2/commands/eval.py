@@ -5,6 +5,7 @@
     python eval.py -c hparams/an4.yaml --pre_trained_model_path runs/an4/best.ckpt --manifest data/an4/dev.jsonl
     python eval.py --pre_trained_model_path runs/an4/best.ckpt --manifest clean.csv other.csv --data_root /data/speech
     python eval.py --pre_trained_model_path runs/an4/best.ckpt --decoder beam --lm an4.lm --hotwords names.txt
+    mindaudio-ds2 eval english --manifest data/mine/test.jsonl
 
 All comes from the checkpoint; -c or --section.key VALUE give other batches, another test manifest and a decoder.
 """
@@ -12,7 +13,7 @@ All comes from the checkpoint; -c or --section.key VALUE give other batches, ano
 from typing import Any
 
 from mindaudio_ds2 import models
-from mindaudio_ds2.commands._command import Command
+from mindaudio_ds2.commands._command import Command, add_model_options, require_model
 from mindaudio_ds2.config import Config, DecodingConfig
 from mindaudio_ds2.corpus.opening import open_manifest, require_named_manifest
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
@@ -22,9 +23,12 @@ from mindaudio_ds2.machine import collectives, runtime
 
 def add_options(parser: Any) -> None:
     """The verb's own options."""
-    parser.add_argument("--pre_trained_model_path", metavar="X.ckpt", required=True, help="the checkpoint (path)")
+    add_model_options(parser, "the checkpoint, or a model such as english")
     parser.add_argument(
-        "--manifest", nargs="+", metavar="FILE", help="score these, of any format (paths; default: data.test_manifest)"
+        "--manifest",
+        nargs="+",
+        metavar="FILE",
+        help="score these, of any format (paths; default: the test manifest of the YAML, or of the run)",
     )
     parser.add_argument("--output_dir", metavar="DIR", help="of results (path; default: the checkpoint's)")
     parser.add_argument(
@@ -42,12 +46,13 @@ def add_options(parser: Any) -> None:
 
 def run(config: Config | None, options: Any) -> None:
     """Look for mistakes that can be found at once, prepare the device, score, show."""
+    model = require_model(options)
     settings, normalizer = config or options.changes, Normalizer.of(options.normalize)
     section = config.decoding if config else _take_section(options.changes)
-    choice = read_choice(options, options.pre_trained_model_path, section)
+    choice = read_choice(options, model, section)
     device_target, native, timeout_seconds = _choose_machine(config, options)
     with collectives.join(runtime.find_own_place(), timeout_seconds) as ranks:
-        path = models.require_checkpoint(options.pre_trained_model_path)
+        path = models.require_checkpoint(model)
         if config is None and not (options.manifest or "data.test_manifest" in options.changes):
             require_named_manifest(path, None)
         for manifest in options.manifest or []:
@@ -56,7 +61,7 @@ def run(config: Config | None, options: Any) -> None:
         from mindaudio_ds2.scores import Scoring, evaluate_checkpoint, show_all
 
         scoring = Scoring(options.manifest or (), options.output_dir, choice, normalizer)
-        scored = evaluate_checkpoint(options.pre_trained_model_path, settings, scoring, backend, ranks)
+        scored = evaluate_checkpoint(model, settings, scoring, backend, ranks)
         if ranks.is_first:
             print(show_all(scored, options.num_worst))
 
