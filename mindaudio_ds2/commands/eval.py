@@ -28,7 +28,7 @@ def add_options(parser: Any) -> None:
         "--manifest",
         nargs="+",
         metavar="FILE",
-        help="score these, of any format (paths; default: the test manifest of the YAML, or of the run)",
+        help="score these, of any format (paths; default: the YAML's or the run's test manifest)",
     )
     parser.add_argument("--output_dir", metavar="DIR", help="of results (path; default: the checkpoint's)")
     parser.add_argument(
