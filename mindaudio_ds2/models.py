@@ -22,6 +22,7 @@ from mindaudio_ds2.reading import ReadError, parse_json
 DEFAULT = "english"
 CARD = "model.json"
 RECOGNITION, WEIGHTS, DECODER = "model.onnx", "model.ckpt", "decoder.json"
+EXPORTED = (".onnx", ".mindir")
 FOLDER_VARIABLE = "MINDAUDIO_DS2_MODELS"
 PACKAGE_FOLDER = Path(__file__).parent / "pretrained"
 
@@ -181,11 +182,19 @@ def require_checkpoint(wanted: str | Path) -> Path:
         raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
     if path.suffix in (".yaml", ".yml"):
         raise CheckpointError(f"{path} is a YAML, and a checkpoint (X.ckpt) is expected here; name the YAML with -c")
-    if path.suffix in (".onnx", ".mindir"):
+    if path.suffix in EXPORTED:
         raise CheckpointError(
             f"{path} is an exported network, and a checkpoint (X.ckpt) is expected here; name the one it was made of"
         )
     return path
+
+
+def is_network(word: str) -> bool:
+    """Whether a word can mean a network and nothing else: by its ending, or a name where no such file or folder is."""
+    path = Path(word)
+    return path.suffix in (".ckpt", *EXPORTED) or (
+        len(path.parts) == 1 and not path.exists() and bool(_find_named(path))
+    )
 
 
 def find_run_folder(wanted: Path) -> Path:

@@ -8,6 +8,7 @@ import pytest
 
 from mindaudio_ds2 import models
 from mindaudio_ds2.commands import models as list_command
+from mindaudio_ds2.commands import transcribe
 from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import DecoderChoice, save_choice
 from mindaudio_ds2.errors import CheckpointError, OutputError
@@ -215,6 +216,21 @@ def test_an_exported_network_is_no_checkpoint(places: Path) -> None:
     (places / "model.onnx").touch()
     with pytest.raises(CheckpointError, match=r"model\.onnx is an exported network, and a checkpoint"):
         models.require_checkpoint("model.onnx")
+
+
+@pytest.mark.parametrize("word", ["english", "mine", "runs/mine/best.ckpt", "gone.ckpt", "model.onnx"])
+def test_a_network_among_recordings_is_told_as_one(
+    word: str, places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_model(places / "package" / "english", ckpt=b"c")
+    make_run(places / "runs" / "mine")
+    monkeypatch.setattr("sys.argv", ["transcribe.py", word, "talk.wav"])
+    with pytest.raises(SystemExit, match="2"):
+        transcribe.main()
+    assert f"{word} is a network and no sound; name it with --pre_trained_model_path {word}" in capsys.readouterr().err
+    assert not models.is_network("talk.wav")
+    (places / "english").mkdir()  # a folder of recordings
+    assert not models.is_network("english")
 
 
 def test_a_run_is_known_by_its_name_and_a_model_is_no_run(places: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,8 @@ def require_model(options: Any) -> str:
     model = take_model(options)
     if model is None:
         raise ConfigError(
-            "no network is named; give a checkpoint or a model's name, such as runs/an4/best.ckpt or english"
+            "no network is named; name a checkpoint, such as runs/an4/best.ckpt, or a model, such as english, before "
+            "the options"
         )
     return model
 

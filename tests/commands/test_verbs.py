@@ -138,6 +138,13 @@ def test_a_yaml_in_place_of_a_checkpoint_and_a_checkpoint_in_place_of_a_yaml_are
         assert "--pre_trained_model_path" in capsys.readouterr().err
 
 
+def test_options_that_swallow_the_network_are_pointed_at(
+    run_verb: RunVerb, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb("eval", "--manifest", corpus / "test.jsonl", "english") == 2
+    assert "no network is named; name a checkpoint, such as" in capsys.readouterr().err
+
+
 # transcribe -----------------------------------------------------------------------------------------------------------
 
 
