@@ -29,8 +29,8 @@ def add_model_options(parser: Parser, text: str) -> None:
         parser: of a command that takes one network.
         text: what it may be, for the help.
     """
-    parser.add_argument("named_network", nargs="?", metavar="MODEL", help=f"{text} (path or name)")
-    parser.add_argument("--pre_trained_model_path", metavar="MODEL", help="the same (path or name)")
+    parser.add_argument("named_network", nargs="?", metavar="MODEL", help=f"{text} (path)")
+    parser.add_argument("--pre_trained_model_path", metavar="MODEL", help="the same (path)")
 
 
 def take_model(options: Any) -> str | None:

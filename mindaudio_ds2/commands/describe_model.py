@@ -48,7 +48,7 @@ HEADINGS = ("layer", "what it is", "output of 1 s", "parameters", "MiB", "GFLOP 
 
 def add_options(parser: Any) -> None:
     """The script's own options."""
-    add_model_options(parser, "a checkpoint, an .onnx of ours, or a model such as english")
+    add_model_options(parser, "checkpoint, .onnx or name of a model")
 
 
 def describe(config: Config) -> str:

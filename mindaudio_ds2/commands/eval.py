@@ -1,13 +1,11 @@
 #!/usr/bin/env python3
 """Score a checkpoint: word and character error rate of a manifest.
 
-    python eval.py --pre_trained_model_path runs/an4/best.ckpt
-    python eval.py -c hparams/an4.yaml --pre_trained_model_path runs/an4/best.ckpt --manifest data/an4/dev.jsonl
+    python eval.py --pre_trained_model_path english --manifest data/an4/test.jsonl
     python eval.py --pre_trained_model_path runs/an4/best.ckpt --manifest clean.csv other.csv --data_root /data/speech
     python eval.py --pre_trained_model_path runs/an4/best.ckpt --decoder beam --lm an4.lm --hotwords names.txt
-    mindaudio-ds2 eval english --manifest data/mine/test.jsonl
 
-All comes from the checkpoint; -c or --section.key VALUE give other batches, another test manifest and a decoder.
+All comes from the checkpoint, a run's test manifest, too; -c or --section.key VALUE give other batches and a decoder.
 """
 
 from typing import Any
@@ -23,17 +21,12 @@ from mindaudio_ds2.machine import collectives, runtime
 
 def add_options(parser: Any) -> None:
     """The verb's own options."""
-    add_model_options(parser, "the checkpoint, or a model such as english")
+    add_model_options(parser, "checkpoint, or name of a model")
     parser.add_argument(
-        "--manifest",
-        nargs="+",
-        metavar="FILE",
-        help="score these, of any format (paths; default: the YAML's or the run's test manifest)",
+        "--manifest", nargs="+", metavar="FILE", help="to be scored (paths; default: the run's test set)"
     )
     parser.add_argument("--output_dir", metavar="DIR", help="of results (path; default: the checkpoint's)")
-    parser.add_argument(
-        "--num_worst", type=int, default=5, metavar="N", help="how many of the worst utterances are shown (count)"
-    )
+    parser.add_argument("--num_worst", type=int, default=5, metavar="N", help="worst shown (count)")
     parser.add_argument(
         "--normalize",
         nargs="+",
