@@ -16,7 +16,7 @@ def main() -> None:
         listed = "\n".join(f"  {command:<18} {text}" for command, text in known.items())
         asked = name in ("", "-h", "--help")
         if asked:
-            print(f"usage: mindaudio-ds2 COMMAND [OPTION...]\n\n{listed}")
+            print(f"usage: mindaudio-ds2 COMMAND [OPTION...]\n\n{listed}\n\nCOMMAND --help has options and examples")
             sys.exit(0)
         close = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {close[0]}?" if close else "mindaudio-ds2 --help lists all"

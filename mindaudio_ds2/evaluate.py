@@ -123,8 +123,7 @@ class Evaluator:
             durations,
             config.batching,
             num_frames=config.features.num_frames,
-            rank=self.ranks.place.rank,
-            world_size=self.ranks.world_size,
+            place=self.ranks.place,
             shapes=None if is_open else FixedShapes(durations, [0] * len(durations), config, is_augmented=False),
         )
         no_labels = [np.zeros(0, dtype=np.int32)] * len(utterances)

@@ -6,6 +6,7 @@ and the checksum of every file. Nothing is ever downloaded.
 """
 
 import difflib
+import functools
 import hashlib
 import importlib.util
 import os
@@ -14,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mindaudio_ds2 import console
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.reading import ReadError, parse_json
 
 DEFAULT = "english"
 CARD = "model.json"
 RECOGNITION, WEIGHTS, DECODER = "model.onnx", "model.ckpt", "decoder.json"
+EXPORTED = (".onnx", ".mindir")
 FOLDER_VARIABLE = "MINDAUDIO_DS2_MODELS"
 PACKAGE_FOLDER = Path(__file__).parent / "pretrained"
 
@@ -110,8 +113,9 @@ def _read(folder: Path) -> Model:
 def find_file(wanted: str | Path | None, purpose: Purpose) -> Path:
     """The file that a path or a model's name means.
 
-    Searched in this order: the path itself, or best.ckpt in that folder; `runs/NAME/best.ckpt`; NAME in the folder that
-    `MINDAUDIO_DS2_MODELS` names; NAME in the package.
+    A name is searched in this order: `runs/NAME/best.ckpt`; a model in the folder that `MINDAUDIO_DS2_MODELS` names;
+    one in the package; a folder or file of that name here. Where there are several, a line says which was taken. A
+    folder stands for its best.ckpt, or for the model that it is.
 
     Args:
         wanted: a path, a name, or None for the default model.
@@ -124,40 +128,99 @@ def find_file(wanted: str | Path | None, purpose: Purpose) -> Path:
         CheckpointError: there is no such model, or it is damaged.
     """
     path = Path(wanted or DEFAULT)
-    if len(path.parts) > 1 and path.is_dir():
-        if (path / "best.ckpt").is_file():
-            return path / "best.ckpt"
-        raise CheckpointError(f"{path} is a folder without best.ckpt; name a checkpoint or .onnx file")
-    if path.exists() and not path.is_dir() or path.suffix or len(path.parts) > 1:
+    if len(path.parts) != 1 or path.name == ".." or os.sep in str(wanted):
+        return _open_folder(path, purpose) if path.is_dir() else path
+    named = _find_named(path)
+    if named:
+        if len(named) > 1:
+            say_which(str(path), *named)
+        return _open_folder(named[0], purpose) if named[0].is_dir() else named[0]
+    if path.suffix:
         return path
-    run = Path("runs") / path / "best.ckpt"
-    if run.is_file():
-        return run
-    for place in _list_places():
-        if (place / path / CARD).is_file():
-            return _read(place / path).find(purpose)
     models = [model.name for model in list_models()]
     runs = [each.parent.name for each in Path("runs").glob("*/best.ckpt")]
     close = difflib.get_close_matches(str(path), [*models, *runs], 1)
-    remedy = f"did you mean {close[0]}?" if close else "name a checkpoint or .onnx file with --pre_trained_model_path"
+    remedy = f"did you mean {close[0]}?" if close else "name a checkpoint or .onnx file by its path"
     raise CheckpointError(
-        f"there is no model {str(path)!r}: neither {run}, nor a folder of that name in {FOLDER_VARIABLE} or in the "
-        f"package (there: {', '.join(models) or 'none'}); {remedy}"
+        f"there is no model {str(path)!r}: neither a folder of that name in {FOLDER_VARIABLE} or in the package "
+        f"(there: {', '.join(models) or 'none'}), nor {Path('runs') / path / 'best.ckpt'}; {remedy}"
     )
+
+
+def _find_named(name: Path) -> list[Path]:
+    """All that a name may mean, the first that it does: a run's checkpoint, folders of models, and what lies here."""
+    models = [place / name for place in _list_places() if (place / name / CARD).is_file()]
+    run = Path("runs") / name / "best.ckpt"
+    here = [name.absolute()] if name.is_file() or any((name / each).is_file() for each in (CARD, "best.ckpt")) else []
+    found = {path.resolve(): path for path in reversed([*([run] if run.is_file() else []), *models, *here])}
+    return list(reversed(found.values()))
+
+
+@functools.cache
+def say_which(name: str, taken: Path, *others: Path) -> None:
+    """Say which of several things of one name was taken, and how to name the others; once."""
+    console.write_line(f"{name} means {taken} here; for another of that name, name {' or '.join(map(str, others))}")
+
+
+def _open_folder(folder: Path, purpose: Purpose) -> Path:
+    if (folder / CARD).is_file():
+        return _read(folder).find(purpose)
+    if (folder / "best.ckpt").is_file():
+        return folder / "best.ckpt"
+    raise CheckpointError(f"{folder} is a folder without best.ckpt; name a checkpoint or .onnx file")
 
 
 def require_checkpoint(wanted: str | Path) -> Path:
     """The checkpoint that a path or a model's name means, made sure of before MindSpore is started to read it.
 
     Raises:
-        CheckpointError: there is none, or it is a YAML.
+        CheckpointError: there is none, or it is a YAML or an exported network.
     """
     path = find_file(wanted, "weights")
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
     if path.suffix in (".yaml", ".yml"):
         raise CheckpointError(f"{path} is a YAML, and a checkpoint (X.ckpt) is expected here; name the YAML with -c")
+    if path.suffix in EXPORTED:
+        raise CheckpointError(
+            f"{path} is an exported network, and a checkpoint (X.ckpt) is expected here; name the one it was made of"
+        )
     return path
+
+
+def is_network(word: str) -> bool:
+    """Whether a word can mean a network and nothing else: by its ending, or a name where no such file or folder is."""
+    path = Path(word)
+    return path.suffix in (".ckpt", *EXPORTED) or (
+        len(path.parts) == 1 and not path.exists() and bool(_find_named(path))
+    )
+
+
+def find_run_folder(wanted: Path) -> Path:
+    """The run folder that a path or a run's name means: that folder, or `runs/NAME`.
+
+    Returns:
+        A path; it may not exist, and then is the one that was given.
+
+    Raises:
+        CheckpointError: it is the name of a model alone, which has no metrics.
+    """
+    if len(wanted.parts) != 1 or wanted.is_file():
+        return wanted
+    found = [each for each in (wanted.absolute(), Path("runs") / wanted) if each.is_dir()]
+    if len(found) > 1:
+        say_which(str(wanted), *found)
+    elif not found and wanted.name in (model.name for model in list_models()):
+        raise CheckpointError(
+            f"{wanted} is a packed model, which keeps nothing of its training; name a run folder of train.py"
+        )
+    return wanted if wanted.is_dir() else found[0] if found else wanted
+
+
+def find_model(path: Path) -> str | None:
+    """The name of the model that a file belongs to; None where it lies in no model's folder."""
+    folder = path.absolute().parent
+    return folder.name if (folder / CARD).is_file() else None
 
 
 def find_decoder(model_path: Path) -> Path | None:
@@ -167,6 +230,13 @@ def find_decoder(model_path: Path) -> Path | None:
 
 
 def choose_results_folder(checkpoint_path: Path) -> Path:
-    """Where scores of a checkpoint go: beside it in a run folder; `runs/NAME` for a model, whose folder is not ours."""
-    folder = checkpoint_path.parent
-    return Path("runs") / folder.name if (folder / CARD).is_file() else folder
+    """Where scores of a checkpoint go: beside it in a run folder; `runs/NAME` for a model, whose folder is not ours.
+
+    Where a run of that name lies there, whose scores are its own, `runs/NAME_model`.
+    """
+    name = find_model(checkpoint_path)
+    if name is None:
+        return checkpoint_path.parent
+    run = Path("runs") / name
+    is_taken = any((run / each).exists() for each in ("config.yaml", "best.ckpt"))
+    return run.with_name(f"{name}_model") if is_taken else run

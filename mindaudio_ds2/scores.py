@@ -17,7 +17,7 @@ from mindaudio_ds2.audio.sound_files import show_path
 from mindaudio_ds2.checkpoint import Checkpoint, load_checkpoint, restore_network
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import override
-from mindaudio_ds2.corpus.opening import open_manifest
+from mindaudio_ds2.corpus.opening import open_manifest, require_named_manifest
 from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
 from mindaudio_ds2.decoding.confidence import measure_calibration
 from mindaudio_ds2.decoding.metrics import UNCHANGED, Normalizer, align_words, set_below
@@ -85,6 +85,8 @@ def evaluate_checkpoint(
     checkpoint = load_checkpoint(checkpoint_path)
     network = restore_network(checkpoint, str(checkpoint_path), backend)
     config = _choose_settings(checkpoint, settings)
+    if not isinstance(settings, Config) and not (scoring.manifests or "data.test_manifest" in settings):
+        require_named_manifest(checkpoint_path, config.data.test_manifest)
     targets = _choose_targets(scoring, config, checkpoint_path, ranks)
     read = {path: open_manifest(path, config.data.root) for path in targets}
     require_same_start(ranks, config, read)

@@ -1,5 +1,6 @@
 """The model that comes with the package: English."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,20 @@ def test_what_lies_beside_a_recording_changes_nothing(english: models.Model) -> 
 @pytest.mark.usefixtures("english")
 def test_the_name_of_a_model_means_its_decoder() -> None:
     assert make_choice(DecodingConfig(decoder="english")) == find_choice(models.find_file("english", "recognition"))
+
+
+@pytest.mark.usefixtures("english")
+def test_scoring_it_without_a_manifest_says_that_it_brings_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mindaudio_ds2.commands import eval as command
+    from mindaudio_ds2.machine import runtime
+
+    Path("test_mini.jsonl").write_text("{}")  # what its configuration names; here it is somebody else's
+    monkeypatch.setattr(runtime, "start", lambda *_: pytest.fail("that takes seconds"))
+    monkeypatch.setattr(sys, "argv", ["eval.py", "--pre_trained_model_path", "english"])
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    assert "model 'english' brings no recordings to be scored on; name a manifest with --manifest" in (
+        capsys.readouterr().err
+    )

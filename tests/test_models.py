@@ -1,3 +1,4 @@
+import importlib
 import json
 from argparse import Namespace
 from pathlib import Path
@@ -7,11 +8,14 @@ import pytest
 
 from mindaudio_ds2 import models
 from mindaudio_ds2.commands import models as list_command
+from mindaudio_ds2.commands import transcribe
 from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import DecoderChoice, save_choice
-from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.errors import CheckpointError, OutputError
 from mindaudio_ds2.machine.backend import STOCK
 from tests.tiny_corpus import RunVerb, speak
+
+OTHER_ARGUMENTS = {"plot_curves": ("--output", "x.png"), "record_result": ("recipe",)}
 
 
 def make_model(folder: Path, **files: bytes) -> Path:
@@ -26,29 +30,70 @@ def make_model(folder: Path, **files: bytes) -> Path:
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, `own` as the user's folder of models, `package` as the package's."""
+    models.say_which.cache_clear()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(models.FOLDER_VARIABLE, str(tmp_path / "own"))
     monkeypatch.setattr(models, "PACKAGE_FOLDER", tmp_path / "package")
     return tmp_path
 
 
-def test_a_name_is_searched_in_runs_then_in_the_users_folder_then_in_the_package(places: Path) -> None:
-    make_model(places / "package" / "english", ckpt=b"package")
+def make_run(folder: Path, content: bytes = b"run") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "best.ckpt").write_bytes(content)
+    return folder
+
+
+def test_a_name_means_a_run_first_and_the_other_networks_are_named(
+    places: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = make_model(places / "package" / "english", ckpt=b"package")
     assert models.find_file("english", "weights").read_bytes() == b"package"
-    make_model(places / "own" / "english", ckpt=b"own")
-    assert models.find_file("english", "weights").read_bytes() == b"own"
-    (places / "runs" / "english").mkdir(parents=True)
-    (places / "runs" / "english" / "best.ckpt").write_bytes(b"run")
+    assert "means" not in capsys.readouterr().err
+    own = make_model(places / "own" / "english", ckpt=b"own")
+    for wanted in ("english", None, Path("english")):
+        assert models.find_file(wanted, "weights").read_bytes() == b"own"
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == f"english means {own} here; for another of that name, name {package}"
+    make_run(places / "runs" / "english")
     assert models.find_file("english", "weights").read_bytes() == b"run"
-    assert models.find_file(None, "weights").read_bytes() == b"run"
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == f"english means runs/english/best.ckpt here; for another of that name, name {own} or {package}"
+    assert models.find_file(str(package), "weights").read_bytes() == b"package"
+    assert models.find_file("runs/english", "weights").read_bytes() == b"run"
+
+
+def test_what_lies_in_the_working_folder_comes_last(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = make_run(places / "mine", b"here")
+    assert models.find_file("mine", "weights").read_bytes() == b"here"
+    make_run(places / "runs" / "mine")
+    assert models.find_file("mine", "weights").read_bytes() == b"run"
+    assert f"mine means runs/mine/best.ckpt here; for another of that name, name {here}" in capsys.readouterr().err
+    assert models.find_file("./mine", "weights").read_bytes() == b"here"
+
+
+def test_one_place_under_two_names_is_no_other_network(
+    places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_model(places / "package" / "english", ckpt=b"c")
+    monkeypatch.setenv(models.FOLDER_VARIABLE, "package")
+    assert models.find_file("english", "weights") == Path("package/english/model.ckpt")
+    assert not capsys.readouterr().err
+
+
+def test_scores_of_a_model_never_replace_those_of_a_run(places: Path) -> None:
+    folder = make_model(places / "package" / "english", ckpt=b"c")
+    assert models.choose_results_folder(folder / "model.ckpt") == Path("runs/english")
+    run = make_run(places / "runs" / "english")
+    assert models.choose_results_folder(folder / "model.ckpt") == Path("runs/english_model")
+    assert models.choose_results_folder(run / "best.ckpt") == run
 
 
 def test_a_path_is_never_taken_for_a_name(places: Path) -> None:
     make_model(places / "package" / "english", ckpt=b"package")
-    (places / "english").write_bytes(b"a file")
-    assert models.find_file("english", "weights") == Path("english")
+    (places / "weights").write_bytes(b"a file")
+    assert models.find_file("weights", "weights").read_bytes() == b"a file"
     assert models.find_file("missing.ckpt", "weights") == Path("missing.ckpt")
-    assert models.find_file("runs/missing", "weights") == Path("runs/missing")
+    assert models.find_file("runs/english", "weights") == Path("runs/english")
 
 
 def test_a_run_folder_stands_for_its_best_checkpoint(places: Path) -> None:
@@ -165,3 +210,46 @@ def test_a_card_with_senseless_scores_is_an_error(places: Path, scores: Any) -> 
     (folder / models.CARD).write_text(json.dumps({**card, "scores": scores}))
     with pytest.raises(CheckpointError, match="model.json is damaged"):
         models.list_models()
+
+
+def test_an_exported_network_is_no_checkpoint(places: Path) -> None:
+    (places / "model.onnx").touch()
+    with pytest.raises(CheckpointError, match=r"model\.onnx is an exported network, and a checkpoint"):
+        models.require_checkpoint("model.onnx")
+
+
+@pytest.mark.parametrize("word", ["english", "mine", "runs/mine/best.ckpt", "gone.ckpt", "model.onnx"])
+def test_a_network_among_recordings_is_told_as_one(
+    word: str, places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_model(places / "package" / "english", ckpt=b"c")
+    make_run(places / "runs" / "mine")
+    monkeypatch.setattr("sys.argv", ["transcribe.py", word, "talk.wav"])
+    with pytest.raises(SystemExit, match="2"):
+        transcribe.main()
+    assert f"{word} is a network and no sound; name it with --pre_trained_model_path {word}" in capsys.readouterr().err
+    assert not models.is_network("talk.wav")
+    (places / "english").mkdir()  # a folder of recordings
+    assert not models.is_network("english")
+
+
+def test_a_run_is_known_by_its_name_and_a_model_is_no_run(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_model(places / "package" / "english", ckpt=b"c")
+    with pytest.raises(CheckpointError, match="english is a packed model, which keeps nothing of its training"):
+        models.find_run_folder(Path("english"))
+    assert models.find_run_folder(Path("gone")) == Path("gone")
+    make_run(places / "runs" / "english")
+    assert models.find_run_folder(Path("english")) == Path("runs/english")
+    assert not capsys.readouterr().err
+    (places / "english").mkdir()
+    assert models.find_run_folder(Path("english")) == Path("english")
+    assert f"english means {places / 'english'} here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["report", "plot_curves", "tensorboard", "record_result"])
+def test_commands_of_runs_take_their_names(command: str, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (places / "runs" / "mine").mkdir(parents=True)
+    found = importlib.import_module(f"mindaudio_ds2.commands.{command}").main
+    monkeypatch.setattr("sys.argv", [command, "mine", *OTHER_ARGUMENTS.get(command, ())])
+    with pytest.raises(OutputError, match=r"runs/mine(/|$| )"):
+        found.run(found.make_parser().parse_args())

@@ -23,7 +23,7 @@ def open_sound_file(path: Path) -> IO[bytes]:
         path: of a file, of a pipe (`/dev/stdin`, `<(...)` of a shell), or `-` for standard input.
 
     Raises:
-        AudioError: missing, a folder, not permitted, or a terminal.
+        AudioError: missing, a folder, not permitted, a terminal, or a pipe through which nothing came.
     """
     try:
         if str(path) != STREAM and stat.S_ISREG(os.stat(path).st_mode):
@@ -44,5 +44,8 @@ def _keep_stream(path: Path) -> IO[bytes]:
             with console.explain_wait(f"waiting for the end of {show_path(path)}"):
                 shutil.copyfileobj(source, kept)
             kept.flush()
+            if not kept.tell():
+                shown = "standard input" if name == STREAM else show_path(path)
+                raise AudioError(f"{shown} is empty: what should send the sound has ended without a word")
         _kept[name] = kept
     return _kept[name]

@@ -15,11 +15,14 @@ from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes, may_share
 from mindaudio_ds2.config import BatchingConfig, Config
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import ManifestError, TrainingError
+from mindaudio_ds2.machine.ranks import Place
 
 MAX_EXCLUSIONS_SHOWN = 10
 
 Durations = Sequence[float] | NDArray[np.float64]
 """Duration of each utterance, in seconds."""
+
+ALONE = Place()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +173,7 @@ def plan_epoch(
     epoch: int,
     seed: int,
     num_frames: Callable[[float], int],
-    rank: int = 0,
-    world_size: int = 1,
+    place: Place = ALONE,
     finished: Sequence[tuple[int, int]] = (),
     shapes: FixedShapes | None = None,
 ) -> EpochPlan:
@@ -181,8 +183,8 @@ def plan_epoch(
     batches in that order, one for each update. What does not fill a batch of its own bucket so moves up into the next.
     The joint batches are then shuffled. With sortagrad, epoch 0 instead goes strictly from short to long.
 
-    A joint batch has `world_size * config.accumulation_steps` parts, which are batches. So one rank that accumulates
-    eight batches makes the same updates as eight ranks that accumulate none.
+    A joint batch has `place.world_size * config.accumulation_steps` parts, which are batches. So one rank that
+    accumulates eight batches makes the same updates as eight ranks that accumulate none.
 
     Args:
         durations_seconds: of the utterances that are trained on; none above `max_batch_padded_seconds`.
@@ -190,9 +192,8 @@ def plan_epoch(
         epoch: counts from 0.
         seed: of the run; together with the epoch it decides the order.
         num_frames: T for a duration in seconds.
-        rank: of this process.
-        world_size: number of processes. The members of a joint batch are dealt out in turn, so that its parts differ by
-            at most one utterance.
+        place: of this process among all. The members of a joint batch are dealt out in turn, so that its parts differ
+            by at most one utterance.
         finished: where the epoch was begun with another number of parts: that number and the updates made, once for
             each time it changed. What is left of the epoch is planned.
         shapes: one of which every batch gets, where each is a graph to compile; the limits then hold with its padding.
@@ -205,9 +206,10 @@ def plan_epoch(
         done = [index for members in joint_batches[:num_updates] for index in members]
         left = np.setdiff1d(left, done)
     steps = config.accumulation_steps
-    num_parts = world_size * steps
+    num_parts = place.world_size * steps
     joint_batches, left_out = _order_joint_batches(left, durations, padded, config, epoch, seed, num_parts)
-    ranks = [_deal(joint_batches, padded, num_frames, rank * steps + part, num_parts, shapes) for part in range(steps)]
+    first = place.rank * steps
+    ranks = [_deal(joint_batches, padded, num_frames, first + part, num_parts, shapes) for part in range(steps)]
     return EpochPlan(
         batches=tuple(batch for update in zip(*ranks, strict=True) for batch in update),
         left_out=tuple(left_out),
@@ -221,8 +223,7 @@ def plan_evaluation(
     config: BatchingConfig,
     *,
     num_frames: Callable[[float], int],
-    rank: int = 0,
-    world_size: int = 1,
+    place: Place = ALONE,
     shapes: FixedShapes | None = None,
 ) -> tuple[BatchSpec, ...]:
     """Plan one pass over all utterances, from short to long, each exactly once among all ranks.
@@ -234,14 +235,13 @@ def plan_evaluation(
         durations_seconds: of the utterances that are scored.
         config: limits of one rank.
         num_frames: T for a duration in seconds.
-        rank: of this process.
-        world_size: number of processes.
+        place: of this process among all.
         shapes: as in `plan_epoch`.
     """
     durations = np.asarray(durations_seconds, dtype=np.float64)
     padded = shapes.pad(durations) if shapes else durations
-    joint_batches = _cut(np.argsort(durations, kind="stable"), padded, config, world_size)
-    return _deal(joint_batches, padded, num_frames, rank, world_size, shapes)
+    joint_batches = _cut(np.argsort(durations, kind="stable"), padded, config, place.world_size)
+    return _deal(joint_batches, padded, num_frames, place.rank, place.world_size, shapes)
 
 
 def share_of_padding(batches: Iterable[BatchSpec], num_frames: Sequence[int]) -> float:

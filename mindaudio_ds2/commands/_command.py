@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from mindaudio_ds2.errors import exit_on_error
+from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.familiar_names import TYPES, say_in_words, say_type
 from mindaudio_ds2.hparams import find_hparams
 
@@ -20,6 +20,44 @@ class _PlainParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         types = {action.dest: say_type(action.type) for action in self._actions if action.type in TYPES}
         super().error(say_in_words(message, types))
+
+
+def add_model_options(parser: Parser, text: str) -> None:
+    """A network, named first or behind `--pre_trained_model_path`; `take_model` reads both.
+
+    Args:
+        parser: of a command that takes one network.
+        text: what it may be, for the help.
+    """
+    parser.add_argument("named_network", nargs="?", metavar="MODEL", help=f"{text} (path)")
+    parser.add_argument("--pre_trained_model_path", metavar="MODEL", help="the same (path)")
+
+
+def take_model(options: Any) -> str | None:
+    """The network that a command line names; None where it names none.
+
+    Raises:
+        ConfigError: it names two.
+    """
+    named = [each for each in (options.named_network, options.pre_trained_model_path) if each is not None]
+    if len(named) > 1:
+        raise ConfigError(f"two networks are named, {named[0]} and {named[1]}; leave one out")
+    return named[0] if named else None
+
+
+def require_model(options: Any) -> str:
+    """As `take_model`, of a command that can do nothing without.
+
+    Raises:
+        ConfigError: it names none, or two.
+    """
+    model = take_model(options)
+    if model is None:
+        raise ConfigError(
+            "no network is named; name a checkpoint, such as runs/an4/best.ckpt, or a model, such as english, before "
+            "the options"
+        )
+    return model
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ from mindaudio_ds2.transcription import Transcription
 
 METER_CHARACTERS = 10
 METER_RANGE_DB = 60.0
+AFTER_PAUSES = (
+    "words come after each pause, because this network hears whole utterances; one that was trained with "
+    "hparams/*_stream.yaml (as ONNX: exported with --stream) gives them as they are said"
+)
 
 
 def add_endpointing_options(parser: Any) -> None:
@@ -153,7 +157,9 @@ def check_format(output_format: str, output: Any) -> None:
 
 
 def follow(stream: LiveStream, blocks: Iterable[NDArray[Any]], shown: LiveTranscript) -> None:
-    """Feed a stream until there are no more blocks, and show what it says."""
+    """Feed a stream until there are no more blocks, and show what it says; at first, if words will come late."""
+    if not stream.is_incremental:
+        console.write_line(AFTER_PAUSES)
     for block in blocks:
         shown.show(stream.feed(block), measure_level_db(block) if block.dtype == np.int16 else None)
     shown.show(stream.finish())

@@ -3,20 +3,23 @@
 
     mindaudio-ds2 describe_model -c hparams/an4.yaml
     mindaudio-ds2 describe_model -c hparams/an4.yaml --model.rnn_hidden_size 512 --model.conv_stride_time "[3, 1]"
-    mindaudio-ds2 describe_model --pre_trained_model_path runs/an4/best.ckpt
+    mindaudio-ds2 describe_model runs/an4/best.ckpt
+    mindaudio-ds2 describe_model english
 
-All but a checkpoint is computed from the configuration alone, in no time.
+A YAML and an .onnx take no time; a checkpoint takes MindSpore's start.
 """
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.audio.normalization import LOOKAHEAD_SECONDS
-from mindaudio_ds2.commands._command import Command
+from mindaudio_ds2.commands._command import Command, add_model_options, take_model
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.config_reader import override
+from mindaudio_ds2.config_reader import override, read_config
 from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.hparams import find_hparams
 from mindaudio_ds2.model.arithmetic import (
     Layer,
     count_convolved_frames,
@@ -24,6 +27,8 @@ from mindaudio_ds2.model.arithmetic import (
     describe_sizes,
     list_layers,
 )
+from mindaudio_ds2.portable.description import read_sizes
+from mindaudio_ds2.portable.network import open_session
 from mindaudio_ds2.reading import parse_json
 from mindaudio_ds2.text.units import read_units
 
@@ -43,7 +48,7 @@ HEADINGS = ("layer", "what it is", "output of 1 s", "parameters", "MiB", "GFLOP 
 
 def add_options(parser: Any) -> None:
     """The script's own options."""
-    parser.add_argument("--pre_trained_model_path", metavar="X.ckpt", help="describe this checkpoint's network (path)")
+    add_model_options(parser, "checkpoint, .onnx or name of a model")
 
 
 def describe(config: Config) -> str:
@@ -135,12 +140,20 @@ def describe_measured(config: Config, results: Path) -> list[str]:
     ]
 
 
-def read_checkpoint_config(path: str) -> Config:
-    """The configuration that a checkpoint was trained with.
+def read_network_config(path: Path) -> Config:
+    """The configuration that a network was trained with; of an ONNX file, which has features, text and model only, the
+    rest is that of deepspeech2.yaml.
 
     Raises:
         CheckpointError: it cannot be used.
+        DeviceError: an ONNX file, and onnxruntime is missing.
     """
+    if path.suffix == ".onnx":
+        description = open_session(path, 1)[1]
+        model = read_sizes(description.network, str(path))
+        base = read_config(find_hparams("deepspeech2"))
+        return dataclasses.replace(base, features=description.features, text=description.text, model=model)
+    models.require_checkpoint(path)
     from mindaudio_ds2.machine import runtime
 
     runtime.start("CPU", 0)
@@ -149,15 +162,31 @@ def read_checkpoint_config(path: str) -> Config:
     return load_checkpoint(path).config
 
 
+def describe_origin(path: Path) -> list[str]:
+    """Lines of what stands on the card of a model; none for other files."""
+    name = models.find_model(path)
+    found = [model for model in models.list_models() if name and model.folder.samefile(path.parent)]
+    return [
+        f"{key.replace('_', ' ') + ':':<15}{model.card[key]}"
+        for model in found
+        for key in ("licence", "training_data")
+        if model.card.get(key)
+    ]
+
+
 def run(config: Config | None, options: Any) -> None:
     """Describe, print."""
-    path = options.pre_trained_model_path
-    if (config is None) == (path is None):
-        raise ConfigError("name either a YAML with -c or a checkpoint with --pre_trained_model_path")
-    if config is None:
-        config = override(read_checkpoint_config(path), options.changes)
+    named = take_model(options)
+    if (config is None) == (named is None):
+        raise ConfigError("name either a YAML with -c or a checkpoint, an .onnx or a model such as english")
+    path, origin = Path(str(options.config)), list[str]()
+    if named is not None:
+        path = models.find_file(named, "recognition")
+        config = override(read_network_config(path), options.changes)
+        origin = describe_origin(path)
+    assert config is not None, "one of both was named"
     config = dataclasses.replace(config, text=read_units(config.text))
-    print(f"{Path(path or str(options.config))}\n\n{describe(config)}")
+    print("\n".join([f"{path}\n\n{describe(config)}", *origin]))
 
 
 main = Command(__doc__, add_options, run, takes_keys=True)

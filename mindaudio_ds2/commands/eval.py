@@ -1,20 +1,19 @@
 #!/usr/bin/env python3
 """Score a checkpoint: word and character error rate of a manifest.
 
-    python eval.py --pre_trained_model_path runs/an4/best.ckpt
-    python eval.py -c hparams/an4.yaml --pre_trained_model_path runs/an4/best.ckpt --manifest data/an4/dev.jsonl
+    python eval.py --pre_trained_model_path english --manifest data/an4/test.jsonl
     python eval.py --pre_trained_model_path runs/an4/best.ckpt --manifest clean.csv other.csv --data_root /data/speech
     python eval.py --pre_trained_model_path runs/an4/best.ckpt --decoder beam --lm an4.lm --hotwords names.txt
 
-All comes from the checkpoint; -c or --section.key VALUE give other batches, another test manifest and a decoder.
+All comes from the checkpoint, a run's test manifest, too; -c or --section.key VALUE give other batches and a decoder.
 """
 
 from typing import Any
 
 from mindaudio_ds2 import models
-from mindaudio_ds2.commands._command import Command
+from mindaudio_ds2.commands._command import Command, add_model_options, require_model
 from mindaudio_ds2.config import Config, DecodingConfig
-from mindaudio_ds2.corpus.opening import open_manifest
+from mindaudio_ds2.corpus.opening import open_manifest, require_named_manifest
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
 from mindaudio_ds2.decoding.metrics import NORMALIZATIONS, Normalizer
 from mindaudio_ds2.machine import collectives, runtime
@@ -22,14 +21,12 @@ from mindaudio_ds2.machine import collectives, runtime
 
 def add_options(parser: Any) -> None:
     """The verb's own options."""
-    parser.add_argument("--pre_trained_model_path", metavar="X.ckpt", required=True, help="the checkpoint (path)")
+    add_model_options(parser, "checkpoint, or name of a model")
     parser.add_argument(
-        "--manifest", nargs="+", metavar="FILE", help="score these, of any format (paths; default: data.test_manifest)"
+        "--manifest", nargs="+", metavar="FILE", help="to be scored (paths; default: the run's test set)"
     )
     parser.add_argument("--output_dir", metavar="DIR", help="of results (path; default: the checkpoint's)")
-    parser.add_argument(
-        "--num_worst", type=int, default=5, metavar="N", help="how many of the worst utterances are shown (count)"
-    )
+    parser.add_argument("--num_worst", type=int, default=5, metavar="N", help="worst shown (count)")
     parser.add_argument(
         "--normalize",
         nargs="+",
@@ -42,19 +39,22 @@ def add_options(parser: Any) -> None:
 
 def run(config: Config | None, options: Any) -> None:
     """Look for mistakes that can be found at once, prepare the device, score, show."""
+    model = require_model(options)
     settings, normalizer = config or options.changes, Normalizer.of(options.normalize)
     section = config.decoding if config else _take_section(options.changes)
-    choice = read_choice(options, options.pre_trained_model_path, section)
+    choice = read_choice(options, model, section)
     device_target, native, timeout_seconds = _choose_machine(config, options)
     with collectives.join(runtime.find_own_place(), timeout_seconds) as ranks:
-        models.require_checkpoint(options.pre_trained_model_path)
+        path = models.require_checkpoint(model)
+        if config is None and not (options.manifest or "data.test_manifest" in options.changes):
+            require_named_manifest(path, None)
         for manifest in options.manifest or []:
             open_manifest(manifest, config.data.root if config else options.changes.get("data.root"))
         backend = runtime.start(device_target, 0, native, ranks.count_threads())
         from mindaudio_ds2.scores import Scoring, evaluate_checkpoint, show_all
 
         scoring = Scoring(options.manifest or (), options.output_dir, choice, normalizer)
-        scored = evaluate_checkpoint(options.pre_trained_model_path, settings, scoring, backend, ranks)
+        scored = evaluate_checkpoint(model, settings, scoring, backend, ranks)
         if ranks.is_first:
             print(show_all(scored, options.num_worst))
 

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from mindaudio_ds2 import models
-from mindaudio_ds2.commands._command import Command, Parser
+from mindaudio_ds2.commands._command import Command, Parser, add_model_options, require_model
 from mindaudio_ds2.export import options as options_of_export
 from mindaudio_ds2.export.options import check_options, export_as_asked
 from mindaudio_ds2.machine import runtime
@@ -17,7 +17,7 @@ from mindaudio_ds2.machine import runtime
 
 def add_options(parser: Parser) -> None:
     """The verb's own options."""
-    parser.add_argument("--pre_trained_model_path", metavar="X.ckpt", required=True, help="the checkpoint (path)")
+    add_model_options(parser, "checkpoint, or name of a model")
     parser.add_argument("--output_dir", type=Path, help="path; default: export/ beside the checkpoint")
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
     options_of_export.add_options(parser)
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
     """Export, say where it lies."""
     check_options(options)
     runtime.require_one_process("export.py")
-    options.pre_trained_model_path = models.require_checkpoint(options.pre_trained_model_path)
+    options.pre_trained_model_path = models.require_checkpoint(require_model(options))
     backend = runtime.start(options.device_target, 0, "auto" if options.file_format == "ONNX" else "off")
     print(export_as_asked(options, backend))
 

@@ -18,7 +18,7 @@ from mindaudio_ds2.machine import runtime
 
 def add_options(parser: Parser) -> None:
     """The command's own options."""
-    parser.add_argument("checkpoint", type=Path, metavar="X.ckpt", help="our checkpoint (path)")
+    parser.add_argument("checkpoint", type=Path, metavar="X.ckpt", help="ours, or a model's name (path or name)")
     parser.add_argument("output", type=Path, metavar="OUT", help="their file, to be written (path)")
     parser.add_argument(
         "--format", choices=("mindaudio", "model_zoo", "deepspeech.pytorch"), required=True, help="for whom"

@@ -4,7 +4,8 @@
     mindaudio-ds2 models
 
 A model is a folder with a card, `model.json`: in the package, or in the folder that the variable MINDAUDIO_DS2_MODELS
-names. `mindaudio-ds2 pack_model` makes one of a run.
+names. `mindaudio-ds2 pack_model` makes one of a run. Runs are known by the names
+of their folders in runs/, and are not listed here.
 """
 
 import argparse

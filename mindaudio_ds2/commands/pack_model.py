@@ -117,7 +117,6 @@ def run(options: argparse.Namespace) -> None:
     """Pack, show."""
     runtime.require_one_process("pack_model")
     options.checkpoint = models.require_checkpoint(options.checkpoint)
-    console.write_line("starting MindSpore")
     model = pack(options, runtime.start("CPU", 0, "auto"))
     console.write_line(
         f"{model.folder}: {model.num_bytes / 1e6:.1f} MB; {', '.join(model.card['files'])}", to_stdout=True

@@ -42,8 +42,7 @@ def run(options: argparse.Namespace) -> None:
     network = read_network(path)
     with console.explain_wait(f"{'reading' if options.runtime else 'fetching'} {PACKAGE} {VERSION}"):
         runtime = find_runtime(options.runtime)
-    in_model = path.name == models.RECOGNITION and (path.parent / models.CARD).is_file()
-    name = options.name or (path.resolve().parent.name if in_model else path.stem)
+    name = options.name or models.find_model(path) or path.stem
     page = write_page(options.folder.resolve(), name, network, runtime)
     console.write_line(f"{page.folder}: {page.num_bytes / 1e6:.1f} MB, for any server of files", to_stdout=True)
 

@@ -11,6 +11,7 @@ Reads metrics.jsonl, which train.py writes into the run folder; a run may still 
 import argparse
 from pathlib import Path
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.errors import OutputError
 from mindaudio_ds2.files import write_atomically
@@ -20,7 +21,9 @@ from mindaudio_ds2.reporting.metrics import describe_run, name_runs, read_run
 
 def add_options(parser: Parser) -> None:
     """The command's own options."""
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR", help="run folder of train.py (path)")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN_DIR", help="run folders of train.py (paths, or NAME in runs/)"
+    )
     parser.add_argument("--output", type=Path, required=True, help="picture to write: .png, .svg or .pdf (path)")
     parser.add_argument("--over", choices=("epochs", "minutes"), default="epochs", help="x-axis; default: epochs")
 
@@ -30,7 +33,8 @@ def run(options: argparse.Namespace) -> None:
     suffix = options.output.suffix.lower()
     if suffix not in (".png", ".svg", ".pdf"):
         raise OutputError(f"--output {options.output} should end in .png, .svg or .pdf")
-    runs = [read_run(*pair) for pair in zip(options.runs, name_runs(options.runs), strict=True)]
+    folders = [models.find_run_folder(folder) for folder in options.runs]
+    runs = [read_run(*pair) for pair in zip(folders, name_runs(folders), strict=True)]
     if options.over == "minutes" and not all(map(has_times, runs)):
         raise OutputError("a run has recorded no times yet, so its minutes are not known; draw --over epochs")
     figure = draw_curves(runs, options.over)

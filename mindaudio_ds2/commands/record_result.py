@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.errors import OutputError
 from mindaudio_ds2.files import write_text
@@ -109,7 +110,7 @@ def _read_last_epoch(run: Path) -> dict[str, Any]:
 
 def add_options(parser: Parser) -> None:
     """The command's own options."""
-    parser.add_argument("run", type=Path, help="run folder of train.py (path)")
+    parser.add_argument("run", type=Path, help="run folder of train.py (path, or NAME in runs/)")
     parser.add_argument("recipe", type=Path, help="folder of the recipe (path)")
     parser.add_argument("--split", default="test", help="name of the scored manifest without .jsonl; default: test")
     parser.add_argument("--note", default="", help="a few words on what is special (text)")
@@ -119,7 +120,7 @@ def run(options: argparse.Namespace) -> None:
     """Append, rewrite."""
     results = options.recipe / "results.jsonl"
     old = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
-    new = json.dumps(make_line(options.run, options.recipe, options.split, options.note))
+    new = json.dumps(make_line(models.find_run_folder(options.run), options.recipe, options.split, options.note))
     write_text(results, "\n".join([*old, new]) + "\n")
     readme = options.recipe / "README.md"
     table = make_table([parse_json(line) for line in [*old, new]])

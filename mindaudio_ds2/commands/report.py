@@ -12,6 +12,7 @@ there. Needs matplotlib: `pip install -e '.[plots]'`.
 import argparse
 from pathlib import Path
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.files import require_writable, write_text
@@ -21,7 +22,7 @@ from mindaudio_ds2.reporting.run_folder import read_run_folder
 
 def add_options(parser: Parser) -> None:
     """The command's own options."""
-    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run folder of train.py (path)")
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run folder of train.py (path, or NAME in runs/)")
     parser.add_argument("--output", type=Path, help="page to write (path; default: RUN_DIR/report.html)")
     parser.add_argument("--num_worst", type=int, default=20, help="worst utterances shown (count; default: 20)")
     parser.add_argument(
@@ -43,8 +44,9 @@ def run(options: argparse.Namespace) -> None:
     """Read, write the page."""
     if options.num_worst < 0:
         raise ConfigError(f"--num_worst is {options.num_worst}; choose 0 or more")
-    run = read_run_folder(options.run, options.data_root)
-    output = options.output or options.run / "report.html"
+    folder = models.find_run_folder(options.run)
+    run = read_run_folder(folder, options.data_root)
+    output = options.output or folder / "report.html"
     require_writable(output)
     write_text(output, make_report(run, options.num_worst, options.utterance))
     print(output)

@@ -21,7 +21,7 @@ from mindaudio_ds2.machine import runtime
 
 def add_options(parser: Parser) -> None:
     """The command's own options."""
-    parser.add_argument("checkpoint", type=Path, help="checkpoint of train.py (path)")
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint, or a model's name (path or name)")
     parser.add_argument("manifest", type=Path, help="what is scored (path)")
     parser.add_argument("--seed", type=int, default=1, help="of noise and rooms (integer; default: 1)")
     add_data_root(parser)

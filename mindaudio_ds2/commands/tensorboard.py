@@ -13,13 +13,14 @@ import argparse
 import time
 from pathlib import Path
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.reporting.tensorboard import FOLDER, SECONDS_BETWEEN_LOOKS, export
 
 
 def add_options(parser: Parser) -> None:
     """The command's own options."""
-    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run folder of train.py (path)")
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run folder of train.py (path, or NAME in runs/)")
     parser.add_argument("--output", type=Path, help="folder of the event file (path; default: RUN_DIR/tensorboard)")
     parser.add_argument("--follow", action="store_true", help="go on with what the run measures, until Ctrl-C")
 
@@ -32,7 +33,8 @@ def run(options: argparse.Namespace) -> None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
         return bool(options.follow)
 
-    path, num_rows = export(options.run, options.output or options.run / FOLDER, wait)
+    folder = models.find_run_folder(options.run)
+    path, num_rows = export(folder, options.output or folder / FOLDER, wait)
     print(f"{path}: {num_rows} rows; look with: tensorboard --logdir {path.parent}")
 
 

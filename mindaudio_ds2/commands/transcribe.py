@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Turn recordings into text.
 
+mindaudio-ds2 transcribe talk.mp3
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt talk.flac interviews/
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format json --output words.json talk.mp3
 python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --format srt --output_dir subtitles interviews/
@@ -12,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mindaudio_ds2 import console
+from mindaudio_ds2 import console, models
 from mindaudio_ds2.audio.io import parse_channels
 from mindaudio_ds2.audio.pcm import PcmReader
 from mindaudio_ds2.audio.sound_files import STREAM
@@ -58,11 +59,13 @@ def add_options(parser: Parser) -> None:
         help="their mean, each as a speaker of its own, or one of them (default: mix)",
     )
     live = parser.add_argument_group("live")
-    live.add_argument("--stream", action="store_true", help="words as they come; AUDIO is -, a WAV or raw samples")
+    live.add_argument("--stream", action="store_true", help="words as they come through - (a WAV or raw samples)")
     live.add_argument("--rate_hz", type=int, help="of raw samples, 16 bits, one channel, without a header (Hz)")
     add_endpointing_options(live)
     add_decoding_options(parser)
-    parser.add_argument("audio", nargs="+", metavar="AUDIO", help="sound files, or folders of them (paths)")
+    parser.add_argument(
+        "audio", nargs="+", metavar="AUDIO", help="files, folders of them, - for standard input (paths)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -73,6 +76,9 @@ def run(options: argparse.Namespace) -> None:
     if options.stream:
         transcribe_stream(options, choice)
         return
+    for word in options.audio:
+        if models.is_network(word):
+            raise ConfigError(f"{word} is a network and no sound; name it with --pre_trained_model_path {word}")
     paths = find_recordings(options.audio)
     if options.format in SUBTITLES and len(paths) > 1 and not options.output_dir:
         raise ConfigError(f"{options.format} is a file for each of {len(paths)} recordings; name --output_dir DIR")

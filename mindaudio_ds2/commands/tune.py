@@ -9,7 +9,6 @@ rate of all settings tried into decoder.png (with the extra "plots"). Never tune
 
 import argparse
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from mindaudio_ds2.machine.backend import Backend
 
 def add_options(parser: Any) -> None:
     """The command's own options."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint (path)")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a model's name (path or name)")
     parser.add_argument("dev", metavar="DEV", help="manifest to choose on, never that of a test (path)")
     parser.add_argument("--lm", metavar="X.lm", required=True, help="the language model (path)")
     parser.add_argument("--output", metavar="FILE", help="default: decoder.json beside the checkpoint (path)")
@@ -143,7 +142,6 @@ def run(options: argparse.Namespace) -> None:
     runtime.require_one_process("tune")
     options.checkpoint = models.require_checkpoint(options.checkpoint)
     open_manifest(options.dev, options.data_root)
-    print("starting MindSpore", file=sys.stderr)
     print(tune(options, runtime.start("CPU", 0, "auto")))
 
 

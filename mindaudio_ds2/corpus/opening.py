@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mindaudio_ds2 import console
+from mindaudio_ds2 import console, models
 from mindaudio_ds2.audio.io import measure_durations
 from mindaudio_ds2.corpus.formats import read_any_manifest
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.problems import Problems
-from mindaudio_ds2.errors import AudioError, OutputError
+from mindaudio_ds2.errors import AudioError, ManifestError, OutputError
 from mindaudio_ds2.files import list_cache_folders, write_text
 from mindaudio_ds2.reading import parse_json
 
@@ -53,6 +53,28 @@ def open_manifest(path: str | Path, root: str | Path | None = None) -> list[Utte
     utterances = read_any_manifest(path, None, functools.partial(_measure_once, path), problems, root)
     problems.check(len(utterances) + problems.num, 0.0, f"{path} has rows that cannot be used. {REMEDY}")
     return utterances
+
+
+def require_named_manifest(network: Path, named: str | None) -> None:
+    """Before a manifest is read that nobody asked for, because the file of a network names it: may it be?
+
+    Args:
+        network: a checkpoint.
+        named: what its configuration names; None while that is not read yet.
+
+    Raises:
+        ManifestError: the network is a packed model, which brings no recordings, or the manifest is not here.
+    """
+    problem = ""
+    if (model := models.find_model(network)) is not None:
+        problem = f"model {model!r} brings no recordings to be scored on"
+    elif named is not None and not Path(named).exists():
+        problem = f"{named}, which {network} names, is not here"
+    if problem:
+        raise ManifestError(
+            f"{problem}; name a manifest with --manifest FILE (recipes/custom/prepare.py writes one of recordings "
+            "with a .txt beside each)"
+        )
 
 
 def add_data_root(parser: Any) -> None:

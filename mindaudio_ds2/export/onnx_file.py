@@ -10,7 +10,7 @@ import onnx
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.checkpoint import Checkpoint, load_checkpoint, restore_network
 from mindaudio_ds2.corpus.manifest import Utterance
-from mindaudio_ds2.corpus.opening import open_manifest
+from mindaudio_ds2.corpus.opening import open_manifest, require_named_manifest
 from mindaudio_ds2.errors import CheckpointError, ManifestError
 from mindaudio_ds2.export.comparison import (
     Recognise,
@@ -78,7 +78,7 @@ def export_onnx(
     checkpoint_path, output_dir = Path(checkpoint_path), Path(output_dir)
     checkpoint = load_checkpoint(checkpoint_path)
     config, scores = checkpoint.config, find_scores(checkpoint_path)
-    utterances = _read_utterances(checkpoint, manifest, form)
+    utterances = _read_utterances(checkpoint, checkpoint_path, manifest, form)
     model = build_onnx(checkpoint, form, scores)
     exact = _Exact(checkpoint, str(checkpoint_path), utterances, backend)
     written = WrittenOnnx(output_dir / form.file_name, 0, math.nan)
@@ -129,13 +129,15 @@ class _Exact:
         return find_largest_difference(self._recognise, other, self._waveforms)
 
 
-def _read_utterances(checkpoint: Checkpoint, manifest: str | None, form: OnnxForm) -> list[Utterance]:
+def _read_utterances(
+    checkpoint: Checkpoint, checkpoint_path: Path, manifest: str | None, form: OnnxForm
+) -> list[Utterance]:
     path = manifest or checkpoint.config.data.dev_manifest
-    if manifest is None and not Path(path).exists():
-        if form.weights == "fp32":
-            return []
-        raise ManifestError(
-            f"{form.weights} weights are compared by their word errors, but {path} (data.dev_manifest) does not exist; "
-            "name a manifest with --manifest"
-        )
+    if manifest is None:
+        try:
+            require_named_manifest(checkpoint_path, path)
+        except ManifestError as error:
+            if form.weights == "fp32":
+                return []
+            raise ManifestError(f"{form.weights} weights are compared by their word errors, but {error}") from None
     return open_manifest(path, checkpoint.config.data.root)

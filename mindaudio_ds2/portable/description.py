@@ -9,7 +9,7 @@ from typing import Any
 
 from mindaudio_ds2.config import to_mapping
 from mindaudio_ds2.errors import CheckpointError, ConfigError
-from mindaudio_ds2.network_config import FeatureConfig, TextConfig
+from mindaudio_ds2.network_config import FeatureConfig, ModelConfig, TextConfig
 from mindaudio_ds2.reading import parse_json
 
 ENTRY = "mindaudio_ds2"
@@ -92,6 +92,18 @@ def read_description(text: str, source: str) -> Description:
             f"({error}); export it again from its checkpoint"
         ) from None
     return description
+
+
+def read_sizes(network: dict[str, Any], source: str) -> ModelConfig:
+    """The sizes of a network, of `Description.network`.
+
+    Raises:
+        CheckpointError: they are impossible, or not told.
+    """
+    try:
+        return ModelConfig(**network)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source} does not tell its network's sizes ({error}); export it again") from None
 
 
 def _build(cls: Any, mapping: Any, prefix: str) -> Any:

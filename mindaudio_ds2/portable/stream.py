@@ -3,15 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.batching.plan import BatchSpec, plan_evaluation
 from mindaudio_ds2.batching.shapes import BatchShape
-from mindaudio_ds2.errors import CheckpointError, ConfigError
-from mindaudio_ds2.network_config import ModelConfig
+from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.portable.description import read_sizes
 from mindaudio_ds2.portable.network import BATCHES, OnnxNetwork, open_session, require_signature, run_session
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
@@ -60,7 +59,7 @@ class OnnxStreamingNetwork:
         self.features = self.description.features
         self.seconds_per_output_frame = self.description.seconds_per_output_frame
         self.longest_seconds = self.description.longest_seconds
-        self.num_frames_ahead = _read_sizes(self.description.network, str(path)).num_frames_ahead
+        self.num_frames_ahead = read_sizes(self.description.network, str(path)).num_frames_ahead
 
     @property
     def streaming(self) -> "OnnxStreamingNetwork | None":
@@ -216,10 +215,3 @@ def open_onnx(path: str | Path, num_threads: int = 0) -> OnnxNetwork | OnnxStrea
     if opened[1].is_stream:
         return OnnxStreamingNetwork(path)
     return OnnxNetwork(path, opened=opened)
-
-
-def _read_sizes(network: dict[str, Any], source: str) -> ModelConfig:
-    try:
-        return ModelConfig(**network)
-    except (ConfigError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{source} does not tell its network's sizes ({error}); export it again") from None

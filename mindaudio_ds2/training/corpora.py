@@ -12,6 +12,7 @@ from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.choice import DecoderChoice, make_choice
 from mindaudio_ds2.errors import OutputError
+from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.text.tokenizer import Tokenizer
 from mindaudio_ds2.text.units import read_units
@@ -21,8 +22,15 @@ from mindaudio_ds2.training.training_set import TrainingSet, read_training_set, 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corpora:
-    """What a run trains on, and the utterances that it is scored on after each epoch."""
+    """What a run trains on, and the utterances that it is scored on after each epoch.
 
+    Attributes:
+        text: of the configuration, with the units that transcripts were encoded in.
+        training_set: what is trained on.
+        dev_utterances: scored after each epoch.
+    """
+
+    text: TextConfig
     training_set: TrainingSet
     dev_utterances: Sequence[Utterance]
 
@@ -39,7 +47,7 @@ def read_corpora(config: Config) -> Corpora:
     training_set = read_training_set(config)
     dev_utterances = open_manifest(config.data.dev_manifest, config.data.root)
     require_audio(dev_utterances, config.data.dev_manifest)
-    return Corpora(training_set, dev_utterances)
+    return Corpora(config.text, training_set, dev_utterances)
 
 
 def check_start(config: Config, resume: bool, pre_trained_model_path: str | None, is_first: bool) -> Corpora | None:

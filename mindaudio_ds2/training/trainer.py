@@ -4,6 +4,7 @@ With several processes, each runs this loop on its own batches, and all come to 
 writes files.
 """
 
+import dataclasses
 import functools
 import itertools
 import time
@@ -79,7 +80,7 @@ def train(
         TrainingError, ConfigError, ManifestError, AudioError, CheckpointError, DeviceError, OutputError: as it says.
     """
     ranks = ranks or Ranks()
-    config = settle_tokenizer(config, resume)
+    config = dataclasses.replace(config, text=corpora.text) if corpora else settle_tokenizer(config, resume)
     corpora = corpora or read_corpora(config)
     training_set, dev_utterances = corpora.training_set, corpora.dev_utterances
     manifests = {config.data.train_manifest: training_set.utterances, config.data.dev_manifest: dev_utterances}

@@ -117,8 +117,7 @@ def plan_next_epoch(
         epoch=progress.epoch,
         seed=config.seed,
         num_frames=config.features.num_frames,
-        rank=place.rank,
-        world_size=place.world_size,
+        place=place,
         finished=progress.finished,
         shapes=shapes,
     )

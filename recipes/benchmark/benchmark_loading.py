@@ -84,6 +84,7 @@ def read_peak_memory_mb() -> int:
 def measure_scale(path: Path, config: Config) -> dict[str, Any]:
     """Read a manifest and plan an epoch as each of eight ranks would; to be run in a fresh process."""
     from mindaudio_ds2.batching.plan import plan_epoch
+    from mindaudio_ds2.machine.ranks import Place
 
     started = time.perf_counter()
     utterances = read_manifest(path)
@@ -98,8 +99,7 @@ def measure_scale(path: Path, config: Config) -> dict[str, Any]:
             epoch=1,
             seed=config.seed,
             num_frames=config.features.num_frames,
-            rank=rank,
-            world_size=NUM_RANKS,
+            place=Place(rank, NUM_RANKS),
         )
         plan_seconds.append(time.perf_counter() - started)
         assert plan.batches

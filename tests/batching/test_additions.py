@@ -16,6 +16,7 @@ from mindaudio_ds2.batching.shapes import FixedShapes
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
 from mindaudio_ds2.errors import AudioError
+from mindaudio_ds2.machine.ranks import Place
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 Configure = Callable[..., Config]
@@ -57,7 +58,7 @@ def plan(augmenter: Augmenter, epoch: int, rank: int = 0, world_size: int = 1, s
     config = augmenter.config
     batching = dataclasses.replace(config.batching, accumulation_steps=steps)
     seconds, num_frames = augmenter.additions.plan_seconds(epoch), config.features.num_frames
-    return plan_epoch(seconds, batching, epoch=epoch, seed=1, num_frames=num_frames, rank=rank, world_size=world_size)
+    return plan_epoch(seconds, batching, epoch=epoch, seed=1, num_frames=num_frames, place=Place(rank, world_size))
 
 
 # Who is joined, and what it says --------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from mindaudio_ds2.config import BatchingConfig, Config, DecodingConfig
 from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.errors import ManifestError, TrainingError
+from mindaudio_ds2.machine.ranks import Place
 from mindaudio_ds2.network_config import FeatureConfig, TextConfig
 
 WORLD_SIZES = range(1, 9)
@@ -89,7 +90,7 @@ def draw_durations(num_utterances: int, seed: int = 0) -> list[float]:
 
 def plan_all_ranks(durations: list[float], config: BatchingConfig, epoch: int, world_size: int) -> list[EpochPlan]:
     return [
-        plan_epoch(durations, config, epoch=epoch, seed=7, num_frames=count_frames, rank=rank, world_size=world_size)
+        plan_epoch(durations, config, epoch=epoch, seed=7, num_frames=count_frames, place=Place(rank, world_size))
         for rank in range(world_size)
     ]
 
@@ -165,8 +166,7 @@ def test_an_epoch_that_changes_hands_still_has_every_utterance_once(changes: lis
                 epoch=epoch,
                 seed=7,
                 num_frames=count_frames,
-                rank=rank,
-                world_size=world_size,
+                place=Place(rank, world_size),
                 finished=changes[:place],
             )
             for rank in range(world_size)
@@ -274,7 +274,7 @@ def test_evaluation_has_every_utterance_exactly_once(
     durations = draw_durations(num_utterances)
     seen: list[int] = []
     for rank in range(world_size):
-        batches = plan_evaluation(durations, config, num_frames=count_frames, rank=rank, world_size=world_size)
+        batches = plan_evaluation(durations, config, num_frames=count_frames, place=Place(rank, world_size))
         assert all(0 < len(batch.indices) <= max_batch_utterances for batch in batches)
         assert [b.num_padded_frames for b in batches] == sorted(b.num_padded_frames for b in batches)
         seen += list_indices(batches)
@@ -286,7 +286,7 @@ def test_evaluation_gives_utterances_above_the_limit_a_batch_of_their_own() -> N
     batches = plan_evaluation(durations, BATCHING, num_frames=count_frames)
     assert [batch.indices for batch in batches] == [(1, 3), (2,), (0,)]
     for rank in range(2):
-        shared = plan_evaluation(durations, BATCHING, num_frames=count_frames, rank=rank, world_size=2)
+        shared = plan_evaluation(durations, BATCHING, num_frames=count_frames, place=Place(rank, 2))
         assert all(len(batch.indices) == 1 for batch in shared if batch.num_padded_frames > count_frames(20.0))
 
 
@@ -305,7 +305,7 @@ def test_a_big_corpus_is_planned_with_little_padding() -> None:
     config = BatchingConfig([4.0, 6, 8, 10, 11, 12, 13, 14, 15, 16, 17, 20, 24.5], 32, 400.0, 1, True, 4, 0)
     frames = [count_frames(duration) for duration in durations.tolist()]
     for epoch, most in ((0, 0.005), (1, 0.07)):
-        plan = plan_epoch(durations, config, epoch=epoch, seed=1, num_frames=count_frames, rank=3, world_size=8)
+        plan = plan_epoch(durations, config, epoch=epoch, seed=1, num_frames=count_frames, place=Place(3, 8))
         assert share_of_padding(plan.batches, frames) < most
         assert abs(sum(len(batch.indices) for batch in plan.batches) - size / 8) <= len(plan.batches)
 

@@ -13,6 +13,7 @@ from mindaudio_ds2.batching.collate import collate
 from mindaudio_ds2.batching.plan import BatchSpec, plan_epoch, plan_evaluation, share_of_padding
 from mindaudio_ds2.batching.shapes import BatchShape, FixedShapes
 from mindaudio_ds2.config import Config
+from mindaudio_ds2.machine.ranks import Place
 from tests.batching.test_plan import BATCHING, make_config
 
 EDGES = BATCHING.bucket_edges_seconds  # 2, 3, 5, 8
@@ -36,7 +37,7 @@ def draw(num_utterances: int, seed: int, longest: float = 8.0) -> tuple[list[flo
 def plan(durations: list[float], shapes: FixedShapes | None, epoch: int, rank: int = 0, world_size: int = 1) -> Any:
     frames = CONFIG.features.num_frames
     return plan_epoch(
-        durations, BATCHING, epoch=epoch, seed=4, num_frames=frames, rank=rank, world_size=world_size, shapes=shapes
+        durations, BATCHING, epoch=epoch, seed=4, num_frames=frames, place=Place(rank, world_size), shapes=shapes
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.commands import describe_model
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import read_config
@@ -73,6 +74,26 @@ def test_a_checkpoint_tells_its_own_network(
     found = re.search(r"([\d,]+) parameters", (finished_run / "train.log").read_text(encoding="utf-8"))
     assert found is not None
     assert total[3] == found[1]
+
+
+@pytest.mark.parametrize("option", [[], ["--pre_trained_model_path"]])
+def test_a_models_name_tells_the_network_of_its_checkpoint_and_its_card(
+    option: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mindspore_cpu: None
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.delenv(models.FOLDER_VARIABLE, raising=False)
+    folder = models.PACKAGE_FOLDER / "english"
+    assert run(monkeypatch, *option, "english") == 0
+    path, *lines = capsys.readouterr().out.splitlines()
+    assert path == str(folder / "model.onnx")
+    assert any(line.startswith("training data: LibriSpeech (CC BY 4.0") for line in lines)
+    assert run(monkeypatch, folder / "model.ckpt") == 0
+    assert capsys.readouterr().out.splitlines()[1:] == lines
+
+
+def test_two_networks_are_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "english", "--pre_trained_model_path", "x.ckpt") == 2
+    assert "two networks are named, english and x.ckpt" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["-c", ROOT / "hparams" / "an4.yaml", "--pre_trained_model_path", "x.ckpt"]])

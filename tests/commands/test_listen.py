@@ -167,6 +167,24 @@ def test_standard_input_is_transcribed_as_it_comes(
     assert "the last sample was cut off: 1 bytes were not heard" in shown.err
 
 
+def test_a_network_that_hears_whole_utterances_is_told_once(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = ("--stream", "-", "--rate_hz", str(RATE_HZ))
+    feed_stdin(monkeypatch, tmp_path / "raw", SOUND.tobytes())
+    call(transcribe.main, monkeypatch, *live)
+    assert "after each pause" not in capsys.readouterr().err
+    monkeypatch.setattr(Babbler, "streaming", None)
+    feed_stdin(monkeypatch, tmp_path / "raw", SOUND.tobytes())
+    call(transcribe.main, monkeypatch, *live)
+    shown = capsys.readouterr()
+    assert shown.err.count("words come after each pause") == 1
+    assert len(shown.out.split()) > 4
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeMicrophone(SOUND))
+    call(listen.main, monkeypatch, "--output", str(tmp_path / "x.txt"))
+    assert capsys.readouterr().err.count("words come after each pause") == 1
+
+
 def test_events_are_written_as_lines_of_json(
     recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

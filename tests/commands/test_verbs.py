@@ -1,5 +1,6 @@
 """The verbs from the command line to what they print, in this process."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -84,6 +85,24 @@ def test_eval_without_a_yaml_takes_changes_to_what_the_checkpoint_says(
     assert "batching.prefetch_batches is 0, which is impossible" in capsys.readouterr().err
 
 
+def test_a_manifest_that_only_the_checkpoint_knows_and_is_gone_is_told_as_such(
+    run_verb: RunVerb, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mindspore import Parameter, Tensor
+
+    from mindaudio_ds2.checkpoint import load_checkpoint, save_checkpoint
+
+    read = load_checkpoint(checkpoint)
+    config = dataclasses.replace(read.config, data=dataclasses.replace(read.config.data, test_manifest="gone.jsonl"))
+    elsewhere = tmp_path / "elsewhere.ckpt"
+    weights = {name: Parameter(Tensor(array), name=name) for name, array in read.weights.items()}
+    save_checkpoint(elsewhere, config, weights, {}, read.state)
+    assert run_verb("eval", "--pre_trained_model_path", elsewhere) == 2
+    assert f"gone.jsonl, which {elsewhere} names, is not here; name a manifest with --manifest" in (
+        capsys.readouterr().err
+    )
+
+
 def test_eval_scores_several_manifests_and_compares_them(
     run_verb: RunVerb, checkpoint: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +136,13 @@ def test_a_yaml_in_place_of_a_checkpoint_and_a_checkpoint_in_place_of_a_yaml_are
     for path in (checkpoint, unnamed):
         assert run_verb("train", "-c", path) == 2
         assert "--pre_trained_model_path" in capsys.readouterr().err
+
+
+def test_options_that_swallow_the_network_are_pointed_at(
+    run_verb: RunVerb, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb("eval", "--manifest", corpus / "test.jsonl", "english") == 2
+    assert "no network is named; name a checkpoint, such as" in capsys.readouterr().err
 
 
 # transcribe -----------------------------------------------------------------------------------------------------------

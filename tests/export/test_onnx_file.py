@@ -289,7 +289,7 @@ def test_smaller_weights_want_a_manifest(checkpoint: Path, tmp_path: Path, monke
     data = dataclasses.replace(loaded.config.data, dev_manifest="gone.jsonl")
     moved = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, data=data))
     monkeypatch.setattr(onnx_file, "load_checkpoint", lambda path: moved)
-    with pytest.raises(ManifestError, match=r"gone\.jsonl .* name a manifest with --manifest"):
+    with pytest.raises(ManifestError, match=r"gone\.jsonl, which .* is not here; name a manifest with --manifest"):
         onnx_file.export_onnx(checkpoint, tmp_path / "out", OnnxForm(weights="int8"))
 
 

@@ -133,6 +133,31 @@ def test_a_run_goes_on_without_the_file_and_a_new_one_misses_it(config: Config, 
         train_here(dataclasses.replace(settled, text=swapped), resume=True)
 
 
+def test_the_file_is_read_once(config: Config, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mindaudio_ds2.training import trainer
+    from mindaudio_ds2.training.corpora import check_start
+    from mindaudio_ds2.training.resuming import settle_tokenizer
+
+    text = settle_tokenizer(config, resume=True).text
+    units = tmp_path / "units.json"
+    units.write_text(json.dumps({"units": text.units, "scores": text.unit_scores}), encoding="utf-8")
+    changes = {**CHANGES, "decoding.decoder": "greedy", "decoding.beam_width": None, "text.tokenizer": str(units)}
+    new = make_config(corpus, tmp_path / "run", changes)
+    corpora = check_start(new, False, None, is_first=True)
+    assert corpora is not None
+    units.unlink()
+    started: list[Config] = []
+
+    def stop(_: Any, settled: Config, *others: Any) -> None:
+        started.append(settled)
+        raise InterruptedError
+
+    monkeypatch.setattr(trainer, "require_same_start", stop)
+    with pytest.raises(InterruptedError):
+        trainer.train(new, False, None, corpora=corpora)
+    assert (started[0].text.units, started[0].text.unit_scores) == (text.units, text.unit_scores)
+
+
 def test_a_transcript_whose_repeated_units_need_blanks_is_left_out_where_they_do_not_fit(config: Config) -> None:
     from mindaudio_ds2.batching.plan import count_frames_to_align
     from mindaudio_ds2.text.tokenizer import Tokenizer
