@@ -215,6 +215,11 @@ class Config:
         """Distance between two frames of the network's output, in seconds."""
         return self.features.hop_seconds * self.model.time_stride
 
+    @property
+    def can_stream(self) -> bool:
+        """Whether sound can be recognised as it comes: nothing in the network or its features needs the whole."""
+        return not self.model.bidirectional and self.features.normalization == "corpus"
+
 
 def to_mapping(config: Any) -> dict[str, Any]:
     """A dataclass of this module as plain nested dicts and lists, as in its YAML."""

@@ -52,9 +52,8 @@ class CheckpointNetwork:
 
     @property
     def streaming(self) -> "CheckpointNetwork | None":
-        """Itself, if sound can be recognised as it comes: nothing in the network or its features needs the whole."""
-        is_possible = not self.config.model.bidirectional and self.features.normalization == "corpus"
-        return self if is_possible else None
+        """Itself, if sound can be recognised as it comes."""
+        return self if self.config.can_stream else None
 
     def start_stream(self) -> NetworkStream:
         """A new utterance, to be fed in chunks. The first one compiles, some seconds."""

@@ -4,7 +4,8 @@
     mindaudio-ds2 pack_model runs/english/best.ckpt models/english --licence "Apache-2.0" \
         --training_data "LibriSpeech (CC BY 4.0, Panayotov et al. 2015)"
 
-The folder holds `model.onnx` (int8 unless --weights says otherwise, compared by its word errors), `model.ckpt`
+The folder holds `model.onnx` (int8 unless --weights says otherwise, compared by its word errors; for streams, where the
+network can stream), `model.ckpt`
 (float16, to fine-tune), and the run's decoder.json with its language model. Scores are those that eval.py left beside
 the checkpoint. With the folder's parent in MINDAUDIO_DS2_MODELS, every verb takes the folder's name for a path.
 """
@@ -44,7 +45,8 @@ def pack(options: argparse.Namespace, backend: Backend) -> models.Model:
 
     folder: Path = options.folder
     checkpoint = load_checkpoint(options.checkpoint)
-    form = OnnxForm(weights=options.weights, licence=options.licence)
+    can_stream = checkpoint.config.can_stream
+    form = OnnxForm("features" if can_stream else "waveform", options.weights, can_stream, options.licence)
     written = export_onnx(options.checkpoint, folder, form, options.manifest, options.max_wer_loss, backend)
     written.path.replace(folder / models.RECOGNITION)
     weights = {

@@ -1,6 +1,7 @@
 """Live streams against whole recordings: a checkpoint and an ONNX file, random cuts, other sample rates."""
 
 import dataclasses
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.audio.feature_stream import FeatureStream
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.resampling import StreamResampler, resample
@@ -222,3 +224,20 @@ def test_a_network_that_needs_the_whole_is_given_segments(recognizer: Recognizer
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(network), "streaming", None)
         assert not recognizer.stream().is_incremental
+
+
+def test_a_packed_network_streams_by_its_name(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mindspore_cpu: None
+) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    from mindaudio_ds2.commands.pack_model import pack
+    from mindaudio_ds2.machine.backend import STOCK
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(models.FOLDER_VARIABLE, str(tmp_path))
+    options: dict[str, Any] = {"weights": "fp32", "manifest": None, "max_wer_loss": 0.0, "licence": "CC0"}
+    pack(Namespace(checkpoint=checkpoint, folder=tmp_path / "live", training_data="noise", **options), STOCK)
+    packed, chunks = Recognizer.load("live"), cut(make_sound(9.0), 3)
+    assert type(packed.network).__module__ == "mindaudio_ds2.portable.stream"
+    assert packed.stream(RATE_HZ).is_incremental
+    assert list_texts(run(packed, chunks)) == list_texts(run(Recognizer.load(checkpoint), chunks))
