@@ -3,16 +3,16 @@
 #
 #     bash recipes/english/run.sh --source DIR --text 'FILE...' [--hibari HOURS] [--kokoro HOURS] [--downloads DIR]
 #
-# Makes the environment, the manifests of real speech, synthetic speech (4 h of hibari unless told otherwise), their mix,
-# proves that nothing of dev and test is learnt, trains (a network that aligns, one on parts cut at pauses, the last on
-# whole utterances in every condition), builds a language model, scores, packs, and scores others beside it. That takes a
+# Makes the environment, the manifests of real speech, synthetic speech (6 h of hibari, none of Kokoro unless told otherwise),
+# their mix, proves that nothing of dev and test is learnt, trains (a network that aligns, one on parts cut at pauses, the
+# last on such parts in every condition), builds a language model, scores, packs, and scores others beside it. That takes a
 # day on two cores. Each stage goes on where it stopped or sees that it is done, so an interrupted run is simply started
 # again. README.md says where DIR and the novels come from.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 usage="usage: bash recipes/english/run.sh --source DIR --text 'FILE...' [--hibari HOURS] [--kokoro HOURS] [--downloads DIR]"
-source='' texts=() hibari=4 kokoro=5 downloads=data/english/downloads
+source='' texts=() hibari=6 kokoro=0 downloads=data/english/downloads
 while [[ $# -gt 0 ]]; do
     case "$1 ${2:-}" in
     "--source "?*) source=$2 ;;

@@ -29,7 +29,7 @@ exit 0
 EVAL = "eval.py --pre_trained_model_path runs/english/best.ckpt --manifest data/english/"
 STAGES = [
     "recipes/english/prepare.py real --source corpora",
-    "recipes/english/speak.py hibari --text a.txt b.txt --hours 4",
+    "recipes/english/speak.py hibari --text a.txt b.txt --hours 6",
     "recipes/english/speak.py kokoro --text a.txt b.txt --hours 9",
     "recipes/english/prepare.py mix --synthetic data/english/synthetic/hibari/manifest.jsonl",
     "recipes/english/separation.py --train data/english/train.jsonl --held_out data/english/dev.jsonl data/",
