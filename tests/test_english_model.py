@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from mindaudio_ds2 import Recognizer, models
 from mindaudio_ds2.config import DecodingConfig
@@ -58,6 +59,24 @@ def test_it_recognises_a_reader_whom_it_never_heard(english: models.Model, share
     assert all(word.start_seconds <= word.end_seconds for found in texts for word in found.words)
     wrong, words = sum(count.word_errors for count in counts), sum(count.num_words for count in counts)
     assert wrong / words < english.card["scores"]["dev"]["wer"] + 0.2
+
+
+def test_english_for_streams_hears_chunks_as_it_hears_the_whole(english: models.Model, shared_data: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    folder = shared_data / "mini_librispeech" / "LibriSpeech" / "dev-mini" / "19" / "198"
+    if not folder.is_dir():
+        pytest.skip(f"no recordings in {folder}")
+    (path,) = [model.folder for model in models.list_models() if model.name == "english_stream"]
+    assert path.parent == english.folder.parent
+    recognizer = Recognizer.load("english_stream", choice=find_choice(english.folder / models.RECOGNITION))
+    sound, rate_hz = soundfile.read(folder / "19-198-0000.flac", dtype="float32")
+    stream = recognizer.stream(rate_hz, None)
+    assert stream.is_incremental
+    events = [event for start in range(0, len(sound), 3000) for event in stream.feed(sound[start : start + 3000])]
+    events += stream.finish()
+    said = " ".join(event.text for event in events if event.kind == "final")
+    assert said
+    assert said == recognizer.transcribe(sound, rate_hz).text
 
 
 def test_what_lies_beside_a_recording_changes_nothing(english: models.Model) -> None:

@@ -23,8 +23,8 @@ from mindaudio_ds2.transcription import Transcription
 METER_CHARACTERS = 10
 METER_RANGE_DB = 60.0
 AFTER_PAUSES = (
-    "words come after each pause, because this network hears whole utterances; one that was trained with "
-    "hparams/*_stream.yaml (as ONNX: exported with --stream) gives them as they are said"
+    "words come after each pause, because this network hears whole utterances; the model english_stream, or one that "
+    "was trained with hparams/*_stream.yaml (as ONNX: exported with --stream), gives them as they are said"
 )
 
 
