@@ -67,7 +67,7 @@ for compiler in "${compilers[@]}"; do
     flags=(-fsanitize=address,undefined -fno-sanitize-recover=all)
     [[ "$compiler" == clang++ ]] && flags+=(-shared-libsan)
     build "$compiler" "$folder/$compiler.so" "${flags[@]}"
-    runtime="$(find_runtime "$compiler" libasan.so libclang_rt.asan-x86_64.so libclang_rt.asan-aarch64.so)"
+    runtime="$(find_runtime "$compiler" libclang_rt.asan-x86_64.so libclang_rt.asan-aarch64.so libasan.so)"
     # Python keeps memory until its end, which is no leak of ours.
     ASAN_OPTIONS=detect_leaks=0 check "$compiler" "$folder/$compiler.so" "$runtime" "${tests[@]}"
 done
