@@ -101,9 +101,9 @@ def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
     """Make sure that weights mean the same in another run: with the same features and network.
 
     The labels are another matter, see `weights.fit_head`, and so is how far a network looks ahead, see
-    `weights.fit_view`: a forward-only network may begin with a two-sided one, and have features that a stream can have.
-    So is the stride in time: no weight's shape depends on it, and a network that has learnt from long frames soon finds
-    its way with shorter ones.
+    `weights.fit_view`. So are the stride in time and the normalisation of features: no weight's shape depends on them, and
+    a network that has learnt from long frames, or from features that their own utterance normalises, soon finds its way
+    with shorter ones, and with those of a stream.
 
     Args:
         old: of the checkpoint.
@@ -115,9 +115,10 @@ def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
     """
     free = ["rnn_dropout", "rnn_initialization", "batch_norm_momentum", "conv_stride_time", "lookahead_frames"]
     free = [f"model.{key}" for key in free]
+    if old.features.normalization != new.features.normalization:
+        free += [f"features.{key}" for key in ("normalization", "corpus_mean", "corpus_deviation")]
     if old.model.bidirectional and not new.model.bidirectional:
-        statistics = ("features.normalization", "features.corpus_mean", "features.corpus_deviation")
-        free += ["model.bidirectional", *statistics]
+        free.append("model.bidirectional")
     differing = _compare(old, new, lambda key: key.startswith(("features.", "model.")) and key not in free)
     if differing:
         raise CheckpointError(

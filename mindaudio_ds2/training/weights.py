@@ -39,7 +39,9 @@ def start_from(path: str, config: Config, network: DeepSpeech2) -> str:
     fill(network.weights(), weights, path)
     before, now = (1000 * each.seconds_per_output_frame for each in (checkpoint.config, config))
     frames = f"; it hears a frame each {now:g} ms, {before:g} ms before" if before != now else ""
-    return f"starting from the weights of {path}{frames}{note}{view}"
+    old, new = (each.features.normalization for each in (checkpoint.config, config))
+    normalized = f"; its features are normalised by {new}, by {old} before" if old != new else ""
+    return f"starting from the weights of {path}{frames}{normalized}{note}{view}"
 
 
 def require_nothing_frozen(config: Config) -> None:

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def start(kind: str) -> "tuple[subprocess.Popen[str], str]":
 def test_a_signal_ends_the_process_in_order(number: signal.Signals) -> None:
     process, address = start("working")
     url = f"{address}/v1/audio/transcriptions"
-    assert CLIENT.post(url, files={"file": make_wav("AB")}, timeout=20).json() == {"text": "AB"}
+    assert CLIENT.post(url, files={"file": make_wav("AB")}, timeout=60).json() == {"text": "AB"}
     process.send_signal(number)
     _, said = process.communicate(timeout=90)
     assert (process.returncode, said.splitlines()[-1]) == (0, "stopped; every request was answered")
@@ -63,14 +64,14 @@ def test_a_signal_ends_the_process_in_order(number: signal.Signals) -> None:
 
 def test_what_a_signal_leaves_unfinished_is_said() -> None:
     process, address = start("blocked")
-    with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=60) as connection:
         content = make_wav("AB")
         body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + content + b"\r\n--x--\r\n"
         head = "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\n"
         head += f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
-        while CLIENT.get(f"{address}/health").json()["files"] == 0:
-            pass
+        while CLIENT.get(f"{address}/health", timeout=60).json()["files"] == 0:
+            time.sleep(0.05)
         process.terminate()
         _, said = process.communicate(timeout=90)
         assert process.returncode == 143

@@ -207,9 +207,10 @@ def test_a_network_for_streams_begins_with_a_two_sided_one_of_other_features(
     shown = capsys.readouterr().err
     assert "of recurrent layers the forward direction" in shown
     assert "features: mean and deviation of each band from" in shown
+    assert "its features are normalised by corpus, by utterance before" in shown
     assert load_checkpoint(Path(config.run_dir) / "best.ckpt").config.features.corpus_mean
     back = configure({"run_dir": f"{config.run_dir}_back", "training.epochs": 1})
-    with pytest.raises(CheckpointError, match="bidirectional"):
+    with pytest.raises(CheckpointError, match=r"bidirectional \(False, now True\); its weights"):
         train_here(back, pre_trained_model_path=str(Path(config.run_dir) / "best.ckpt"))
 
 
