@@ -63,9 +63,9 @@ def _write_raw(text: str) -> bool:
 
 
 def _beside_bars(stream: TextIO) -> Any:
-    """Progress bars stand aside; where tqdm is not even loaded, there are none."""
-    tqdm = sys.modules.get("tqdm")
-    return tqdm.tqdm.external_write_mode(file=stream) if tqdm else contextlib.nullcontext()
+    """Progress bars stand aside; where tqdm is not even loaded, or another thread is loading it, there are none."""
+    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    return tqdm.external_write_mode(file=stream) if tqdm else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

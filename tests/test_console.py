@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -37,6 +38,14 @@ def test_what_an_ascii_console_cannot_show_is_escaped() -> None:
         [sys.executable, "-c", program], env={"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=True
     )
     assert done.stdout == "\\xe9 \\u65e5\n"
+
+
+def test_a_line_is_written_while_another_thread_loads_the_bars(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", ModuleType("tqdm"))  # as it is before its first line has run
+    assert console.write_line("seen")
+    assert capsys.readouterr().err == "seen\n"
 
 
 def test_control_characters_are_shown_and_not_sent() -> None:

@@ -180,12 +180,15 @@ class Server(uvicorn.Server):
         threading.Thread(target=self._tell, daemon=True).start()
 
     def _tell(self) -> None:
-        if self.service.num_files or self.service.dispatcher.num_streams:
-            console.write_line(
-                f"stopping: {self.service.num_files} files and {self.service.dispatcher.num_streams} streams are given "
-                f"{self.options.grace_seconds:g} s; once more ends it at once"
-            )
-        asyncio.run_coroutine_threadsafe(self._finish(), self._loop)
+        num_files, num_streams = self.service.num_files, self.service.dispatcher.num_streams
+        try:
+            if num_files or num_streams:
+                console.write_line(
+                    f"stopping: {num_files} files and {num_streams} streams are given {self.options.grace_seconds:g} s; "
+                    "once more ends it at once"
+                )
+        finally:  # whatever became of the line
+            asyncio.run_coroutine_threadsafe(self._finish(), self._loop)
 
     async def _finish(self) -> None:
         self.num_unfinished = await self.service.stop(self.options.grace_seconds)
