@@ -184,8 +184,8 @@ class Server(uvicorn.Server):
         try:
             if num_files or num_streams:
                 console.write_line(
-                    f"stopping: {num_files} files and {num_streams} streams are given {self.options.grace_seconds:g} s; "
-                    "once more ends it at once"
+                    f"stopping: {num_files} files and {num_streams} streams are given "
+                    f"{self.options.grace_seconds:g} s; once more ends it at once"
                 )
         finally:  # whatever became of the line
             asyncio.run_coroutine_threadsafe(self._finish(), self._loop)
