@@ -28,7 +28,7 @@ from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 11
+FORMAT_VERSION = 12
 OLDEST_FORMAT_VERSION = 7
 """Older ones were of development only; once a version is released, its format stays readable."""
 AUGMENTATION_NEW_IN_10: dict[str, Any] = {
@@ -63,6 +63,7 @@ DECODING_NEW_IN_11: dict[str, Any] = {
     "lm_weight": None,
     "word_bonus": None,
 }
+TRAINING_NEW_IN_12: dict[str, Any] = {"teacher": None, "teacher_weight": 0.5}
 OPTIMIZER_PREFIX = "optimizer."
 MAX_SMALL_WEIGHTS = 1_000_000  # a network of so many is built without a thought
 CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 17  # how MindSpore ends a file with a checksum
@@ -188,6 +189,8 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
     if version < 11:
         config["text"] |= {"tokenizer": None, "units": [], "unit_scores": []}
         config["decoding"] = DECODING_NEW_IN_11
+    if version < 12:
+        config["training"] |= TRAINING_NEW_IN_12
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

@@ -95,6 +95,12 @@ class TrainingConfig:
     consistency_weight: float
     """Show each utterance twice in a step, with masks, vocal tract and dropout drawn twice, and add this times how far
     apart the two answers are to the loss; twice the work. 0 for once; 0.2 is usual (factor)."""
+    teacher: str | None
+    """A trained network, with the same features, labels and output frames, whose answers are learnt from beside the
+    labels; null for none (path of a checkpoint, or a model's name)."""
+    teacher_weight: float
+    """Share of the loss that is how far each frame's probabilities are from the teacher's; without one it means nothing
+    (above 0, at most 1)."""
     frozen_norm_share: float
     """In this share of the epochs, the last ones, batch norms use and keep their running statistics; at least in one,
     and never in the first unless it is 1 (0 to 1)."""
@@ -114,6 +120,9 @@ class TrainingConfig:
         _require(0 <= smoothing < 1, "training.label_smoothing", smoothing, "0 or more, below 1; 0.05, say")
         weight = self.consistency_weight
         _require(weight >= 0, "training.consistency_weight", weight, "0 or more; 0.2, say")
+        _require(self.teacher != "", "training.teacher", "", "name a checkpoint or a model, or null")
+        share = self.teacher_weight
+        _require(0 < share <= 1, "training.teacher_weight", share, "above 0, at most 1; 0.5, say")
         factors = self.learning_rate_factors
         remedy = "factors are above 0; name what stays as it is in training.freeze"
         _require(all(factor > 0 for factor in factors.values()), "training.learning_rate_factors", factors, remedy)

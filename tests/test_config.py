@@ -275,6 +275,9 @@ IMPOSSIBLE = [
     ("training.label_smoothing", -0.1),
     ("training.label_smoothing", 1.0),
     ("training.consistency_weight", -0.1),
+    ("training.teacher", ""),
+    ("training.teacher_weight", 0.0),
+    ("training.teacher_weight", 1.1),
     ("training.learning_rate_factors", {"head": 0.0}),
 ]
 

@@ -168,6 +168,8 @@ YAML: dict[str, Any] = {
         "average_best": 0,
         "label_smoothing": 0.0,
         "consistency_weight": 0.0,
+        "teacher": None,
+        "teacher_weight": 0.5,
         "frozen_norm_share": 0.0,
         "freeze": [],
         "learning_rate_factors": {},

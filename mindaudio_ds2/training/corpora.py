@@ -69,6 +69,8 @@ def check_start(config: Config, resume: bool, pre_trained_model_path: str | None
         _require_folder(Path(config.run_dir), resume)
     if is_first and pre_trained_model_path and not has_last:
         models.require_checkpoint(pre_trained_model_path)
+    if is_first and config.training.teacher:
+        models.require_checkpoint(config.training.teacher)
     list_pool(config.augmentation.rir_path, "augmentation.rir_path")
     list_pool(config.augmentation.noise_path, "augmentation.noise_path")
     if config.text.tokenizer and not config.text.units and has_last:

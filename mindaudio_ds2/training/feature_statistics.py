@@ -29,7 +29,7 @@ DIGITS = 6
 
 def settle_statistics(
     config: Config,
-    start: str | Path | None,
+    sources: Sequence[str | Path],
     utterances: Sequence[Utterance],
     say: Callable[[str], None],
     ranks: Ranks,
@@ -38,8 +38,8 @@ def settle_statistics(
 
     Args:
         config: of the run.
-        start: the checkpoint that the run goes on or starts from; its weights belong to its statistics, so these are
-            kept. None, or one with another normalization, measures the training set.
+        sources: checkpoints whose weights belong to their statistics: the one that the run goes on or starts from, then
+            its teacher. The first that has statistics gives them; without any, the training set is measured.
         utterances: the training set.
         say: takes a line about what was measured.
         ranks: the processes of the run; the others wait for the first.
@@ -52,8 +52,9 @@ def settle_statistics(
     features = config.features
     if features.normalization != "corpus" or features.corpus_mean:
         return config
-    known = load_checkpoint(start).config.features if ranks.is_first and start is not None else features
-    if known.corpus_mean:
+    found = (load_checkpoint(path).config.features for path in (sources if ranks.is_first else ()))
+    known = next((each for each in found if len(each.corpus_mean) == features.num_bins), None)
+    if known:
         features = dataclasses.replace(features, corpus_mean=known.corpus_mean, corpus_deviation=known.corpus_deviation)
     elif ranks.is_first:
         count = min(MOST_UTTERANCES, len(utterances))

@@ -18,6 +18,7 @@ from mindaudio_ds2.training.compiled.loss_scale import LossScale
 from mindaudio_ds2.training.compiled.optimizer import make_optimizer
 from mindaudio_ds2.training.compiled.step import TrainStep
 from mindaudio_ds2.training.compiled.weight_average import MovingAverage
+from mindaudio_ds2.training.teacher import load_teacher
 from mindaudio_ds2.training.weights import choose_trained
 
 
@@ -33,8 +34,13 @@ class Learner:
         network: that is trained.
         scored: the network that is scored: the same one, or a moving average of it.
         trained: which of its weights are trained.
+        teacher: that it also learns from, as `training.teacher` names one; None for none.
+        takes_open_shapes: whether the step is compiled once for all shapes.
         state: what must be saved beside the network's weights for an exact resume, by name.
         is_compiled: whether the step has been taken, so that the next one takes no longer than computing does.
+
+    Raises:
+        CheckpointError: the teacher cannot be used.
     """
 
     def __init__(self, config: Config, backend: Backend, ranks: Ranks) -> None:
@@ -55,16 +61,20 @@ class Learner:
         self.loss_scale = LossScale(config.precision)
         averaged = self.average.state() if self.average else {}
         self.state: dict[str, Parameter] = {**self.optimizer.state(), **averaged, **self.loss_scale.state()}
+        self.teacher = load_teacher(config, backend, ranks)  # last: random weights are the same with and without
+        networks = (self.network, *([self.teacher.network] if self.teacher else []))
+        self.takes_open_shapes = all(network.takes_open_shapes for network in networks)
         self.step, self.is_compiled = self._make_step(), False
 
     def _make_step(self) -> Step:
         """The step of the network as it is; it is compiled when it is first taken."""
         config, model, training = self.config, self.config.model, self.config.training
         blank_id, clip = Tokenizer(config.text).blank_id, config.optimizer.max_gradient_norm
-        loss = CTCLoss(blank_id, self.backend, training.label_smoothing, training.consistency_weight)
-        step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average)
+        teacher, share = (self.teacher.network, training.teacher_weight) if self.teacher else (None, 0.0)
+        loss = CTCLoss(blank_id, self.backend, training.label_smoothing, training.consistency_weight, share)
+        step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average, teacher)
         sizes = (model.rnn_num_layers, model.rnn_hidden_size) if model.rnn_dropout else None
-        open_shapes = (config.features.num_bins, sizes) if self.network.takes_open_shapes else None
+        open_shapes = (config.features.num_bins, sizes) if self.takes_open_shapes else None
         num_batches = config.batching.accumulation_steps
         return make_step(step, self.ranks, num_batches, open_shapes, self.backend.stays_on_device)
 

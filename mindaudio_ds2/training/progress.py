@@ -33,6 +33,7 @@ class Progress:
         longest_seconds: duration of the longest of them; 0 in runs that did not note it.
         fingerprint: of the utterances trained on, and of the noise and rooms mixed into them.
         dev_fingerprint: of the utterances that choose the best epoch; empty in runs that did not note it.
+        teacher: digest of the weights of the network that is learnt from; empty without one.
         num_parts: batches of an update: processes times batching.accumulation_steps.
         has_fixed_shapes: whether batches are planned for fixed shapes, which makes others of them.
         frozen_from: epochs after which batch norms were frozen because the dev WER no longer fell; None so far.
@@ -62,6 +63,7 @@ class Progress:
     longest_seconds: float = 0.0
     fingerprint: str = ""
     dev_fingerprint: str = ""
+    teacher: str = ""
     num_parts: int = 1
     has_fixed_shapes: bool = False
     frozen_from: int | None = None

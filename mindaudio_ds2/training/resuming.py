@@ -64,6 +64,11 @@ def take_up(
             f"{path} was scored on other utterances than {config.data.dev_manifest} holds now, so that its best epoch "
             "means something else; restore them, or start a new run with --run_dir and --pre_trained_model_path"
         )
+    if progress.teacher != beginning.teacher:
+        raise CheckpointError(
+            f"{path} was taught by other weights than training.teacher, {config.training.teacher}, holds now; restore "
+            "them, or start a new run with --run_dir and --pre_trained_model_path"
+        )
     progress.dev_fingerprint = beginning.dev_fingerprint
     progress.longest_seconds = beginning.longest_seconds
     if progress.has_fixed_shapes != beginning.has_fixed_shapes:
@@ -119,7 +124,7 @@ def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
         free += [f"features.{key}" for key in ("normalization", "corpus_mean", "corpus_deviation")]
     if old.model.bidirectional and not new.model.bidirectional:
         free.append("model.bidirectional")
-    differing = _compare(old, new, lambda key: key.startswith(("features.", "model.")) and key not in free)
+    differing = describe_difference(old, new, lambda key: key.startswith(("features.", "model.")) and key not in free)
     if differing:
         raise CheckpointError(
             f"{path} was trained with another {differing}; its weights mean nothing here. Give these keys the "
@@ -147,7 +152,7 @@ def check_same_run(old: Config, new: Config, progress: Progress, path: Path) -> 
             f"--training.epochs {before}, or start a new run from its weights with --run_dir and "
             f"--pre_trained_model_path {path.parent / 'best.ckpt'}"
         )
-    differing = _compare(old, new, lambda key: not key.startswith((*FREE_KEYS, "training.epochs")))
+    differing = describe_difference(old, new, lambda key: not key.startswith((*FREE_KEYS, "training.epochs")))
     if differing:
         raise CheckpointError(
             f"{path} was trained with another {differing}; resume with the configuration in its folder "
@@ -187,8 +192,8 @@ def find_obstacle(old: Config, num_epochs: int, progress: Progress) -> str:
     return ""
 
 
-def _compare(old: Config, new: Config, counts: Callable[[str], bool]) -> str:
-    """The keys that differ, among those that count, with both values; empty if none does."""
+def describe_difference(old: Config, new: Config, counts: Callable[[str], bool]) -> str:
+    """The keys of two configurations that differ, among those that count, with both values; empty if none does."""
     before, now = flatten(to_mapping(old)), flatten(to_mapping(new))
     differing = [key for key in before if before[key] != now[key] and counts(key)]
     return ", ".join(f"{key} ({before[key]!r}, now {now[key]!r})" for key in differing)

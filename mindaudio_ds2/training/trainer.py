@@ -88,7 +88,8 @@ def train(
     run = RunLog(config, resume) if ranks.is_first else SilentLog(config)
     try:
         start = run.last_checkpoint if run.is_resumed else pre_trained_model_path
-        config = settle_statistics(config, start, training_set.utterances, run.say, ranks)
+        sources = [path for path in (start, config.training.teacher) if path is not None]
+        config = settle_statistics(config, sources, training_set.utterances, run.say, ranks)
         trainer = Trainer(config, run, training_set, dev_utterances, backend, ranks)
         if resume and not run.is_resumed:
             run.say(f"nothing to resume: {run.last_checkpoint} does not exist")
@@ -134,7 +135,7 @@ class Trainer:
         self.augmenter = Augmenter(config, utterances, training_set.labels)
         self.learner = Learner(config, backend, ranks)
         self.checkpoints = RunCheckpoints(config, log, self.learner, ranks.is_first)
-        is_open, additions = self.learner.network.takes_open_shapes, self.augmenter.additions
+        is_open, additions = self.learner.takes_open_shapes, self.augmenter.additions
         self.shapes = None if is_open else FixedShapes(*additions.list_reachable(), config, is_augmented=True)
         self.num_batches = config.batching.accumulation_steps
         self.decoder = open_decoder(make_choice(config.decoding) or DecoderChoice(), config)
@@ -142,6 +143,7 @@ class Trainer:
         self.progress = Progress(
             fingerprint=fingerprint_of(utterances, self.augmenter.rirs, self.augmenter.noises),
             dev_fingerprint=fingerprint_of(dev_utterances),
+            teacher=self.learner.teacher.digest if self.learner.teacher else "",
             train_hours=sum(additions.durations) / 3600,
             longest_seconds=float(max(additions.list_reachable()[0])),
             num_parts=ranks.world_size * self.num_batches,
@@ -186,7 +188,8 @@ class Trainer:
             describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.learner.trained)
         )
         augmentation = f"augmentation: {describe_augmentation(self.augmenter)}"
-        notes = (augmentation, self.shapes.describe() if self.shapes else "")
+        teacher = self.learner.teacher
+        notes = (augmentation, teacher.text if teacher else "", self.shapes.describe() if self.shapes else "")
         for note in filter(None, (*notes, describe_unwritable(self.evaluator.unwritable, "dev's references"))):
             self.log.say(note)
         with Interruption() as interruption:

@@ -62,5 +62,5 @@ def test_a_run_measures_and_stores_its_statistics_and_those_that_start_from_it_k
     assert len(stored.features.corpus_mean) == len(stored.features.corpus_deviation) == 8
     written = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
     assert written["features"]["corpus_mean"] == stored.features.corpus_mean
-    assert settle_statistics(config, run_dir / "last.ckpt", [], print, Ranks()) == stored
+    assert settle_statistics(config, [run_dir / "last.ckpt"], [], print, Ranks()) == stored
     train_here(config, resume=True)  # there is nothing left to do, but to see that it is the same run

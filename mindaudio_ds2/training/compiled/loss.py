@@ -22,6 +22,11 @@ class CTCLoss(nn.Cell):
     a weight times the sum over frames of KL(other || row), the divergence from the other view's probabilities, which
     count as given. The mean over all rows is then the paper's loss.
 
+    With a teacher of weight w, an utterance's loss by its labels, smoothing included, is multiplied by 1 - w, and w
+    times the sum over its frames of KL(teacher || network) is added: frame-level knowledge distillation, as Kurata and
+    Audhkhasi 2019 (arXiv:1904.08311) do it between CTC networks whose letters stand at the same times. The divergence
+    between two views comes on top of both.
+
     Rows without a frame, which only fill up a batch of fixed shape, are no utterances. An utterance whose labels cannot
     be aligned gives an infinite loss; `batching.plan` leaves such utterances out. Has run on the CPU only.
 
@@ -30,18 +35,32 @@ class CTCLoss(nn.Cell):
         backend: how this process computes.
         smoothing: a, from 0 to 1; 0 costs nothing.
         consistency_weight: of the divergence between two views; above 0, row B / 2 + b is row b's other view.
+        teacher_weight: w, above 0 to 1, where a teacher's logits are given; 0 for a loss without.
     """
 
     def __init__(
-        self, blank_id: int, backend: Backend = STOCK, smoothing: float = 0.0, consistency_weight: float = 0.0
+        self,
+        blank_id: int,
+        backend: Backend = STOCK,
+        smoothing: float = 0.0,
+        consistency_weight: float = 0.0,
+        teacher_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.blank_id = blank_id
         self.native = NativeCTC(backend.kernels, blank_id) if backend.kernels else None
         self.smoothing = smoothing
         self.consistency_weight = consistency_weight
+        self.teacher_weight = teacher_weight
 
-    def construct(self, logits: Tensor, logit_lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
+    def construct(
+        self,
+        logits: Tensor,
+        logit_lengths: Tensor,
+        labels: Tensor,
+        label_lengths: Tensor,
+        taught: Tensor | None = None,
+    ) -> Tensor:
         """Compute the loss.
 
         Args:
@@ -49,6 +68,7 @@ class CTCLoss(nn.Cell):
             logit_lengths: (B,) int32, in output frames; 0 in an empty row. At least one row is not empty.
             labels: (B, L) int32; anything may stand beyond the lengths.
             label_lengths: (B,) int32.
+            taught: the teacher's logits, as `logits`, which count as given; None where there is no teacher.
 
         Returns:
             () float32, in nats an utterance.
@@ -58,6 +78,9 @@ class CTCLoss(nn.Cell):
         if self.smoothing > 0:
             distances = _measure_distance_from_uniform(logits, logit_lengths)
             losses = losses * (1 - self.smoothing) + distances * self.smoothing
+        if taught is not None:
+            distances = _measure_distance_from_teacher(taught, logits, logit_lengths)
+            losses = losses * (1 - self.teacher_weight) + distances * self.teacher_weight
         if self.consistency_weight > 0:
             losses = losses + _measure_distance_from_other_view(logits, logit_lengths) * self.consistency_weight
         return ops.select(is_utterance, losses, ops.zeros_like(losses)).sum() / is_utterance.astype(ms.float32).sum()
@@ -86,8 +109,19 @@ def _measure_distance_from_other_view(logits: Tensor, lengths: Tensor) -> Tensor
     log_probs = ops.log_softmax(logits.astype(ms.float32), -1)
     num_utterances = logits.shape[1] // 2
     others = ops.concat((log_probs[:, num_utterances:], log_probs[:, :num_utterances]), 1)
-    others = ops.stop_gradient(others)
-    return _sum_over_frames((ops.exp(others) * (others - log_probs)).sum(-1), lengths)
+    return _measure_divergence(others, log_probs, lengths)
+
+
+def _measure_distance_from_teacher(taught: Tensor, logits: Tensor, lengths: Tensor) -> Tensor:
+    """Sum over an utterance's frames of KL(softmax(taught) || softmax(logits)), (B,) float32, in nats."""
+    given = ops.log_softmax(taught.astype(ms.float32), -1)
+    return _measure_divergence(given, ops.log_softmax(logits.astype(ms.float32), -1), lengths)
+
+
+def _measure_divergence(given: Tensor, log_probs: Tensor, lengths: Tensor) -> Tensor:
+    """Sum over frames of KL(given || other), without a gradient by what is given: twice (S, B, V), (B,) -> (B,)."""
+    given = ops.stop_gradient(given)
+    return _sum_over_frames((ops.exp(given) * (given - log_probs)).sum(-1), lengths)
 
 
 def _sum_over_frames(distances: Tensor, lengths: Tensor) -> Tensor:

@@ -21,13 +21,22 @@ class Gradients(nn.Cell):
         loss: the loss.
         weights: what the gradient is taken of.
         loss_scale: the gradients are those of the loss times this.
+        teacher: hears the same features, and the loss is given what it says; None for a loss of the labels alone.
     """
 
-    def __init__(self, network: DeepSpeech2, loss: CTCLoss, weights: ParameterTuple, loss_scale: LossScale) -> None:
+    def __init__(
+        self,
+        network: DeepSpeech2,
+        loss: CTCLoss,
+        weights: ParameterTuple,
+        loss_scale: LossScale,
+        teacher: DeepSpeech2 | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
         self.loss_scale = loss_scale
+        self.teacher = teacher
         self.value_and_grad = ops.value_and_grad(self.forward, None, weights)
 
     def forward(
@@ -37,11 +46,12 @@ class Gradients(nn.Cell):
         labels: Tensor,
         label_lengths: Tensor,
         share: Tensor | float,
-        dropout: Tensor | None = None,
+        dropout: Tensor | None,
+        taught: Tensor | None,
     ) -> Tensor:
         """What a batch adds to the loss of its update, scaled, () float32."""
         logits, logit_lengths = self.network(features, feature_lengths, dropout)
-        return self.loss_scale.multiply(self.loss(logits, logit_lengths, labels, label_lengths) * share)
+        return self.loss_scale.multiply(self.loss(logits, logit_lengths, labels, label_lengths, taught) * share)
 
     def construct(
         self,
@@ -61,7 +71,8 @@ class Gradients(nn.Cell):
         Returns:
             The share of the loss in nats an utterance, () float32, and that of each weight's gradient, scaled.
         """
-        loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths, share, dropout)
+        taught = None if self.teacher is None else self.teacher(features, feature_lengths)[0]
+        loss, gradients = self.value_and_grad(features, feature_lengths, labels, label_lengths, share, dropout, taught)
         return self.loss_scale.divide(loss), gradients
 
 
@@ -143,6 +154,7 @@ class TrainStep(nn.Cell):
         max_gradient_norm: gradients are scaled down to this L2 norm where theirs is larger.
         loss_scale: of the gradients.
         average: follows the weights; None where no average is wanted.
+        teacher: as in `Gradients`.
     """
 
     def __init__(
@@ -153,9 +165,10 @@ class TrainStep(nn.Cell):
         max_gradient_norm: float,
         loss_scale: LossScale,
         average: MovingAverage | None = None,
+        teacher: DeepSpeech2 | None = None,
     ) -> None:
         super().__init__()
-        self.gradients = Gradients(network, loss, optimizer.weights, loss_scale)
+        self.gradients = Gradients(network, loss, optimizer.weights, loss_scale, teacher)
         self.update = Update(network, optimizer, max_gradient_norm, loss_scale, average)
 
     def construct(

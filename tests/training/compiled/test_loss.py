@@ -283,3 +283,37 @@ def test_equal_views_have_the_loss_of_one() -> None:
     twice = [np.concatenate([array, array], axis) for array, axis in ((LOGITS, 1), (LENGTHS, 0), (lay_out(0, 0), 0))]
     loss = cells.run(CTCLoss(0, consistency_weight=10.0), *twice, np.concatenate([LABEL_LENGTHS, LABEL_LENGTHS]))[0]
     assert loss == pytest.approx(enumerate_mean(LOGITS, 0), rel=1e-5)
+
+
+# A teacher ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("consistency_weight", [0.0, 0.3], ids=["one view", "two views"])
+def test_a_teacher_takes_its_share_of_the_loss_and_counts_as_given(consistency_weight: float, losses: Losses) -> None:
+    """Value and gradient by loops over frames, in float64; nothing comes from, or goes to, padding or empty rows.
+
+    The divergence between two views comes on top, for both terms of the loss alike.
+    """
+    from mindaudio_ds2.training.compiled.loss import CTCLoss
+    from tests import cells
+
+    share, num_rows = 0.4, 6
+    cell = cells.GradientOf(CTCLoss(0, consistency_weight=consistency_weight, teacher_weight=share))
+    inputs = [*cells.floats((None, None, SIZE), ()), cells.integers(None), cells.integers(None, None)]
+    cell.set_inputs(*inputs, cells.integers(None), inputs[0])
+    logits, taught = 2 * np.random.default_rng(4).normal(size=(2, 6, num_rows, SIZE)).astype(np.float32)
+    lengths, label_lengths = (np.insert(array[[0, 1, 0, 1]], [2, 4], 0) for array in (LENGTHS, LABEL_LENGTHS))
+    labels = np.insert(lay_out(0, 0)[[0, 1, 0, 1]], [2, 4], 0, axis=0)
+    loss, gradient = cells.run(cell, logits, np.float32(1), lengths, labels, label_lengths, taught)[:2]
+
+    given, mine = (reference.log_softmax(each.astype(np.float64)) for each in (taught, logits))
+    expected = (1 - share) * losses.compute(0, logits, lengths, labels, label_lengths)
+    slopes = (1 - share) * losses.differentiate(0, logits, lengths, labels, label_lengths).astype(np.float64)
+    for row in (0, 1, 3, 4):
+        for frame in range(lengths[row]):
+            here = (frame, row)
+            for weight, source in ((share, given[here]), (consistency_weight, mine[frame, (row + 3) % num_rows])):
+                expected += weight * (np.exp(source) * (source - mine[here])).sum() / 4
+                slopes[here] += weight * (np.exp(mine[here]) - np.exp(source)) / 4
+    assert loss == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(gradient, slopes, atol=2e-5)
