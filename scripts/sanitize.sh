@@ -82,12 +82,20 @@ if [[ ! -e "$archer" ]]; then
     echo "left out: ThreadSanitizer, which needs clang++ and its OpenMP (Debian: clang libomp-dev)"
     exit
 fi
-runtime="$(find_runtime clang++ libclang_rt.tsan-x86_64.so libclang_rt.tsan-aarch64.so)"
-if ! (LD_PRELOAD="$runtime" env true) 2>/dev/null; then # clang 14's on some newer kernels
-    echo "left out: ThreadSanitizer, whose $runtime does not start on this machine; a newer clang may"
+# The runtime has to be there first, and clang 14's cannot be preloaded: so Python's main is in a program that has it.
+config="$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("BINDIR"))')/python3-config"
+read -ra linking <<<"$("$config" --embed --ldflags 2>/dev/null)"
+if ! echo '#include <Python.h>
+int main(int count, char **words) { return Py_BytesMain(count, words); }' |
+    clang -x c -fsanitize=thread -I "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
+        - -o "$folder/python" "${linking[@]}" 2>"$folder/python.log"; then
+    echo "left out: ThreadSanitizer, which needs Python as a library (Debian: libpython3-dev)"
+    cat "$folder/python.log"
     exit
 fi
 echo "ThreadSanitizer, clang++"
-build clang++ "$folder/threads.so" -fsanitize=thread -shared-libsan
-OMP_TOOL_LIBRARIES="$archer" TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 exitcode=66" \
-    check clang++ "$folder/threads.so" "$runtime" "${kernel_tests[@]}"
+build clang++ "$folder/threads.so" -fsanitize=thread
+packages="$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+DS2_TEST_KERNELS="$folder/threads.so" OMP_NUM_THREADS=2 OMP_TOOL_LIBRARIES="$archer" PYTHONPATH="$PYTHONPATH:$packages" \
+    TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 exitcode=66" \
+    "$folder/python" -m pytest -q -x -p no:cacheprovider "${kernel_tests[@]}"

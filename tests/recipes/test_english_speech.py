@@ -73,7 +73,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("stop_after", [0, 3, 7, 11])
+@pytest.mark.parametrize("stop_after", [0, 7])
 def test_speech_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path: Path, stop_after: int) -> None:
     make(tmp_path / "whole", Beeper())
     with pytest.raises(KeyboardInterrupt):
