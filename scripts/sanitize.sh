@@ -96,6 +96,6 @@ fi
 echo "ThreadSanitizer, clang++"
 build clang++ "$folder/threads.so" -fsanitize=thread
 packages="$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-DS2_TEST_KERNELS="$folder/threads.so" OMP_NUM_THREADS=2 OMP_TOOL_LIBRARIES="$archer" PYTHONPATH="$PYTHONPATH:$packages" \
+DS2_TEST_KERNELS="$folder/threads.so" OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive OMP_TOOL_LIBRARIES="$archer" PYTHONPATH="$PYTHONPATH:$packages" \
     TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 exitcode=66" \
     "$folder/python" -m pytest -q -x -p no:cacheprovider "${kernel_tests[@]}"
