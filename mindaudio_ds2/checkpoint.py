@@ -28,7 +28,7 @@ from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 12
+FORMAT_VERSION = 13
 OLDEST_FORMAT_VERSION = 7
 """Older ones were of development only; once a version is released, its format stays readable."""
 AUGMENTATION_NEW_IN_10: dict[str, Any] = {
@@ -64,6 +64,7 @@ DECODING_NEW_IN_11: dict[str, Any] = {
     "word_bonus": None,
 }
 TRAINING_NEW_IN_12: dict[str, Any] = {"teacher": None, "teacher_weight": 0.5}
+TRAINING_NEW_IN_13: dict[str, Any] = {"prune_share": 0.0, "prune_end_share": 0.5}
 OPTIMIZER_PREFIX = "optimizer."
 MAX_SMALL_WEIGHTS = 1_000_000  # a network of so many is built without a thought
 CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 17  # how MindSpore ends a file with a checksum
@@ -191,6 +192,8 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["decoding"] = DECODING_NEW_IN_11
     if version < 12:
         config["training"] |= TRAINING_NEW_IN_12
+    if version < 13:
+        config["training"] |= TRAINING_NEW_IN_13
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

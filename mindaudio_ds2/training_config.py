@@ -101,6 +101,12 @@ class TrainingConfig:
     teacher_weight: float
     """Share of the loss that is how far each frame's probabilities are from the teacher's; without one it means nothing
     (above 0, at most 1)."""
+    prune_share: float
+    """Share of the weights of each recurrent and output matrix that become zero and stay so, the smallest ones;
+    best.ckpt comes from epochs that end with all of them zero. 0 for none (0 to 1)."""
+    prune_end_share: float
+    """In this share of the epochs, the first ones, the zeros become more, quickly at first; then what is left is
+    trained on (above 0, at most 1)."""
     frozen_norm_share: float
     """In this share of the epochs, the last ones, batch norms use and keep their running statistics; at least in one,
     and never in the first unless it is 1 (0 to 1)."""
@@ -123,6 +129,9 @@ class TrainingConfig:
         _require(self.teacher != "", "training.teacher", "", "name a checkpoint or a model, or null")
         share = self.teacher_weight
         _require(0 < share <= 1, "training.teacher_weight", share, "above 0, at most 1; 0.5, say")
+        _require(0 <= self.prune_share < 1, "training.prune_share", self.prune_share, "0 or more, below 1; 0.8, say")
+        end = self.prune_end_share
+        _require(0 < end <= 1, "training.prune_end_share", end, "above 0, at most 1; 0.5, say")
         factors = self.learning_rate_factors
         remedy = "factors are above 0; name what stays as it is in training.freeze"
         _require(all(factor > 0 for factor in factors.values()), "training.learning_rate_factors", factors, remedy)

@@ -60,6 +60,7 @@ RANKS = {
     "evaluate": 11,
     "scores": 12,
     "recognition": 11,
+    "shrinking": 11,
     "importers": 11,
     "training": 12,
     "training.compiled": 11,

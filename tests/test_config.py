@@ -278,6 +278,10 @@ IMPOSSIBLE = [
     ("training.teacher", ""),
     ("training.teacher_weight", 0.0),
     ("training.teacher_weight", 1.1),
+    ("training.prune_share", -0.1),
+    ("training.prune_share", 1.0),
+    ("training.prune_end_share", 0.0),
+    ("training.prune_end_share", 1.1),
     ("training.learning_rate_factors", {"head": 0.0}),
 ]
 

@@ -170,6 +170,8 @@ YAML: dict[str, Any] = {
         "consistency_weight": 0.0,
         "teacher": None,
         "teacher_weight": 0.5,
+        "prune_share": 0.0,
+        "prune_end_share": 0.5,
         "frozen_norm_share": 0.0,
         "freeze": [],
         "learning_rate_factors": {},

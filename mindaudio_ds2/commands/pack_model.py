@@ -82,6 +82,7 @@ def forget_places(config: Config) -> Config:
         config,
         run_dir=Path(config.run_dir).name,
         data=data,
+        training=dataclasses.replace(config.training, teacher=None),
         augmentation=dataclasses.replace(config.augmentation, rir_path=None, noise_path=None),
         decoding=DecodingConfig(),
     )

@@ -87,8 +87,9 @@ def _describe_rates(row: Row) -> str:
 
 
 def find_best_epoch(run: Run) -> Row | None:
-    """The single epoch with the lowest dev WER; None before the first validation."""
-    return min(run.epochs, key=lambda row: (row["dev_wer"], row["dev_cer"]), default=None)
+    """The single epoch with the lowest dev WER, of a pruned network among those with the most zeros; None before the
+    first validation."""
+    return min(run.epochs, key=lambda row: (-row.get("zero_share", 0.0), row["dev_wer"], row["dev_cer"]), default=None)
 
 
 def name_runs(folders: Sequence[Path]) -> list[str]:

@@ -18,6 +18,8 @@ from mindaudio_ds2.training.compiled.loss_scale import LossScale
 from mindaudio_ds2.training.compiled.optimizer import make_optimizer
 from mindaudio_ds2.training.compiled.step import TrainStep
 from mindaudio_ds2.training.compiled.weight_average import MovingAverage
+from mindaudio_ds2.training.pruning import Pruner
+from mindaudio_ds2.training.schedule import count_pruning_epochs
 from mindaudio_ds2.training.teacher import load_teacher
 from mindaudio_ds2.training.weights import choose_trained
 
@@ -34,6 +36,7 @@ class Learner:
         network: that is trained.
         scored: the network that is scored: the same one, or a moving average of it.
         trained: which of its weights are trained.
+        pruner: sets weights to zero, where `training.prune_share` wants some; None where it wants none.
         teacher: that it also learns from, as `training.teacher` names one; None for none.
         takes_open_shapes: whether the step is compiled once for all shapes.
         state: what must be saved beside the network's weights for an exact resume, by name.
@@ -59,8 +62,10 @@ class Learner:
         self.scored = build_network(config, backend) if decay else self.network
         self.average = MovingAverage(self.network, self.scored, decay) if decay else None
         self.loss_scale = LossScale(config.precision)
-        averaged = self.average.state() if self.average else {}
-        self.state: dict[str, Parameter] = {**self.optimizer.state(), **averaged, **self.loss_scale.state()}
+        state, averaged = (self.average.state(), self.average.named) if self.average else ({}, {})
+        self.state: dict[str, Parameter] = {**self.optimizer.state(), **state, **self.loss_scale.state()}
+        prunes = config.training.prune_share > 0
+        self.pruner = Pruner(self.network.weights(), self.optimizer, averaged) if prunes else None
         self.teacher = load_teacher(config, backend, ranks)  # last: random weights are the same with and without
         networks = (self.network, *([self.teacher.network] if self.teacher else []))
         self.takes_open_shapes = all(network.takes_open_shapes for network in networks)
@@ -72,7 +77,8 @@ class Learner:
         blank_id, clip = Tokenizer(config.text).blank_id, config.optimizer.max_gradient_norm
         teacher, share = (self.teacher.network, training.teacher_weight) if self.teacher else (None, 0.0)
         loss = CTCLoss(blank_id, self.backend, training.label_smoothing, training.consistency_weight, share)
-        step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average, teacher)
+        is_pruned = self.pruner.is_pruned if self.pruner else ()
+        step = TrainStep(self.network, loss, self.optimizer, clip, self.loss_scale, self.average, teacher, is_pruned)
         sizes = (model.rnn_num_layers, model.rnn_hidden_size) if model.rnn_dropout else None
         open_shapes = (config.features.num_bins, sizes) if self.takes_open_shapes else None
         num_batches = config.batching.accumulation_steps
@@ -103,6 +109,22 @@ class Learner:
             norm.is_frozen = True
         self.step, self.is_compiled = self._make_step(), False
         return True
+
+    def prune(self, share: float) -> None:
+        """Let this share of each pruned matrix be zero, see `Pruner.prune`."""
+        if self.pruner:
+            self.pruner.prune(share)
+
+    def describe(self) -> list[str]:
+        """What a person should know of it before it begins, a line each; none where there is nothing special."""
+        lines = [self.teacher.text] if self.teacher else []
+        if self.pruner:
+            share, first = self.config.training.prune_share, count_pruning_epochs(self.config.training)
+            lines.append(
+                f"pruning: {share:.1%} of {self.pruner.num_weights:,} weights in {len(self.pruner.groups)} matrices "
+                f"are zero at the end of epoch {first} and from then on; best.ckpt is none before"
+            )
+        return lines
 
     def begin_average(self) -> None:
         """Let the moving average begin at the weights as they are now."""

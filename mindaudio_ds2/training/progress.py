@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from mindaudio_ds2.decoding.metrics import ErrorCounts
-from mindaudio_ds2.training.schedule import count_frozen_epochs
+from mindaudio_ds2.training.schedule import count_frozen_epochs, count_pruning_epochs
 from mindaudio_ds2.training_config import TrainingConfig
 
 
@@ -99,11 +99,12 @@ class Progress:
         self.loss_sum, self.num_utterances, self.num_timed_utterances = 0.0, 0, 0
         self.audio_seconds, self.epoch_seconds, self.waiting_seconds = 0.0, 0.0, 0.0
 
-    def finish_epoch(self, counts: ErrorCounts) -> bool:
+    def finish_epoch(self, counts: ErrorCounts, config: TrainingConfig) -> bool:
         """Count an epoch in that has been scored.
 
         Args:
             counts: of the dev set.
+            config: of the run.
 
         Returns:
             Whether it is the best so far.
@@ -112,10 +113,14 @@ class Progress:
         self.batch = 0
         self.finished.clear()
         self.dev_wers.append(counts.wer)
-        is_best = (counts.wer, counts.cer) < (self.best_wer, self.best_cer)
+        is_best = self.may_be_best(config) and (counts.wer, counts.cer) < (self.best_wer, self.best_cer)
         if is_best:
             self.best_wer, self.best_cer, self.best_epoch = counts.wer, counts.cer, self.epoch
         return is_best
+
+    def may_be_best(self, config: TrainingConfig) -> bool:
+        """Whether the last epoch's network has all the zeros it is to have; else the least pruned one would be best."""
+        return self.epoch >= count_pruning_epochs(config)
 
     @property
     def audio_seconds_per_second(self) -> float | None:
@@ -162,7 +167,8 @@ class Progress:
         frozen_from, end = self.plan_end(config)
         is_last_part = 0 < frozen_from <= self.epoch < end
         patience = config.early_stopping_epochs
-        return bool(patience) and not is_last_part and self.epoch - self.best_epoch >= patience
+        since = max(self.best_epoch, count_pruning_epochs(config))
+        return bool(patience) and not is_last_part and self.epoch - since >= patience
 
     def describe_loss(self) -> str:
         """The mean loss as a person reads it."""

@@ -180,6 +180,11 @@ def find_obstacle(old: Config, num_epochs: int, progress: Progress) -> str:
             f"schedule.name is {name}, whose learning rate has been falling towards the end of epoch "
             f"{training.epochs}; runs with constant, exponential or plateau can become longer"
         )
+    if training.prune_share and done:
+        return (
+            f"training.prune_share is {training.prune_share:g}, and how many weights are zero by now depends on the "
+            "number of epochs"
+        )
     longer = replace(training, epochs=num_epochs)
     frozen_from = min(progress.plan_end(training)[0], progress.plan_end(longer)[0])
     if 0 < training.frozen_norm_share < 1 and done > frozen_from:

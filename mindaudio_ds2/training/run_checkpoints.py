@@ -46,7 +46,9 @@ class RunCheckpoints:
             counts: of the dev set.
             is_best: whether it becomes best.ckpt.
         """
-        overtaken = rank_epoch(progress, counts, self.config.training.average_best)
+        training = self.config.training
+        num_kept = training.average_best if progress.may_be_best(training) else 0
+        overtaken = rank_epoch(progress, counts, num_kept)
         paths = [self.log.best_checkpoint] if is_best else []
         if self._is_kept(progress.epoch, progress):
             paths.append(self.log.epoch_checkpoint(progress.epoch))

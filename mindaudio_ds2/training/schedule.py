@@ -1,9 +1,15 @@
-"""What changes in the course of a run, as pure functions of how far it has come: learning rate and frozen norms."""
+"""What changes in the course of a run, as pure functions of how far it has come: learning rate, norms, zero weights."""
 
 import math
 from collections.abc import Sequence
 
 from mindaudio_ds2.training_config import ONE_CYCLE_RANGE, ScheduleConfig, TrainingConfig
+
+PRUNINGS_PER_EPOCH = 4
+"""How often the share of zero weights rises in an epoch."""
+
+SLACK = 1e-9
+"""Sums of shares of an epoch may be less than the whole by so much."""
 
 
 def learning_rate(
@@ -59,6 +65,26 @@ def count_frozen_epochs(config: TrainingConfig) -> int:
         return round(config.epochs * config.frozen_norm_share)
     rounded = config.epochs - round(config.epochs * (1 - config.frozen_norm_share))
     return min(max(rounded, 1), config.epochs - 1)
+
+
+def count_pruning_epochs(config: TrainingConfig) -> int:
+    """After how many epochs all weights that are to become zero are; 0 where none are."""
+    return max(1, round(config.epochs * config.prune_end_share)) if config.prune_share else 0
+
+
+def pruned_share(config: TrainingConfig, progress_epochs: float) -> float:
+    """The share of zeros in each pruned matrix (Zhu and Gupta 2017, arXiv:1710.01878).
+
+    Args:
+        config: `prune_share` s and `prune_end_share`, which gives the end.
+        progress_epochs: epochs done, with their fraction.
+
+    Returns:
+        s * (1 - (1 - progress / end) ** 3), at the last quarter of an epoch that is wholly done; s from the end on.
+    """
+    end = count_pruning_epochs(config)
+    done = math.floor(progress_epochs * PRUNINGS_PER_EPOCH + SLACK) / PRUNINGS_PER_EPOCH
+    return config.prune_share * (1 - (1 - done / end) ** 3) if done < end else config.prune_share
 
 
 def count_plateaus(dev_wers: Sequence[float], patience_epochs: int) -> int:

@@ -48,7 +48,7 @@ from mindaudio_ds2.training.progress import Progress, clock_time
 from mindaudio_ds2.training.resuming import settle_tokenizer, take_up
 from mindaudio_ds2.training.run_checkpoints import RunCheckpoints
 from mindaudio_ds2.training.runlog import RunLog, SilentLog
-from mindaudio_ds2.training.schedule import count_frozen_epochs, learning_rate
+from mindaudio_ds2.training.schedule import count_frozen_epochs, learning_rate, pruned_share
 from mindaudio_ds2.training.training_set import TrainingSet, plan_next_epoch
 from mindaudio_ds2.training.weights import require_nothing_frozen, start_from
 
@@ -188,8 +188,7 @@ class Trainer:
             describe_run(self.config, self.log.folder, self.progress, len(self.utterances), self.learner.trained)
         )
         augmentation = f"augmentation: {describe_augmentation(self.augmenter)}"
-        teacher = self.learner.teacher
-        notes = (augmentation, teacher.text if teacher else "", self.shapes.describe() if self.shapes else "")
+        notes = (augmentation, *self.learner.describe(), self.shapes.describe() if self.shapes else "")
         for note in filter(None, (*notes, describe_unwritable(self.evaluator.unwritable, "dev's references"))):
             self.log.say(note)
         with Interruption() as interruption:
@@ -258,6 +257,7 @@ class Trainer:
             rate,
             lambda: bool(interruption.signal_number),
         )
+        self.learner.prune(pruned_share(training, progress_epochs))
         # exact for one process, and what this one's part lets expect for several
         seconds = sum(self.augmenter.additions.durations[index] for batch in group for index in batch.indices)
         pace.count(seconds * self.ranks.world_size, num_utterances)
@@ -317,9 +317,11 @@ class Trainer:
 
     def _finish_epoch(self, evaluation: Evaluation) -> None:
         progress, counts = self.progress, evaluation.counts
-        is_best = progress.finish_epoch(counts)
-        self.log.record("epoch", **progress.list_measures(), dev_wer=counts.wer, dev_cer=counts.cer)
-        self.log.say(describe_epoch(progress, progress.plan_end(self.config.training)[1], evaluation, is_best))
+        training = self.config.training
+        is_best = progress.finish_epoch(counts, training)
+        zeros = {"zero_share": pruned_share(training, progress.epoch)} if training.prune_share else {}
+        self.log.record("epoch", **progress.list_measures(), **zeros, dev_wer=counts.wer, dev_cer=counts.cer)
+        self.log.say(describe_epoch(progress, progress.plan_end(training)[1], evaluation, is_best))
         self.checkpoints.save_epoch(progress, counts, is_best)
         require_same_weights(self.ranks, self.learner.network.weights())
         self.saved_at = time.monotonic()

@@ -113,6 +113,7 @@ def make_config(case: Case) -> Config:
             ema_decay=0.99 if case.is_rich else 0.0,
             label_smoothing=0.1 if case.is_rich else 0.0,
             consistency_weight=0.2 if case.is_rich else 0.0,
+            prune_share=0.5 if case.is_rich else 0.0,
         ),
         processes=dataclasses.replace(config.processes, sync_batch_norm=True),
         precision=dataclasses.replace(

@@ -396,6 +396,8 @@ def make_config(**data: float) -> Config:
             "consistency_weight": 0.0,
             "teacher": None,
             "teacher_weight": 0.5,
+            "prune_share": 0.0,
+            "prune_end_share": 0.5,
             "frozen_norm_share": 0.0,
             "freeze": [],
             "learning_rate_factors": {},

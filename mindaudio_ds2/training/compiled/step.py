@@ -3,6 +3,8 @@
 Owns clipping, the loss scale and the check for NaN.
 """
 
+from collections.abc import Sequence
+
 import mindspore as ms
 from mindspore import ParameterTuple, Tensor, nn, ops
 
@@ -85,6 +87,8 @@ class Update(nn.Cell):
         max_gradient_norm: gradients are scaled down to this L2 norm where theirs is larger.
         loss_scale: what `Gradients` has scaled them by.
         average: follows the weights; None where no average is wanted.
+        is_pruned: whether the zeros in each of the optimiser's parameters are to stay; empty where none are. They do
+            where the optimiser's averages are zero, too.
     """
 
     def __init__(
@@ -94,8 +98,11 @@ class Update(nn.Cell):
         max_gradient_norm: float,
         loss_scale: LossScale,
         average: MovingAverage | None = None,
+        is_pruned: Sequence[bool] = (),
     ) -> None:
         super().__init__()
+        self.is_pruned = tuple(is_pruned)
+        self.weights = optimizer.weights
         self.optimizer = optimizer
         self.max_gradient_norm = max_gradient_norm
         self.loss_scale = loss_scale
@@ -118,6 +125,8 @@ class Update(nn.Cell):
             The gradient's L2 norm before clipping and without the scale, () float32; whether all was finite and the
             step made, () bool; and whether a smaller loss scale answers that it was not, () bool.
         """
+        if self.is_pruned:
+            gradients = self._keep_zeros(gradients)
         square = ops.zeros((), ms.float32)
         for gradient in gradients:
             square = square + ops.reduce_sum(ops.square(gradient.reshape((gradient.shape[0], -1))), 1).sum()
@@ -139,6 +148,16 @@ class Update(nn.Cell):
                 norm = ops.depend(norm, self.average())
         return norm, is_finite, self.loss_scale(is_forward_finite, is_finite)
 
+    def _keep_zeros(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The gradients, of pruned parameters those of weights that are not zero."""
+        kept: tuple[Tensor, ...] = ()
+        for i, gradient in enumerate(gradients):
+            if self.is_pruned[i]:
+                zeros = ops.zeros_like(gradient)
+                gradient = ops.select(ops.Equal()(self.weights[i], zeros), zeros, gradient)
+            kept = kept + (gradient,)
+        return kept
+
 
 class TrainStep(nn.Cell):
     """A training step as one graph, compiled once for all batch shapes.
@@ -155,6 +174,7 @@ class TrainStep(nn.Cell):
         loss_scale: of the gradients.
         average: follows the weights; None where no average is wanted.
         teacher: as in `Gradients`.
+        is_pruned: as in `Update`.
     """
 
     def __init__(
@@ -166,10 +186,11 @@ class TrainStep(nn.Cell):
         loss_scale: LossScale,
         average: MovingAverage | None = None,
         teacher: DeepSpeech2 | None = None,
+        is_pruned: Sequence[bool] = (),
     ) -> None:
         super().__init__()
         self.gradients = Gradients(network, loss, optimizer.weights, loss_scale, teacher)
-        self.update = Update(network, optimizer, max_gradient_norm, loss_scale, average)
+        self.update = Update(network, optimizer, max_gradient_norm, loss_scale, average, is_pruned)
 
     def construct(
         self,
