@@ -30,7 +30,7 @@ from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.transcribe import Recognizer
 
-MOST_FALSE = 0.01
+MOST_FALSE = 0.005
 WEIGHTS = (0.5, 1.0, 1.25, 1.5, 2.0)
 
 
