@@ -3,8 +3,8 @@
 Where there is no compiler, `beam_reference.py` searches the same way in Python.
 
 The score of a text is log p(text | sound), summed over the paths kept, plus weight * ln p(text) of the language model,
-plus `bonus` for each word, `unknown` for each word unknown to the model and to the hotwords, and the weight of each
-hotword. A word begun that no known word continues is charged `unknown` at once.
+plus `bonus` for each word, `unknown` for each word unknown to the model and to the hotwords, and the worth of each
+hotword, which `hotwords.py` explains. A word begun that no known word continues is charged `unknown` at once.
 """
 
 import ctypes
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mindaudio_ds2.decoding.beam_reference import Language, Spoken
 from mindaudio_ds2.decoding.beam_settling import SettlingStream
 from mindaudio_ds2.decoding.confidence import Calibration
+from mindaudio_ds2.decoding.hotwords import Phrase, check_hotwords, weigh
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
@@ -72,7 +73,7 @@ def _load(library: Path) -> Any:
     loaded = ctypes.CDLL(str(library))
     pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
     loaded.ds2_decoder_open.argtypes = [
-        *(ctypes.c_char_p, pointer, number, pointer, pointer, number, pointer, number, pointer, pointer, size)
+        *(ctypes.c_char_p, pointer, number, pointer, pointer, number, pointer, number, *[pointer] * 3, size)
     ]
     loaded.ds2_decoder_open.restype = loaded.ds2_stream_open.restype = pointer
     for function in (loaded.ds2_decoder_close, loaded.ds2_stream_open, loaded.ds2_stream_close):
@@ -126,9 +127,10 @@ class BeamDecoder:
     ) -> None:
         self.tokenizer, self.settings, self.model = tokenizer, settings, model
         self.seconds_per_frame, self.calibration = seconds_per_frame, calibration
-        phrases = check_hotwords(tokenizer, hotwords)
+        hotwords = check_hotwords(tokenizer, hotwords)
         if model:
             check_model(tokenizer, model)
+        phrases = weigh(hotwords, model, settings.weight)
         labels = _number_labels(tokenizer, model)
         if library is None:
             self._language = Language(tokenizer, settings, model, phrases, labels)
@@ -136,18 +138,19 @@ class BeamDecoder:
         self._library = _load(library)
         self._open(phrases, labels)
 
-    def _open(self, phrases: Sequence[tuple[str, float]], labels: Sequence[int]) -> None:
+    def _open(self, phrases: Sequence[Phrase], labels: Sequence[int]) -> None:
         tokenizer, settings, model = self.tokenizer, self.settings, self.model
-        texts = [text.encode() for text in (*tokenizer.texts, *(phrase for phrase, _ in phrases))]
+        texts = [text.encode() for text in (*tokenizer.texts, *(phrase.text for phrase in phrases))]
         ends = np.cumsum([len(text) for text in texts]).astype(np.int64)
         starts_word = np.array([tokenizer.starts_word(label) for label in range(tokenizer.size)], np.uint8)
         words = np.array(labels, np.uint32)
         numbers = [settings.beam_width, settings.num_best, settings.token_threshold, settings.beam_threshold]
         numbers += [settings.weight, settings.bonus, settings.unknown]
-        flat, weights = np.array(numbers, np.float64), np.array([weight for _, weight in phrases], np.float64)
+        flat, worths = np.array(numbers, np.float64), np.array([phrase.worth for phrase in phrases], np.float64)
+        lent = np.array([value for phrase in phrases for value in phrase.lent], np.float64)
         self._handle = self._library.ds2_decoder_open(
             *(b"".join(texts), ends.ctypes.data, tokenizer.size, starts_word.ctypes.data, words.ctypes.data),
-            *(tokenizer.blank_id, flat.ctypes.data, len(phrases), weights.ctypes.data),
+            *(tokenizer.blank_id, flat.ctypes.data, len(phrases), worths.ctypes.data, lent.ctypes.data),
             *((model.bytes.ctypes.data, len(model.bytes)) if model else (None, 0)),
         )
         if not self._handle:
@@ -272,27 +275,6 @@ def _number_labels(tokenizer: Tokenizer, model: LanguageModel | None) -> list[in
     if not model or not model.scores_labels:
         return [NO_LABEL] * tokenizer.size
     return [model.find(SPACE if symbol == " " else symbol) for symbol in tokenizer.symbols]
-
-
-def check_hotwords(tokenizer: Tokenizer, hotwords: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Hotwords with single spaces, each once.
-
-    Raises:
-        LanguageModelError: one is empty, not finite in weight, or holds what no label spells.
-    """
-    letters = set("".join(tokenizer.texts))
-    phrases: dict[str, float] = {}
-    for text, weight in hotwords:
-        phrase = " ".join(text.split())
-        unknown = sorted(set(phrase) - letters - {" "})
-        if not phrase or not np.isfinite(weight):
-            raise LanguageModelError(f"hotword {text!r} with weight {weight}: it needs letters and a finite weight")
-        if unknown:
-            raise LanguageModelError(
-                f"hotword {text!r} holds {unknown}, which the network has no labels for; respell it"
-            )
-        phrases[phrase] = weight
-    return list(phrases.items())
 
 
 MAX_FOREIGN_SHARE = 0.5

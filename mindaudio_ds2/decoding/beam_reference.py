@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2.decoding.hotwords import Phrase
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
@@ -97,15 +98,14 @@ def add_logs(a: float, b: float) -> float:
 class Phrases:
     """Hotwords: see `ops/csrc/hotwords.h`. A state is what has been spelt of phrases since a word began, or None."""
 
-    def __init__(self, phrases: Sequence[tuple[str, float]]) -> None:
+    def __init__(self, phrases: Sequence[Phrase]) -> None:
         self._lent: dict[bytes, float] = {}
         self._worth: dict[bytes, float] = {}
-        self.words = {word for phrase, _ in phrases for word in phrase.split()}
-        for phrase, weight in phrases:
-            spelt = phrase.encode()
-            self._worth[spelt] = self._worth.get(spelt, 0.0) + weight
-            for size in range(1, len(spelt) + 1):
-                lent = weight * size / len(spelt)
+        self.words = {word for phrase in phrases for word in phrase.text.split()}
+        for phrase in phrases:
+            spelt = phrase.text.encode()
+            self._worth[spelt] = self._worth.get(spelt, 0.0) + phrase.worth
+            for size, lent in enumerate(phrase.lent, 1):
                 self._lent[spelt[:size]] = max(self._lent.get(spelt[:size], lent), lent)
 
     def step(self, state: bytes | None, text: bytes) -> bytes | None:
@@ -144,7 +144,7 @@ class Language:
         tokenizer: what the labels stand for.
         settings: a `beam.BeamSettings`.
         model: the language model, or None.
-        phrases: hotwords with their weights.
+        phrases: hotwords.
         words: the number of each label in a model that scores labels.
     """
 
@@ -153,7 +153,7 @@ class Language:
         tokenizer: Tokenizer,
         settings: Any,
         model: LanguageModel | None,
-        phrases: Sequence[tuple[str, float]],
+        phrases: Sequence[Phrase],
         words: Sequence[int],
     ) -> None:
         self.tokenizer, self.settings, self.model, self.phrases = tokenizer, settings, model, Phrases(phrases)

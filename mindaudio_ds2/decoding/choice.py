@@ -16,6 +16,7 @@ from mindaudio_ds2.config import DecodingConfig
 from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings
 from mindaudio_ds2.decoding.confidence import Calibration
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
+from mindaudio_ds2.decoding.hotwords import choose_weight
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
@@ -25,9 +26,6 @@ from mindaudio_ds2.text.tokenizer import Tokenizer
 
 LARGEST_NUMBER = 1e6
 """Of a decoder.json: wider beams and heavier weights than this are asked for to fill memory, or by mistake."""
-
-HOTWORD_WEIGHT = 6.0
-"""Of a hotword whose line names none (nats): it wins over what is up to e^6 times as likely."""
 
 
 class DecodingStream(Protocol):
@@ -263,7 +261,8 @@ def _read_numbers(cls: Any, values: Any) -> Any:
 
 
 def read_hotwords(path: Path) -> Sequence[tuple[str, float]]:
-    """Phrases with their weights (nats): one a line, where a tab and a weight may follow; # begins a comment.
+    """Phrases with their weights (nats): one a line, where a tab and a weight may follow, see `hotwords`; # begins a
+    comment.
 
     Raises:
         LanguageModelError: the file cannot be read, is empty, or a weight is no number.
@@ -290,7 +289,7 @@ def parse_hotwords(lines: Sequence[str], source: str) -> list[tuple[str, float]]
             continue
         phrase, _, weight = line.partition("\t")
         try:
-            found.append((phrase.strip(), float(weight) if weight.strip() else HOTWORD_WEIGHT))
+            found.append((phrase.strip(), float(weight) if weight.strip() else choose_weight(phrase)))
         except ValueError:
             raise LanguageModelError(f"{source}, line {number}: {weight!r} is no weight; give a number") from None
     return found

@@ -253,6 +253,17 @@ class LanguageModel:
             state = int(self._suffix[state])
         return (word if self.order > 1 else NONE), total + float(self._log10_prob[word])
 
+    def score_alone(self, word: int) -> float:
+        """log10 of a word's probability where nothing is known of its neighbours."""
+        return float(self._log10_prob[word])
+
+    @cached_property
+    def usual_score(self) -> float:
+        """What `score_alone` is on average over a text (log10)."""
+        alone = np.minimum(self._log10_prob[: len(self.words)].astype(np.float64), 0.0)
+        alone = alone[np.isfinite(alone)]
+        return float((10.0**alone * alone).sum() / max((10.0**alone).sum(), 1e-300))
+
     def score_sentence(self, text: str) -> float:
         """log10 of the probability of words with spaces between, the end of the sentence included."""
         state, total = self.start(), 0.0

@@ -99,7 +99,25 @@ def add_language(text: str, settings: BeamSettings, model: LanguageModel | None,
         total += settings.weight * math.log(10) * model.score_sentence(text)
         known = {word for phrase in hotwords for word in phrase.split()}
         total += settings.unknown * sum(model.find(word) == 0 and word not in known for word in words)
+        total += sum(refund(words[place], settings, model) for place in find_hot_places(words, hotwords))
     return total
+
+
+def refund(word: str, settings: BeamSettings, model: LanguageModel) -> float:
+    """What the model takes for a word by itself, beyond what it takes for one on average."""
+    scores = {word: model.score(0xFFFFFFFF, number)[1] for number, word in enumerate(model.words)}
+    usual = sum(10**score * score for score in scores.values()) / sum(10**score for score in scores.values())
+    return max(settings.weight * math.log(10) * (usual - scores.get(word, scores["<unk>"])), 0.0)
+
+
+def find_hot_places(words: Sequence[str], hotwords: dict[str, float]) -> set[int]:
+    """Places of the words that stand in a hotword, each once, whatever hotwords it stands in."""
+    places: set[int] = set()
+    for phrase in map(str.split, hotwords):
+        for first in range(len(words)):
+            if list(words[first : first + len(phrase)]) == phrase:
+                places.update(range(first, first + len(phrase)))
+    return places
 
 
 def enumerate_texts(

@@ -10,7 +10,6 @@ import pytest
 from mindaudio_ds2.config import DecodingConfig
 from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import (
-    HOTWORD_WEIGHT,
     DecoderChoice,
     DecodingStream,
     add_decoding_options,
@@ -21,6 +20,7 @@ from mindaudio_ds2.decoding.choice import (
     save_choice,
 )
 from mindaudio_ds2.decoding.confidence import Calibration, fit_calibration, measure_calibration
+from mindaudio_ds2.decoding.hotwords import choose_weight
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.decoding.tuning import Trial, count_trials, search
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
@@ -137,7 +137,7 @@ def test_foreign_decoder_json_is_refused(content: str, tmp_path: Path) -> None:
 
 def test_hotwords_are_lines_with_or_without_a_weight(tmp_path: Path) -> None:
     (tmp_path / "hot.txt").write_text("# names\nA B\nBB\t2.5\n\n")
-    assert list(read_hotwords(tmp_path / "hot.txt")) == [("A B", HOTWORD_WEIGHT), ("BB", 2.5)]
+    assert list(read_hotwords(tmp_path / "hot.txt")) == [("A B", choose_weight("A B")), ("BB", 2.5)]
     for content in ("", "# nothing\n", "A\tmuch\n"):
         (tmp_path / "hot.txt").write_text(content)
         with pytest.raises(LanguageModelError, match=r"hot\.txt"):

@@ -407,10 +407,11 @@ struct OpenStream {
 }  // namespace
 
 // `texts` holds labels, then hotwords, one behind the other; `ends` says where each ends. `settings` are beam width,
-// number of hypotheses, token threshold, beam threshold, weight, bonus, unknown.
+// number of hypotheses, token threshold, beam threshold, weight, bonus, unknown. `lent` has a number for each byte of the
+// hotwords.
 DS2_EXPORT void* ds2_decoder_open(const char* texts, const int64_t* ends, int num_labels, const uint8_t* starts_word,
                                   const uint32_t* label_words, int blank, const double* settings, int num_hotwords,
-                                  const double* hotword_weights, const uint8_t* model, size_t model_size) {
+                                  const double* worths, const double* lent, const uint8_t* model, size_t model_size) {
   auto opened = std::make_unique<OpenDecoder>();
   ds2::Decoder& decoder = opened->decoder;
   if (model && !opened->model.open(model, model_size)) return nullptr;
@@ -423,7 +424,8 @@ DS2_EXPORT void* ds2_decoder_open(const char* texts, const int64_t* ends, int nu
     const std::string text(texts + first, texts + ends[at]);
     first = ends[at];
     if (at < num_labels) decoder.labels.push_back({text, starts_word[at] != 0, label_words[at]});
-    else decoder.hotwords.add(text, hotword_weights[at - num_labels]);
+    else decoder.hotwords.add(text, worths[at - num_labels], lent);
+    if (at >= num_labels) lent += text.size();
   }
   decoder.hotwords.link();
   return opened.release();

@@ -1,7 +1,7 @@
 // Phrases that are to be heard more readily: an automaton (Aho and Corasick, 1975) whose matches begin at word starts.
 //
-// A phrase is worth its weight once its last word is complete. While it is being spelt, the share that has been spelt
-// is lent, so that the beam does not lose it, and taken back where the spelling goes another way.
+// A phrase is worth something once its last word is complete. While it is being spelt, a part is lent, so that the beam
+// does not lose it, and taken back where the spelling goes another way. How much, decoding/hotwords.py says.
 
 #pragma once
 
@@ -20,15 +20,15 @@ class Hotwords {
  public:
   static constexpr uint32_t ROOT = 0;  // at the start of a word, nothing matched; NONE: within a word, nothing matched
 
-  void add(const std::string& phrase, double weight) {
+  // `lents`: for each byte, what is lent from there on.
+  void add(const std::string& phrase, double worth, const double* lents) {
     uint32_t node = ROOT;
     for (size_t place = 0; place < phrase.size(); ++place) {
       node = grow(node, static_cast<uint8_t>(phrase[place]));
-      const double lent = weight * static_cast<double>(place + 1) / static_cast<double>(phrase.size());
-      nodes_[node].lent = nodes_[node].is_lent ? std::max(nodes_[node].lent, lent) : lent;
+      nodes_[node].lent = nodes_[node].is_lent ? std::max(nodes_[node].lent, lents[place]) : lents[place];
       nodes_[node].is_lent = true;
     }
-    nodes_[node].worth += weight;
+    nodes_[node].worth += worth;
     for (size_t first = 0; first < phrase.size();) {
       const size_t space = std::min(phrase.find(' ', first), phrase.size());
       words_[phrase.substr(first, space - first)] = true;

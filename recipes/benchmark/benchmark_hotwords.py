@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""How often names unknown to the language model are found with hotwords, and how often they are heard where none is.
+
+    python recipes/benchmark/benchmark_hotwords.py english data/english/hotwords/names.jsonl \\
+        --hotwords recipes/english/names.txt --plain data/english/hotwords/plain.jsonl data/english/dev.jsonl
+
+Names that the model knows are left out, and named. The weight of a letter is chosen on every other name and every other
+utterance without names: where most names are found while at most `MOST_FALSE` of the words of text without names become
+one. The rest, whose names are others, is what is reported; there the list holds its own half of the names, then all of
+them. "none" is a search without hotwords. Weights of the file do not count.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mindaudio_ds2.audio.io import read_audio
+from mindaudio_ds2.corpus.manifest import read_manifest
+from mindaudio_ds2.decoding.choice import DecoderChoice, add_decoding_options, read_choice, read_hotwords
+from mindaudio_ds2.decoding.hotwords import choose_weight
+from mindaudio_ds2.decoding.language_model import LanguageModel
+from mindaudio_ds2.decoding.metrics import ErrorCounts, count_errors
+from mindaudio_ds2.errors import ConfigError, exit_on_error
+from mindaudio_ds2.ops.library import find_kernels
+from mindaudio_ds2.transcribe import Recognizer
+
+MOST_FALSE = 0.005
+WEIGHTS = (0.5, 1.0, 1.25, 1.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An utterance: what was said, and `(S, V)` log probabilities."""
+
+    reference: str
+    log_probs: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table, in counts.
+
+    Attributes:
+        found, said: names, in utterances with one.
+        false: names heard where none was said, in utterances without.
+        disturbed, utterances: those in which that happened, of how many.
+        word_errors, words: of the utterances without names.
+    """
+
+    found: int
+    said: int
+    false: int
+    disturbed: int
+    utterances: int
+    word_errors: int
+    words: int
+
+    def show(self, title: str) -> str:
+        """As a row of Markdown."""
+        return (
+            f"| {title} | {self.found / self.said:.1%} | {self.false / self.words:.2%} | "
+            f"{self.disturbed / self.utterances:.1%} | {self.word_errors / self.words:.2%} |"
+        )
+
+
+HEAD = (
+    "| nats a letter | names found | words that became a name | utterances with one | WER without names |\n"
+    "| --- | --- | --- | --- | --- |"
+)
+
+
+class Bench:
+    """A network and its decoder.
+
+    Args:
+        recognizer: the network.
+        choice: a beam, without hotwords.
+    """
+
+    def __init__(self, recognizer: Recognizer, choice: DecoderChoice) -> None:
+        self._network, self._choice = recognizer.network, choice
+
+    def hear(self, manifest: Path, most: int | None = None) -> list[Heard]:
+        """Utterances of a manifest in their order: all, or about `most` of them, evenly drawn."""
+        utterances = read_manifest(manifest)
+        step = -(-len(utterances) // most) if most else 1
+        heard = []
+        for utterance in tqdm(utterances[::step], desc=f"hearing {manifest.name}", disable=None):
+            waveform = read_audio(utterance.audio_path, self._network.features.sample_rate_hz)
+            log_probs, lengths = self._network.recognize([waveform])
+            reference = self._network.tokenizer.normalize(utterance.transcript)
+            heard.append(Heard(reference, log_probs[0, : lengths[0]]))
+        return heard
+
+    def measure(
+        self, named: Sequence[Heard], plain: Sequence[Heard], names: Sequence[str], weight: float | None
+    ) -> Row:
+        """Decode with `names` as hotwords of so many nats a letter; None for none; they are looked for anyhow."""
+        hotwords = () if weight is None else tuple((name, choose_weight(name, weight)) for name in names)
+        choice = dataclasses.replace(self._choice, hotwords=hotwords)
+        decoder = choice.open(
+            self._network.tokenizer, self._network.seconds_per_output_frame, find_kernels("auto", "CPU")
+        )
+        found = said = 0
+        for heard in named:
+            expected = [name for name in names if count(name, heard.reference)]
+            said += len(expected)
+            text = decoder.decode(heard.log_probs)[0].text
+            found += sum(count(name, text) > 0 for name in expected)
+        texts = [decoder.decode(heard.log_probs)[0].text for heard in plain]
+        false = [sum(count(name, text) for name in names) for text in texts]
+        errors = ErrorCounts()
+        for heard, text in zip(plain, texts, strict=True):
+            errors += count_errors(heard.reference, text)
+        disturbed = sum(num > 0 for num in false)
+        return Row(found, said, sum(false), disturbed, len(plain), errors.word_errors, errors.num_words)
+
+
+def count(phrase: str, text: str) -> int:
+    """How often whole words of a text are a phrase."""
+    return f" {text.replace(' ', '  ')} ".count(f" {phrase.replace(' ', '  ')} ")
+
+
+def leave_out_known(names: Sequence[str], model_path: Path | None) -> list[str]:
+    """Names of which the language model knows not every word; says which it knows."""
+    if model_path is None:
+        return list(names)
+    model = LanguageModel(model_path)
+    known = [name for name in names if all(model.find(word) for word in name.split())]
+    print(f"left out, since {model_path.name} knows them: {', '.join(known) or 'none'}")
+    return [name for name in names if name not in known]
+
+
+def choose(rows: dict[float, Row]) -> float:
+    """The lightest weight with which most names are found while few words become one."""
+    bearable = {weight: row for weight, row in rows.items() if row.false <= MOST_FALSE * row.words}
+    if not bearable:
+        raise ConfigError(f"with every weight more than {MOST_FALSE:.0%} of words become a name; try lighter --weights")
+    return max(bearable, key=lambda weight: (bearable[weight].found, -weight))
+
+
+@exit_on_error
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL", help="checkpoint, .onnx or name of a model")
+    parser.add_argument("named", metavar="NAMES.jsonl", type=Path, help="utterances with one of the names each (path)")
+    parser.add_argument("--plain", metavar="M.jsonl", type=Path, nargs="+", required=True, help="ones without (paths)")
+    parser.add_argument("--weights", type=float, nargs="+", default=WEIGHTS, help="of a letter, to try (nats)")
+    text = "of each manifest without names, evenly drawn (count; default: %(default)s)"
+    parser.add_argument("--max_utterances", metavar="N", type=int, default=80, help=text)
+    add_decoding_options(parser)
+    options = parser.parse_args()
+    choice = read_choice(options, options.model)
+    if choice is None or choice.kind != "beam" or choice.hotwords_path is None:
+        raise ConfigError("there are no hotwords to measure: give --hotwords, and --decoder beam or a decoder.json")
+    names = leave_out_known([name for name, _ in read_hotwords(choice.hotwords_path)], choice.model_path)
+    bench = Bench(Recognizer.load(options.model), dataclasses.replace(choice, hotwords_path=None))
+    named = bench.hear(options.named)
+    plain = {path: bench.hear(path, options.max_utterances) for path in options.plain}
+    for_choice = [heard for each in plain.values() for heard in each[::2]]
+    rows = {weight: bench.measure(named, for_choice, names[::2], weight) for weight in options.weights}
+    print(f"\nfor the choice: {', '.join(names[::2])}\n{HEAD}")
+    print(bench.measure(named, for_choice, names[::2], None).show("none"))
+    for weight, row in rows.items():
+        print(row.show(f"{weight:g}"))
+    best = choose(rows)
+    for path, each in plain.items():
+        print(f"\nreported: the other {len(names[1::2])} names, without names {path}\n{HEAD}")
+        for title, listed, weight in (
+            ("none", names[1::2], None),
+            (f"{best:g}", names[1::2], best),
+            (f"{best:g}, all {len(names)} names listed", names, best),
+        ):
+            own = [heard for heard in named if any(count(name, heard.reference) for name in names[1::2])]
+            print(bench.measure(own, each[1::2], listed, weight).show(title))
+
+
+if __name__ == "__main__":
+    main()

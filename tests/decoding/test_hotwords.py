@@ -1,0 +1,59 @@
+"""What hotwords are worth to a search: against what a language model takes for the same words."""
+
+import math
+
+import pytest
+
+from mindaudio_ds2.decoding.hotwords import choose_weight, weigh
+from mindaudio_ds2.decoding.language_model import LanguageModel
+from mindaudio_ds2.decoding.ngram_estimate import estimate
+from tests.decoding.beam_cases import store
+
+SENTENCES = ["THE CAT SAT ON THE MAT", "THE DOG ATE THE CAT", "A DOG SAT", "ON A MAT THE CAT ATE", "THE MAT"] * 30
+LN10 = math.log(10)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return store(tmp_path_factory.mktemp("lm") / "sentences.lm", estimate(SENTENCES, 3))
+
+
+def test_without_a_model_a_hotword_is_worth_its_weight() -> None:
+    (name,) = weigh([("QUB", 4.0)], None, 1.0)
+    assert name.worth == 4.0
+    assert name.lent == pytest.approx((4 / 3, 8 / 3, 4.0))
+
+
+def test_what_the_model_takes_for_a_strange_word_is_given_back_down_to_a_usual_one(model: LanguageModel) -> None:
+    (name,) = weigh([("QUB", 4.0)], model, 0.5)
+    taken = 0.5 * LN10 * model.score_alone(0)
+    assert name.worth + taken == pytest.approx(4.0 + 0.5 * LN10 * model.usual_score)
+    assert name.lent == pytest.approx((4 / 3, 8 / 3, 4.0))  # the model has taken nothing while it is being spelt
+
+
+def test_frequent_words_get_nothing_back(model: LanguageModel) -> None:
+    (phrase,) = weigh([("THE", 4.0)], model, 1.0)
+    assert phrase.worth == 4.0
+
+
+def test_the_usual_score_is_the_mean_over_a_text(model: LanguageModel) -> None:
+    scores = [model.score_alone(number) for number in range(len(model.words))]
+    assert sum(10**score for score in scores) == pytest.approx(1.0, abs=1e-5)
+    assert model.usual_score == pytest.approx(sum(10**score * score for score in scores), abs=1e-5)
+
+
+def test_words_within_a_phrase_are_given_back_once_they_are_whole(model: LanguageModel) -> None:
+    strange = weigh([("QUB", 0.0)], model, 1.0)[0].worth
+    (phrase,) = weigh([("QUB ZEK", 7.0)], model, 1.0)
+    assert phrase.worth == pytest.approx(7.0 + 2 * strange)
+    assert phrase.lent == pytest.approx((1, 2, 3, 4 + strange, 5 + strange, 6 + strange, 7 + strange))
+
+
+def test_a_word_in_two_hotwords_is_given_back_once(model: LanguageModel) -> None:
+    strange = weigh([("QUB", 0.0)], model, 1.0)[0].worth
+    name, surname = weigh([("QUB ZEK", 7.0), ("ZEK", 2.0)], model, 1.0)
+    assert name.worth + surname.worth == pytest.approx(9.0 + 2 * strange)
+
+
+def test_a_hotword_without_a_weight_gets_one_that_grows_with_its_letters() -> None:
+    assert choose_weight("AB CD", a_letter=2.0) == choose_weight("ABCD", a_letter=2.0) == choose_weight("AB", 2.0) + 4
