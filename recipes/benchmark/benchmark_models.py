@@ -97,7 +97,8 @@ def measure(text: str) -> Result:
     if job["is_first"]:
         result |= describe_file(path)
         if job["manifest"]:
-            result["wer"] = {Path(job["manifest"]).stem: _score(recognizer, job["manifest"])}
+            score = {"wer": _score(recognizer, job["manifest"]), "decoder": "greedy"}
+            result["scores"] = {Path(job["manifest"]).stem: score}
     return result
 
 
@@ -114,10 +115,10 @@ def _hear(recognizer: Recognizer, waveform: NDArray[np.float32]) -> str:
 
 
 def describe_file(path: Path) -> Result:
-    """Kind, parameters (count), share of the weights that are zero, size (bytes), and the word error rates it carries.
+    """Kind, parameters (count), share of the weights that are zero, size (bytes), and the scores it carries.
 
     Weights are matrices and kernels; of eight-bit files those that were rounded to zero count as well. A checkpoint's
-    error rates are those that `eval` left beside it.
+    scores are those that `eval` left beside it.
     """
     config, arrays, scores = (_read_onnx if path.suffix == ".onnx" else _read_checkpoint)(path)
     num_zeros = sum(array.size - int(np.count_nonzero(array)) for array in arrays)
@@ -126,7 +127,7 @@ def describe_file(path: Path) -> Result:
         "num_parameters": sum(layer.num_parameters for layer in list_layers(config)),
         "zeros_share": round(num_zeros / sum(array.size for array in arrays), 4),
         "bytes": path.stat().st_size,
-        "wer": {name: score["wer"] for name, score in scores.items()},
+        "scores": {name: {"wer": score["wer"], "decoder": score.get("decoder")} for name, score in scores.items()},
     }
 
 
@@ -187,7 +188,7 @@ def run(options: argparse.Namespace) -> list[Result]:
         "date": datetime.date.today().isoformat(),
         **{key: environment[key] for key in ("commit", "dirty", "cpu", "mindspore_version")},
         **{"seconds": options.seconds, "sound": options.manifest or "noise", "num_threads": options.threads},
-        **{"rounds": options.rounds, "decoder": "greedy"},
+        "rounds": options.rounds,
     }
     return [
         {**about, "model": name, **combine(results[path]), "browser_milliseconds": browser.get(path.resolve())}
@@ -221,7 +222,7 @@ def combine(results: Sequence[Result]) -> Result:
     milliseconds = [1000 * seconds for result in results for seconds in result["step_seconds"]]
     low, median, high = (round(float(value), 2) for value in np.percentile(milliseconds, (25, 50, 75)))
     shares = [result["others_share"] for result in results if result["others_share"] is not None]
-    first = {key: results[0][key] for key in ("kind", "num_parameters", "zeros_share", "bytes", "wer")}
+    first = {key: results[0][key] for key in ("kind", "num_parameters", "zeros_share", "bytes", "scores")}
     return {
         **first,
         "milliseconds": median,
@@ -255,9 +256,14 @@ def _make_cells(line: Result) -> list[str]:
         *(own if line["kind"] == kind else "" for kind in ("MindSpore", "onnxruntime")),
         f"{browser:.0f}" if browser else "",
         f"{line['first_seconds']:.1f} s",
-        ", ".join(f"{100 * wer:.2f} % ({name})" for name, wer in line["wer"].items()),
+        ", ".join(_show_score(name, **score) for name, score in line["scores"].items()),
         "" if share is None else f"{share:.0%}" + (", busy machine" if share > QUIET_SHARE else ""),
     ]
+
+
+def _show_score(name: str, wer: float, decoder: str | None) -> str:
+    kind = "" if decoder in (None, "greedy") else f", {decoder.split(',')[0]}"
+    return f"{100 * wer:.2f} % ({name}{kind})"
 
 
 @exit_on_error

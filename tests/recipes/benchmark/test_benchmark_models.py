@@ -21,8 +21,9 @@ KINDS = ("fp32", "fp16", "int8")
 
 def make_result(steps: list[float], **changes: Any) -> apart.Result:
     about = {"kind": "onnxruntime", "num_parameters": 1234567, "zeros_share": 0.25, "bytes": 98765}
-    result = {"first_seconds": 1.5, "step_seconds": steps, "others_share": 0.01, "wer": {"test": 0.0625}}
-    return {**about, **result, **changes}
+    result = {"first_seconds": 1.5, "step_seconds": steps, "others_share": 0.01}
+    scores = {"dev": {"wer": 0.0625, "decoder": "greedy"}, "test": {"wer": 0.05, "decoder": "beam 100, weight 0.75"}}
+    return {**about, **result, "scores": scores, **changes}
 
 
 def make_options(tmp_path: Path, *names: str) -> argparse.Namespace:
@@ -51,7 +52,7 @@ def test_zeros_parameters_and_scores_are_read_from_any_file(tmp_path: Path, mind
             num_zeros, num_all = num_zeros + int((values == 0).sum()), num_all + values.size
     checkpoint = tmp_path / "best.ckpt"
     save_checkpoint(checkpoint, config, network.weights(), {}, {})
-    scores = {"test": {"wer": 0.125}}
+    scores = {"test": {"wer": 0.125, "decoder": "greedy"}}
     files = {kind: tmp_path / f"{kind}.onnx" for kind in KINDS}
     for kind, path in files.items():
         onnx.save(build_onnx(load_checkpoint(checkpoint), OnnxForm(weights=kind), scores), path)  # type: ignore[arg-type]
@@ -60,7 +61,7 @@ def test_zeros_parameters_and_scores_are_read_from_any_file(tmp_path: Path, mind
         assert found["num_parameters"] == count_parameters(network)
         assert found["zeros_share"] == pytest.approx(num_zeros / num_all, abs=1e-3), path
         assert found["bytes"] == path.stat().st_size
-        assert found["wer"] == ({} if path == checkpoint else {"test": 0.125})
+        assert found["scores"] == ({} if path == checkpoint else scores)
     sound = tmp_path / "sound.wav"
     soundfile.write(sound, 0.1 * generator.standard_normal(8000), 16000)
     job = {"model": str(files["int8"]), "sound": str(sound), "num_steps": 4, "num_threads": 1, "is_first": False}
@@ -97,7 +98,7 @@ def test_files_take_turns_and_one_that_fails_takes_no_more(tmp_path: Path, monke
     assert all(row.replace("\\|", "").count("|") == head.count("|") for row in rows)
     cells = [cell.strip() for cell in rows[0].strip("|").split("|")]
     assert cells[1:5] == ["1,234,567", "25.0%", "98,765", ""]
-    assert cells[5:] == ["24.0 (21.5–29.5)", "600", "1.5 s", "6.25 % (test)", "1%"]
+    assert cells[5:] == ["24.0 (21.5–29.5)", "600", "1.5 s", "6.25 % (dev), 5.00 % (test, beam 100)", "1%"]
 
 
 def test_a_busy_machine_is_named() -> None:
