@@ -16,6 +16,7 @@ import functools
 import json
 import re
 import shutil
+import statistics
 import sys
 import tempfile
 import threading
@@ -34,6 +35,7 @@ from mindaudio_ds2.browser.folder import read_network, write_page
 from mindaudio_ds2.browser.runtime import find_runtime
 from mindaudio_ds2.decoding.choice import DecoderChoice
 from mindaudio_ds2.errors import DeviceError, exit_on_error
+from mindaudio_ds2.files import write_text
 from mindaudio_ds2.transcribe import Recognizer
 
 FLAGS = (
@@ -197,6 +199,17 @@ def hear_live(recognizer: Recognizer, waveform: NDArray[np.int16]) -> str:
     return " ".join(event.text for event in events if event.kind == "final")
 
 
+def keep(output: Path, model: Path, factors: list[float], start_seconds: float) -> None:
+    """Append a line for benchmark_models.py; of recordings that are given several times the median knows no start."""
+    row = {
+        "model": str(model.resolve()),
+        "milliseconds_for_10_s": round(10_000 * statistics.median(factors), 1),
+        "open_seconds": round(start_seconds, 2),
+    }
+    old = output.read_text(encoding="utf-8") if output.exists() else ""
+    write_text(output, f"{old}{json.dumps(row)}\n")
+
+
 def run(options: argparse.Namespace) -> int:
     """Write, serve, recognise, compare; the exit status."""
     network = read_network(options.model)
@@ -212,10 +225,12 @@ def run(options: argparse.Namespace) -> int:
             browser = Browser(address, wav)
             try:
                 print(f"{network.description.weights}, open after {browser.start_seconds:.1f} s")
+                found = [browser.open_file(path) for path in options.recordings]
                 alike = [
-                    compare(str(path), browser.open_file(path), text)
-                    for path, text in zip(options.recordings, expected, strict=True)
+                    compare(str(path), *both) for path, *both in zip(options.recordings, found, expected, strict=True)
                 ]
+                if options.output:
+                    keep(options.output, options.model, [factor for _, factor in found], browser.start_seconds)
                 if options.screenshots:
                     browser.take_pictures(options.screenshots)
                 heard = browser.speak(len(spoken) / MICROPHONE_HZ)
@@ -234,6 +249,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="with the waveform in (path)")
     parser.add_argument("recordings", type=Path, nargs="+", metavar="RECORDING", help="sound files (paths)")
     parser.add_argument("--runtime", type=Path, metavar="DIR|TGZ", help="onnxruntime-web (path; default: npm's)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="a line for benchmark_models.py is added (path)")
     parser.add_argument("--screenshots", type=Path, metavar="DIR", help="where pictures go (path)")
     sys.exit(run(parser.parse_args()))
 

@@ -82,15 +82,20 @@ def find_uncovered_seconds(transcription: Transcription) -> float:
     return lost + max(0.0, transcription.duration_seconds - reached)
 
 
+def count_run_errors(recognizer: Recognizer, utterances: Sequence[Utterance], run: TranscriptionRun) -> ErrorCounts:
+    """Errors of a run over the recordings of utterances; whatever could not be read is wrong as a whole."""
+    normalize = recognizer.network.tokenizer.normalize
+    pairs = zip(utterances, run.transcriptions, strict=True)
+    return sum((count_errors(normalize(each.transcript), found.text) for each, found in pairs), ErrorCounts())
+
+
 def measure(recognizer: Recognizer, manifest: str, minutes: float, hours: float) -> Iterator[dict[str, Any]]:
     """A row for the recordings one by one, one for them joined, one for the longest."""
     utterances = list(read_manifest(manifest))
     tokenizer, rate_hz = recognizer.network.tokenizer, recognizer.network.features.sample_rate_hz
     recognizer.run([Path(each.audio_path) for each in utterances[:2]])  # compiles
     single = recognizer.run([Path(each.audio_path) for each in utterances])
-    pairs = zip(utterances, single.transcriptions, strict=True)
-    counts = sum((count_errors(tokenizer.normalize(u.transcript), t.text) for u, t in pairs), ErrorCounts())
-    yield {"case": "one by one", **_describe(single, counts)}
+    yield {"case": "one by one", **_describe(single, count_run_errors(recognizer, utterances, single))}
     with tempfile.TemporaryDirectory() as folder:
         for case, seconds in (("joined", 60 * minutes), ("watched", 3600 * hours)):
             if not seconds:

@@ -31,6 +31,7 @@ class Case:
         seconds: length of each utterance; not used with a manifest.
         manifest: durations are those of this manifest's utterances, in batches as training plans them; or None.
         num_steps: timed steps of each contender in each round.
+        num_threads: of each contender, which then has as many cores; None for all that this process may use.
     """
 
     task: Task
@@ -38,13 +39,15 @@ class Case:
     seconds: float
     manifest: str | None
     num_steps: int
+    num_threads: int | None = None
 
     @property
     def name(self) -> str:
         """How the case is called in the tables; cases of the same name do the same."""
+        threads = f", {self.num_threads} thread{'s' * (self.num_threads > 1)}" if self.num_threads else ""
         if self.manifest is None:
-            return f"{self.task}, {self.num_utterances} x {self.seconds:g} s"
-        return f"{self.task}, durations of {'/'.join(self.manifest.split('/')[-2:])}"
+            return f"{self.task}, {self.num_utterances} x {self.seconds:g} s{threads}"
+        return f"{self.task}, durations of {'/'.join(self.manifest.split('/')[-2:])}{threads}"
 
 
 @dataclass(frozen=True, eq=False)

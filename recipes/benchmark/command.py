@@ -1,17 +1,12 @@
 """The command: contenders take turns in processes of their own, results are kept and shown."""
 
+import dataclasses
 import datetime
-import json
-import multiprocessing
 import os
-import signal
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,20 +14,23 @@ from typing import Any
 from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.errors import ConfigError, exit_on_error
-from mindaudio_ds2.files import write_text
-from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.model.arithmetic import count_gflop_per_second, describe_sizes
-from recipes.benchmark import tables
+from recipes.benchmark import apart, tables
+from recipes.benchmark.apart import Result
 from recipes.benchmark.case import Case
-from recipes.benchmark.contender import CONTENDERS, DEEPSPEECH_PYTORCH, MINDSPORE_OFFICIAL, PYTORCH, SAME_NETWORK
-from recipes.benchmark.worker import Job, work
+from recipes.benchmark.contender import (
+    CONTENDERS,
+    DEEPSPEECH_PYTORCH,
+    EXPORTED,
+    MINDSPORE_OFFICIAL,
+    PYTORCH,
+    SAME_NETWORK,
+)
+from recipes.benchmark.worker import Job, measure
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "recipes" / "benchmark"
 SCRIPT = Path(__file__).with_name("benchmark.py")
-WORKER_MODE = "--worker"
-
-Result = dict[str, Any]
 
 
 def add_options(parser: Any) -> None:
@@ -43,12 +41,14 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--durations", default=None, help="instead of both: a manifest whose durations are batched as training does it"
     )
+    parser.add_argument("--threads", default=None, help="of each contender, cases for each: 1,2; without it all cores")
     parser.add_argument("--num_steps", type=int, default=3, help="timed steps of a contender in each round (count)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (count)")
     parser.add_argument(
         "--contenders",
         default=None,
-        help="some of " + ",".join(CONTENDERS) + "; without it all, the last two where their checkouts are given",
+        help="some of " + ",".join(CONTENDERS) + "; without it all that can do the task, the last two where their "
+        "checkouts are given",
     )
     parser.add_argument("--deepspeech_pytorch", default=None, help="checkout of SeanNaren/deepspeech.pytorch (path)")
     parser.add_argument("--mindspore_models", default=None, help="checkout of mindspore-ai/models (path)")
@@ -86,21 +86,35 @@ def list_cases(options: Any) -> list[Case]:
     Raises:
         ConfigError: an option has an impossible value.
     """
-    try:
-        batches = [int(text) for text in options.batches.split(",")]
-    except ValueError:
-        raise ConfigError(f"--batches is {options.batches!r}; give numbers with commas between: 1,8,16") from None
-    for name, value in (
-        *(("batches", batch) for batch in batches),
-        *((name, getattr(options, name)) for name in ("seconds", "num_steps", "rounds")),
-    ):
-        if value <= 0:
-            raise ConfigError(f"--{name} has {value}; it must be above 0")
+    batches = _read_counts("batches", options.batches)
+    threads = _read_counts("threads", options.threads) if options.threads else [None]
+    num_cores = len(os.sched_getaffinity(0))
+    if max(number or 0 for number in threads) > num_cores:
+        raise ConfigError(f"--threads is {options.threads}, and this process may use {num_cores} cores; give fewer")
+    for name in ("seconds", "num_steps", "rounds"):
+        _check_positive(name, getattr(options, name))
     if options.durations is not None:
         if options.pieces:
             raise ConfigError("--pieces measures one batch; give --batches and --seconds instead of --durations")
-        return [Case(options.task, 0, 0.0, str(Path(options.durations).resolve()), options.num_steps)]
-    return [Case(options.task, batch, options.seconds, None, options.num_steps) for batch in batches]
+        cases = [Case(options.task, 0, 0.0, str(Path(options.durations).resolve()), options.num_steps)]
+    else:
+        cases = [Case(options.task, batch, options.seconds, None, options.num_steps) for batch in batches]
+    return [dataclasses.replace(case, num_threads=number) for number in threads for case in cases]
+
+
+def _read_counts(name: str, text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--{name} is {text!r}; give numbers with commas between: 1,8,16") from None
+    for count in counts:
+        _check_positive(name, count)
+    return counts
+
+
+def _check_positive(name: str, value: float) -> None:
+    if value <= 0:
+        raise ConfigError(f"--{name} has {value}; it must be above 0")
 
 
 def list_contenders(options: Any) -> dict[str, str | None]:
@@ -115,10 +129,13 @@ def list_contenders(options: Any) -> dict[str, str | None]:
     elif options.pieces:
         names = [name for name in SAME_NETWORK if name != PYTORCH]
     else:
-        names = [name for name in CONTENDERS if name not in checkouts or checkouts[name]]
+        able = [name for name in CONTENDERS if options.task == "inference" or name not in EXPORTED]
+        names = [name for name in able if name not in checkouts or checkouts[name]]
     for name in names:
         if name not in CONTENDERS:
             raise ConfigError(f"--contenders has {name!r}; there are {', '.join(CONTENDERS)}")
+        if name in EXPORTED and (options.task == "train" or options.pieces):
+            raise ConfigError(f"{name} recognises whole utterances only; give --task inference without --pieces")
         if name in checkouts and not checkouts[name]:
             option = "--deepspeech_pytorch" if name == DEEPSPEECH_PYTORCH else "--mindspore_models"
             raise ConfigError(f"{name} needs {option} with the path of its checkout")
@@ -126,29 +143,8 @@ def list_contenders(options: Any) -> dict[str, str | None]:
 
 
 def run_worker(job: Job) -> Result:
-    """Do a job in a fresh process.
-
-    Returns:
-        What `worker.measure` gives, or the reason why there is nothing, as "failure".
-    """
-    # Settings of oneDNN are part of what is measured: each contender makes its own.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ONEDNN_", "DNNL_"))}
-    with tempfile.TemporaryDirectory() as folder:
-        job_path, result_path = Path(folder) / "job.json", Path(folder) / "result.json"
-        write_text(job_path, job.to_json())
-        command = [sys.executable, str(SCRIPT), WORKER_MODE, str(job_path), str(result_path)]
-        status = subprocess.run(command, env=environment, check=False).returncode
-        if result_path.exists():
-            result: Result = json.loads(result_path.read_text(encoding="utf-8"))
-            return result
-    if status == -signal.SIGINT:
-        raise KeyboardInterrupt
-    reason = f"exit status {status}"
-    if status < 0:
-        reason = signal.Signals(-status).name
-        if status == -signal.SIGKILL:
-            reason += ", as the system does when memory is short"
-    return {"failure": f"its process was ended by {reason}"}
+    """Do a job in a fresh process; gives what `worker.measure` does, or the reason why not, as "failure"."""
+    return apart.ask(SCRIPT, job.to_json())
 
 
 def combine(results: Sequence[Result], config: Config, case: Case) -> Result:
@@ -215,7 +211,7 @@ def run(config: Config, options: Any, hparams: str) -> None:
     tables.keep(folder, [])  # now, not after hours, an error says what cannot be written
     num_rounds = options.rounds
     started = datetime.datetime.now(datetime.timezone.utc)
-    environment = _describe_environment()
+    environment = apart.describe_environment()
     turns = Turns([(case, name) for case in cases for _ in range(num_rounds) for name in contenders])
     for case in cases:
         results: dict[str, list[Result]] = {name: [] for name in contenders}
@@ -253,16 +249,10 @@ def name_network(config: Config, hparams: str) -> str:
     return f"{Path(hparams).stem}: {describe_sizes(config)}"
 
 
-def _describe_environment() -> Result:
-    """In a process of its own: a worker's peak memory is never below that of the process that starts it."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(runtime.describe_environment).result()
-
-
 def main(description: str) -> None:
     """Parse the command line and measure; or be the process of one measurement."""
-    if sys.argv[1:2] == [WORKER_MODE]:
-        work(Path(sys.argv[2]), Path(sys.argv[3]))
+    if apart.is_asked():
+        apart.answer(lambda job: measure(Job.from_json(job)))
     else:
         exit_on_error(lambda: _measure(description))()
 

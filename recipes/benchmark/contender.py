@@ -5,15 +5,27 @@ from typing import Protocol
 
 from mindaudio_ds2.batching.collate import Batch
 from mindaudio_ds2.config import Config
+from mindaudio_ds2.portable.description import WeightKind
 from recipes.benchmark.case import ContenderError, Task, TimedBatch
 
 OURS_NATIVE = "ours-native"
 OURS_STOCK = "ours-stock"
 PYTORCH = "pytorch"
+ONNXRUNTIME = "onnxruntime"
+ONNXRUNTIME_INT8 = "onnxruntime-int8"
 DEEPSPEECH_PYTORCH = "deepspeech.pytorch"
 MINDSPORE_OFFICIAL = "mindspore-official"
-CONTENDERS = (OURS_NATIVE, OURS_STOCK, PYTORCH, DEEPSPEECH_PYTORCH, MINDSPORE_OFFICIAL)
+CONTENDERS = (
+    OURS_NATIVE,
+    OURS_STOCK,
+    PYTORCH,
+    ONNXRUNTIME,
+    ONNXRUNTIME_INT8,
+    DEEPSPEECH_PYTORCH,
+    MINDSPORE_OFFICIAL,
+)
 SAME_NETWORK = (OURS_NATIVE, OURS_STOCK, PYTORCH)  # must have the same number of weights
+EXPORTED: dict[str, WeightKind] = {ONNXRUNTIME: "fp32", ONNXRUNTIME_INT8: "int8"}  # how their weights are stored
 
 GEMM_SIZES = (1024, 2048, 4096)  # of square matrices; which of them is fastest depends on caches and threads
 
@@ -44,9 +56,7 @@ class Contender(Protocol):
         ...
 
 
-def build_contender(
-    name: str, config: Config, task: Task, batches: list[TimedBatch], checkout: Path | None
-) -> Contender:
+def build_contender(name: str, config: Config, task: Task, batches: list[TimedBatch], source: Path | None) -> Contender:
     """Make one contender; once in a process, because the frameworks keep settings.
 
     Args:
@@ -54,7 +64,7 @@ def build_contender(
         config: the network, and how it is trained.
         task: what it will do.
         batches: what it will take.
-        checkout: the repository of `deepspeech.pytorch` or `mindspore-official`.
+        source: checkout of `deepspeech.pytorch` or `mindspore-official`, or the file of one of EXPORTED.
 
     Raises:
         ContenderError: it cannot be had here, or cannot do this.
@@ -72,7 +82,12 @@ def build_contender(
     if name == DEEPSPEECH_PYTORCH:
         from recipes.benchmark.deepspeech_pytorch import DeepSpeechPytorch
 
-        return DeepSpeechPytorch(config, task, _require_checkout(checkout))
+        return DeepSpeechPytorch(config, task, _require_checkout(source))
+    if name in EXPORTED:
+        from recipes.benchmark.with_onnx import OnnxContender
+
+        assert source is not None, "it was exported"
+        return OnnxContender(config, source)
     from mindaudio_ds2.machine import runtime
 
     # Without our kernels `start` keeps oneDNN off AVX-512, where its convolutions crawl; that helps the official too.
@@ -80,7 +95,7 @@ def build_contender(
     if name == MINDSPORE_OFFICIAL:
         from recipes.benchmark.mindspore_official import MindSporeOfficial
 
-        return MindSporeOfficial(config, task, _require_checkout(checkout), batches)
+        return MindSporeOfficial(config, task, _require_checkout(source), batches)
     from recipes.benchmark.ours import Ours
 
     return Ours(config, task, backend)

@@ -5,8 +5,8 @@ import json
 import math
 import resource
 import statistics
+import tempfile
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,10 @@ from tqdm import tqdm
 
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import from_mapping
-from mindaudio_ds2.errors import DeepSpeechError
-from mindaudio_ds2.files import write_text
 from mindaudio_ds2.ops.library import find_kernels
 from recipes.benchmark.case import Case, ContenderError, TimedBatch, make_batches
-from recipes.benchmark.contender import GEMM_SIZES, OURS_NATIVE, Contender, build_contender
-from recipes.benchmark.others import OthersClock
+from recipes.benchmark.contender import EXPORTED, GEMM_SIZES, OURS_NATIVE, Contender, build_contender
+from recipes.benchmark.others import OthersClock, keep_to
 
 MULTIPLYING_SECONDS = 1.0  # for each size
 
@@ -54,20 +52,6 @@ class Job:
         return cls(**{**values, "case": Case(**values["case"])})
 
 
-def work(job_path: Path, result_path: Path) -> None:
-    """Do a job and write the result as JSON: of `measure` or, where there is none, the reason as "failure"."""
-    job = Job.from_json(job_path.read_text(encoding="utf-8"))
-    try:
-        result = measure(job)
-    except DeepSpeechError as error:
-        result = {"failure": str(error)}
-    except Exception as error:  # a contender's own defect must not end the run
-        traceback.print_exc()
-        lines = str(error).strip().splitlines() or ["no message"]
-        result = {"failure": f"{type(error).__name__}: {lines[0]}"}
-    write_text(result_path, json.dumps(result))
-
-
 def measure(job: Job) -> dict[str, Any]:
     """Measure one contender in this process.
 
@@ -80,11 +64,12 @@ def measure(job: Job) -> dict[str, Any]:
     """
     config: Config = from_mapping(job.config, "the job")
     batches = make_batches(config, job.case)
-    if job.contender == OURS_NATIVE:
-        find_kernels("on", "CPU")  # compiled now, should that be needed; it is done once for a machine
-    started, others = time.perf_counter(), OthersClock()
-    checkout = Path(job.checkout) if job.checkout else None
-    contender = build_contender(job.contender, config, job.case.task, batches, checkout)
+    if job.case.num_threads:
+        keep_to(job.case.num_threads)
+    with tempfile.TemporaryDirectory() as folder:
+        source = _prepare(job, config, Path(folder))
+        started, others = time.perf_counter(), OthersClock()
+        contender = build_contender(job.contender, config, job.case.task, batches, source)
     if job.has_pieces:
         from recipes.benchmark.pieces import measure_pieces
 
@@ -99,6 +84,18 @@ def measure(job: Job) -> dict[str, Any]:
         "num_parameters": contender.num_parameters,
         "num_threads": contender.num_threads,
     }
+
+
+def _prepare(job: Job, config: Config, folder: Path) -> Path | None:
+    """Do what is done once for a machine or a network, and is not measured; what the contender is made from, if any."""
+    if job.contender == OURS_NATIVE:
+        find_kernels("on", "CPU")  # compiled now, should that be needed
+    if job.contender in EXPORTED:
+        from recipes.benchmark.with_onnx import export_apart
+
+        export_apart(config, EXPORTED[job.contender], folder / "model.onnx")
+        return folder / "model.onnx"
+    return Path(job.checkout) if job.checkout else None
 
 
 def _measure_steps(contender: Contender, batches: list[TimedBatch], num_steps: int, started: float) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 from mindaudio_ds2.errors import ConfigError, OutputError
-from recipes.benchmark import command, others, tables, worker
+from recipes.benchmark import apart, command, others, tables, worker
 from recipes.benchmark.case import Case, ContenderError, explain_mismatch, make_batches
-from recipes.benchmark.contender import build_contender
+from recipes.benchmark.contender import EXPORTED, build_contender
 from recipes.benchmark.ladder import make_ladder_table
 from recipes.benchmark.worker import Job
 
@@ -49,6 +49,7 @@ def make_options(**changes: Any) -> SimpleNamespace:
     values = {
         **{"task": "train", "batches": "1,8", "seconds": 15.0, "durations": None, "num_steps": 3, "rounds": 2},
         **{"contenders": None, "deepspeech_pytorch": None, "mindspore_models": None, "pieces": False},
+        "threads": None,
     }
     return SimpleNamespace(**{**values, **changes})
 
@@ -112,6 +113,11 @@ def test_a_manifest_without_any_usable_utterance_is_refused(full: Config, tmp_pa
 def test_options_become_cases_and_contenders() -> None:
     assert [case.name for case in command.list_cases(make_options())] == ["train, 1 x 15 s", "train, 8 x 15 s"]
     assert list(command.list_contenders(make_options())) == ["ours-native", "ours-stock", "pytorch"]
+    assert list(command.list_contenders(make_options(task="inference")))[2:] == [
+        "pytorch",
+        "onnxruntime",
+        "onnxruntime-int8",
+    ]
     assert list(command.list_contenders(make_options(pieces=True))) == ["ours-native", "ours-stock"]
     given = command.list_contenders(make_options(mindspore_models="models"))
     assert given["mindspore-official"] == str(Path("models").resolve())
@@ -125,7 +131,10 @@ def test_options_become_cases_and_contenders() -> None:
         ({"batches": "1,0"}, "above 0"),
         ({"num_steps": 0}, "above 0"),
         ({"durations": "x.jsonl", "pieces": True}, "one batch"),
+        ({"threads": "0"}, "above 0"),
+        ({"threads": "1,9999"}, "may use"),
         ({"contenders": "ours"}, "ours-native"),
+        ({"contenders": "onnxruntime"}, "--task inference"),
         ({"contenders": "deepspeech.pytorch"}, "--deepspeech_pytorch"),
     ],
 )
@@ -135,8 +144,13 @@ def test_impossible_options_are_refused(changes: dict[str, Any], message: str) -
         read(make_options(**changes))
 
 
+def test_each_number_of_threads_is_a_case() -> None:
+    cases = command.list_cases(make_options(batches="1", threads="1"))
+    assert [(case.name, case.num_threads) for case in cases] == [("train, 1 x 15 s, 1 thread", 1)]
+
+
 def test_a_job_survives_its_way_to_the_worker(full: Config) -> None:
-    job = Job("pytorch", to_mapping(full), FIXED, None, False)
+    job = Job("pytorch", to_mapping(full), dataclasses.replace(FIXED, num_threads=2), None, False)
     assert Job.from_json(job.to_json()) == job
 
 
@@ -152,7 +166,7 @@ def test_the_time_left_is_known_after_the_first_measurement() -> None:
 # Figures and tables --------------------------------------------------------------------------------------------------
 
 
-def make_result(steps: list[float], **changes: Any) -> command.Result:
+def make_result(steps: list[float], **changes: Any) -> apart.Result:
     result = {
         **{"audio_seconds": [10.0] * len(steps), "step_seconds": steps, "first_step_seconds": 5.0},
         **{"compile_seconds": 2.0, "gemm_gflops": 100.0, "peak_memory_mb": 7},
@@ -221,7 +235,7 @@ def test_a_failed_round_fails_its_contender(full: Config) -> None:
 
 def test_another_number_of_weights_is_another_network() -> None:
     lines = [{"contender": "ours-native", "num_parameters": 5}, {"contender": "pytorch", "num_parameters": 6}]
-    other: command.Result = {"contender": "mindspore-official", "num_parameters": 7}
+    other: apart.Result = {"contender": "mindspore-official", "num_parameters": 7}
     command.check_parameters([*lines, other])
     assert lines[1]["failure"] == "it has 6 weights, ours-native has 5"
     assert "failure" not in lines[0]
@@ -361,7 +375,7 @@ def test_one_contender_fails_and_the_others_are_measured(
 ) -> None:
     (tmp_path / "README.md").write_text("\n".join(m for pair in tables.MARKERS.values() for m in pair))
     about = {"commit": "abc", "dirty": False, "cpu": "any", "mindspore_version": "2"}
-    monkeypatch.setattr(command, "_describe_environment", lambda: about)
+    monkeypatch.setattr(apart, "describe_environment", lambda: about)
     options = make_options(batches="2", seconds=0.5, rounds=1, num_steps=2, results=str(tmp_path))
     options.contenders, options.mindspore_models = "ours-stock,mindspore-official", str(tmp_path)
     command.run(tiny, options, "tiny.yaml")
@@ -375,6 +389,35 @@ def test_one_contender_fails_and_the_others_are_measured(
     assert json.dumps(ours["network"]).startswith('"tiny: 2 x 8 lstm')
     assert "failed: it cannot build" in (tmp_path / "README.md").read_text()
     assert "ours-stock" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("contender", "within"), [("onnxruntime", 1e-4), ("onnxruntime-int8", 0.5)])
+def test_the_network_in_onnxruntime_is_ours(
+    tiny: Config, contender: str, within: float, tmp_path: Path, mindspore_cpu: None
+) -> None:
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    from mindspore import Tensor
+
+    from mindaudio_ds2.checkpoint import build_network
+    from mindaudio_ds2.model.deepspeech2 import Recognizer, count_parameters
+    from recipes.benchmark import with_onnx
+
+    path = tmp_path / "model.onnx"
+    network = build_network(tiny)
+    onnx.save(with_onnx.make_model(network, tiny, EXPORTED[contender]), path)
+    theirs = with_onnx.OnnxContender(tiny, path)
+    batch = make_mixed_batch(tiny)
+    inputs = Tensor(batch.features), Tensor(batch.feature_lengths)
+    expected, lengths = Recognizer(network).prepare(tiny.features.num_bins).hear(*inputs, 3)
+    rows = [row[:length] for row, length in zip(batch.features, batch.feature_lengths, strict=True)]
+    found, found_lengths = theirs.network.recognize_features(rows)
+    np.testing.assert_array_equal(found_lengths, lengths)
+    for one, other, length in zip(found, expected, lengths, strict=True):
+        np.testing.assert_allclose(one[:length], other[:length], atol=within)
+    assert theirs.take(batch) == pytest.approx(float(found.sum()))
+    assert theirs.num_parameters == count_parameters(network)
+    theirs.multiply(64)
 
 
 @pytest.mark.parametrize("task", ["train", "inference"])

@@ -1,0 +1,299 @@
+#!/usr/bin/env python3
+"""Measure model files beside each other: parameters, zeros, bytes, milliseconds for 10 s of speech, first result, WER.
+
+    python recipes/benchmark/benchmark_models.py runs/an4/best.ckpt runs/an4/export/model.onnx
+    python recipes/benchmark/benchmark_models.py runs/*/best.ckpt runs/*/export/model*.onnx \\
+        --manifest data/an4/test.jsonl --browser browser.jsonl --output models.jsonl
+
+Checkpoints run in MindSpore with our kernels, .onnx files in onnxruntime, as `transcribe` runs them: sound, features,
+network, greedy decoding. They take turns, each time in a process of its own, all on the same cores (--threads). The
+table goes to the console and, with --output, beside the lines of JSON.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mindaudio_ds2 import models
+from mindaudio_ds2.audio.io import read_audio
+from mindaudio_ds2.config import Config
+from mindaudio_ds2.corpus.opening import open_manifest
+from mindaudio_ds2.decoding.choice import DecoderChoice
+from mindaudio_ds2.errors import ConfigError, exit_on_error
+from mindaudio_ds2.files import write_text
+from mindaudio_ds2.model.arithmetic import list_layers
+from mindaudio_ds2.ops.library import find_kernels
+from mindaudio_ds2.portable.network import open_session
+from mindaudio_ds2.portable.stream import open_onnx
+from mindaudio_ds2.reading import parse_json
+from mindaudio_ds2.transcribe import Recognizer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which is not installed
+from recipes.benchmark import apart
+from recipes.benchmark.apart import Result
+from recipes.benchmark.benchmark_long import count_run_errors, join
+from recipes.benchmark.others import OthersClock, keep_to
+from recipes.benchmark.tables import QUIET_SHARE
+
+Arrays = list[NDArray[Any]]
+
+SCRIPT = Path(__file__).resolve()
+SOUND_HZ = 16000
+NUM_WARM = 3
+STORED_WEIGHT = re.compile(r"((convs\.\d+|lookahead|head)\.weight|rnns\.\d+\.[wr])(_quantized|\.half|\.rows)?")
+"""Names of the exporter's weights (not of biases, scales and mel filters), and what smaller ones are called."""
+
+HEADS = (
+    *("model", "parameters", "zeros", "bytes"),
+    *("MindSpore", "onnxruntime", "browser"),
+    *("first result after", "WER", "others took"),
+)
+
+
+# One turn of one file, in a process of its own ---------------------------------------------------------------------
+
+
+def measure(text: str) -> Result:
+    """Measure a file in this process.
+
+    Args:
+        text: the job as JSON: `model`, `sound` (WAV to be recognised), `num_steps`, `num_threads`, `started` (of the
+            monotonic clock, when this process was asked for), and for the first turn `is_first` and `manifest`.
+
+    Returns:
+        Seconds of each timed step and until the first result; in the first turn what `describe_file` says, too.
+
+    Raises:
+        CheckpointError, DeviceError, AudioError, ManifestError: the file, the sound or the manifest cannot be used.
+    """
+    job = parse_json(text)
+    path, others = Path(job["model"]), OthersClock()
+    recognizer = _open(path, job["num_threads"])
+    waveform = read_audio(job["sound"], recognizer.network.features.sample_rate_hz)
+    _hear(recognizer, waveform)
+    first_seconds = time.monotonic() - job["started"]
+    for _ in range(NUM_WARM):
+        _hear(recognizer, waveform)
+    steps = []
+    for _ in range(job["num_steps"]):
+        started = time.perf_counter()
+        _hear(recognizer, waveform)
+        steps.append(round(time.perf_counter() - started, 6))
+    result: Result = {"first_seconds": first_seconds, "step_seconds": steps, "others_share": others.read_share()}
+    if job["is_first"]:
+        result |= describe_file(path)
+        if job["manifest"]:
+            score = {"wer": _score(recognizer, job["manifest"]), "decoder": "greedy"}
+            result["scores"] = {Path(job["manifest"]).stem: score}
+    return result
+
+
+def _open(path: Path, num_threads: int) -> Recognizer:
+    if path.suffix != ".onnx":
+        return Recognizer.load(path, choice=DecoderChoice())
+    return Recognizer(open_onnx(path, num_threads), DecoderChoice())  # onnxruntime does not look at the process's cores
+
+
+def _hear(recognizer: Recognizer, waveform: NDArray[np.float32]) -> str:
+    """The text of a waveform in one piece, however long the recordings were that the network has learnt from."""
+    ((rows,), (length,)) = recognizer.network.recognize([waveform])
+    return recognizer.decoder.decode(rows[:length])[0].text
+
+
+def describe_file(path: Path) -> Result:
+    """Kind, parameters (count), share of the weights that are zero, size (bytes), and the scores it carries.
+
+    Weights are matrices and kernels; of eight-bit files those that were rounded to zero count as well. A checkpoint's
+    scores are those that `eval` left beside it.
+    """
+    config, arrays, scores = (_read_onnx if path.suffix == ".onnx" else _read_checkpoint)(path)
+    num_zeros = sum(array.size - int(np.count_nonzero(array)) for array in arrays)
+    return {
+        "kind": "onnxruntime" if path.suffix == ".onnx" else "MindSpore",
+        "num_parameters": sum(layer.num_parameters for layer in list_layers(config)),
+        "zeros_share": round(num_zeros / sum(array.size for array in arrays), 4),
+        "bytes": path.stat().st_size,
+        "scores": {name: {"wer": score["wer"], "decoder": score.get("decoder")} for name, score in scores.items()},
+    }
+
+
+def _read_onnx(path: Path) -> tuple[Config, Arrays, Result]:
+    import onnx
+    from onnx import numpy_helper
+
+    from mindaudio_ds2.commands.describe_model import read_network_config
+
+    stored = onnx.load(path).graph.initializer
+    arrays = [numpy_helper.to_array(tensor) for tensor in stored if STORED_WEIGHT.fullmatch(tensor.name)]
+    return read_network_config(path), arrays, open_session(path, 1)[1].scores
+
+
+def _read_checkpoint(path: Path) -> tuple[Config, Arrays, Result]:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+    from mindaudio_ds2.export.onnx_model import find_scores
+
+    checkpoint = load_checkpoint(path)
+    return checkpoint.config, [each for each in checkpoint.weights.values() if each.ndim > 1], find_scores(path)
+
+
+def _score(recognizer: Recognizer, manifest: str) -> float:
+    """The word error rate (fraction) of a manifest."""
+    utterances = open_manifest(manifest)
+    found = recognizer.run([Path(each.audio_path) for each in utterances])
+    return round(count_run_errors(recognizer, utterances, found).wer, 6)
+
+
+# Turns ----------------------------------------------------------------------------------------------------------------
+
+
+def run(options: argparse.Namespace) -> list[Result]:
+    """Let the files take turns; a line for each.
+
+    Raises:
+        ConfigError, CheckpointError, ManifestError, AudioError: what was given cannot be used.
+    """
+    paths = [models.find_file(name, "recognition") for name in options.models]
+    find_kernels("auto", "CPU")  # compiled now, should that be needed
+    keep_to(options.threads)  # inherited by the processes, whose libraries count cores when they are loaded
+    environment, browser = apart.describe_environment(), read_browser(options.browser)
+    results: dict[Path, list[Result]] = {path: [] for path in paths}
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder) / "sound.wav"
+        _write_sound(sound, options.manifest, options.seconds)
+        turns = [(number, path) for number in range(options.rounds) for path in results]
+        for number, path in tqdm(turns, desc="turns", unit="turn"):
+            if any("failure" in result for result in results[path]):  # it would only fail again
+                continue
+            job = {
+                **{"model": str(path), "sound": str(sound), "num_threads": options.threads},
+                **{"num_steps": options.num_steps, "manifest": options.manifest, "is_first": number == 0},
+                "started": time.monotonic(),
+            }
+            results[path].append(apart.ask(SCRIPT, json.dumps(job)))
+    about = {
+        "date": datetime.date.today().isoformat(),
+        **{key: environment[key] for key in ("commit", "dirty", "cpu", "mindspore_version")},
+        **{"seconds": options.seconds, "sound": options.manifest or "noise", "num_threads": options.threads},
+        "rounds": options.rounds,
+    }
+    return [
+        {**about, "model": name, **combine(results[path]), "browser_milliseconds": browser.get(path.resolve())}
+        for name, path in zip(options.models, paths, strict=True)
+    ]
+
+
+def _write_sound(path: Path, manifest: str | None, seconds: float) -> None:
+    """The manifest's recordings one behind the other; without one noise, which takes as long."""
+    num_samples = round(seconds * SOUND_HZ)
+    samples = 0.05 * np.random.default_rng(0).standard_normal(num_samples)
+    if manifest is not None:
+        join(open_manifest(manifest), seconds, SOUND_HZ, path)
+        samples = soundfile.read(path)[0][:num_samples]
+    soundfile.write(path, samples, SOUND_HZ)
+
+
+def read_browser(path: Path | None) -> dict[Path, float]:
+    """Milliseconds for 10 s by model, as benchmark_browser.py wrote them; the newest line counts."""
+    if path is None:
+        return {}
+    rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {Path(row["model"]).resolve(): row["milliseconds_for_10_s"] for row in rows}
+
+
+def combine(results: Sequence[Result]) -> Result:
+    """Figures of one file from those of its turns: medians, and the quartiles of all steps."""
+    failures = [result["failure"] for result in results if "failure" in result]
+    if failures:
+        return {"failure": failures[0]}
+    milliseconds = [1000 * seconds for result in results for seconds in result["step_seconds"]]
+    low, median, high = (round(float(value), 2) for value in np.percentile(milliseconds, (25, 50, 75)))
+    shares = [result["others_share"] for result in results if result["others_share"] is not None]
+    first = {key: results[0][key] for key in ("kind", "num_parameters", "zeros_share", "bytes", "scores")}
+    return {
+        **first,
+        "milliseconds": median,
+        "milliseconds_quartiles": [low, high],
+        "first_seconds": round(statistics.median(result["first_seconds"] for result in results), 2),
+        "others_share": round(statistics.median(shares), 3) if shares else None,
+    }
+
+
+def make_table(lines: Sequence[Result]) -> str:
+    """The lines as Markdown."""
+    seconds, threads = lines[0]["seconds"], lines[0]["num_threads"]
+    names = f"MindSpore, onnxruntime, browser: milliseconds for {seconds:g} s on {threads} thread{'s' * (threads > 1)}"
+    rows = [f"| {' | '.join(HEADS)} |", f"| --- |{' ---: |' * (len(HEADS) - 1)}"]
+    rows += [f"| {' | '.join(_make_cells(line))} |" for line in lines]
+    return "\n".join([*rows, "", f"{names}, median (quartiles); browser: for 10 s. {lines[0]['cpu']}."])
+
+
+def _make_cells(line: Result) -> list[str]:
+    if "failure" in line:
+        failure = line["failure"].replace("|", "\\|").replace("\n", " ")
+        return [line["model"], f"failed: {failure}", *[""] * (len(HEADS) - 2)]
+    low, high = line["milliseconds_quartiles"]
+    own = f"{line['milliseconds']:.1f} ({low:.1f}–{high:.1f})"
+    browser, share = line["browser_milliseconds"], line["others_share"]
+    return [
+        line["model"],
+        f"{line['num_parameters']:,}",
+        f"{line['zeros_share']:.1%}",
+        f"{line['bytes']:,}",
+        *(own if line["kind"] == kind else "" for kind in ("MindSpore", "onnxruntime")),
+        f"{browser:.0f}" if browser else "",
+        f"{line['first_seconds']:.1f} s",
+        ", ".join(_show_score(name, **score) for name, score in line["scores"].items()),
+        "" if share is None else f"{share:.0%}" + (", busy machine" if share > QUIET_SHARE else ""),
+    ]
+
+
+def _show_score(name: str, wer: float, decoder: str | None) -> str:
+    kind = "" if decoder in (None, "greedy") else f", {decoder.split(',')[0]}"
+    return f"{100 * wer:.2f} % ({name}{kind})"
+
+
+@exit_on_error
+def main() -> None:
+    """Parse, measure, show; or be the process of one turn."""
+    if apart.is_asked():
+        apart.answer(measure)
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="checkpoints, .onnx files, names of models")
+    parser.add_argument("--manifest", help="scored; its recordings are what is timed (path; default: WER of the files)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of speech that is timed")
+    parser.add_argument("--threads", type=int, default=1, help="of each file (count)")
+    parser.add_argument("--num_steps", type=int, default=20, help="timed results in each turn (count)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each file (count)")
+    parser.add_argument("--browser", type=Path, help="lines of benchmark_browser.py --output (path)")
+    parser.add_argument("--output", type=Path, help="of the lines; the table stands beside it as .md (path)")
+    options = parser.parse_args()
+    for name in ("seconds", "threads", "num_steps", "rounds"):
+        if getattr(options, name) <= 0:
+            raise ConfigError(f"--{name} is {getattr(options, name)}; it must be above 0")
+    if options.threads > len(os.sched_getaffinity(0)):
+        raise ConfigError(f"--threads is {options.threads}; this process may use {len(os.sched_getaffinity(0))} cores")
+    lines = run(options)
+    table = make_table(lines)
+    print(table)
+    if options.output is not None:
+        write_text(options.output, "".join(f"{json.dumps(line)}\n" for line in lines))
+        write_text(options.output.with_suffix(".md"), f"{table}\n")
+
+
+if __name__ == "__main__":
+    main()

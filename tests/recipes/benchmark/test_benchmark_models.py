@@ -1,0 +1,107 @@
+"""Model files are measured beside each other: what is read from them, and what becomes of their turns."""
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from mindaudio_ds2.config_reader import read_config
+from recipes.benchmark import apart, benchmark_models
+from recipes.benchmark.benchmark_browser import keep
+
+ROOT = Path(__file__).resolve().parents[3]
+KINDS = ("fp32", "fp16", "int8")
+
+
+def make_result(steps: list[float], **changes: Any) -> apart.Result:
+    about = {"kind": "onnxruntime", "num_parameters": 1234567, "zeros_share": 0.25, "bytes": 98765}
+    result = {"first_seconds": 1.5, "step_seconds": steps, "others_share": 0.01}
+    scores = {"dev": {"wer": 0.0625, "decoder": "greedy"}, "test": {"wer": 0.05, "decoder": "beam 100, weight 0.75"}}
+    return {**about, **result, "scores": scores, **changes}
+
+
+def make_options(tmp_path: Path, *names: str) -> argparse.Namespace:
+    options = {"models": list(names), "manifest": None, "seconds": 10.0, "threads": 1, "num_steps": 2, "rounds": 2}
+    return argparse.Namespace(**options, browser=tmp_path / "browser.jsonl")
+
+
+def test_zeros_parameters_and_scores_are_read_from_any_file(tmp_path: Path, mindspore_cpu: None) -> None:
+    onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    from mindspore import Tensor
+
+    from mindaudio_ds2.checkpoint import build_network, load_checkpoint, save_checkpoint
+    from mindaudio_ds2.export.onnx_model import OnnxForm, build_onnx
+    from mindaudio_ds2.model.deepspeech2 import count_parameters
+    from tests import cells
+
+    config = dataclasses.replace(read_config(ROOT / "hparams" / "an4.yaml"), model=cells.SMALL)
+    network, generator = build_network(config), np.random.default_rng(1)
+    num_zeros = num_all = 0
+    for parameter in network.weights().values():
+        if parameter.ndim > 1:
+            values = np.sign(parameter.asnumpy()) + 2.0  # not near zero, so that eight bits make no more of them
+            values[generator.random(values.shape) < 0.75] = 0
+            parameter.set_data(Tensor(values.astype(np.float32)))
+            num_zeros, num_all = num_zeros + int((values == 0).sum()), num_all + values.size
+    checkpoint = tmp_path / "best.ckpt"
+    save_checkpoint(checkpoint, config, network.weights(), {}, {})
+    scores = {"test": {"wer": 0.125, "decoder": "greedy"}}
+    files = {kind: tmp_path / f"{kind}.onnx" for kind in KINDS}
+    for kind, path in files.items():
+        onnx.save(build_onnx(load_checkpoint(checkpoint), OnnxForm(weights=kind), scores), path)  # type: ignore[arg-type]
+    for path in (checkpoint, *files.values()):
+        found = benchmark_models.describe_file(path)
+        assert found["num_parameters"] == count_parameters(network)
+        assert found["zeros_share"] == pytest.approx(num_zeros / num_all, abs=1e-3), path
+        assert found["bytes"] == path.stat().st_size
+        assert found["scores"] == ({} if path == checkpoint else scores)
+    sound = tmp_path / "sound.wav"
+    soundfile.write(sound, 0.1 * generator.standard_normal(8000), 16000)
+    job = {"model": str(files["int8"]), "sound": str(sound), "num_steps": 4, "num_threads": 1, "is_first": False}
+    result = benchmark_models.measure(json.dumps({**job, "manifest": None, "started": time.monotonic()}))
+    assert len(result["step_seconds"]) == 4
+    assert min(result["step_seconds"]) > 0
+    assert result["first_seconds"] > result["step_seconds"][0]
+
+
+def test_files_take_turns_and_one_that_fails_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [str(tmp_path / name) for name in ("a.onnx", "b.ckpt", "c.onnx")]
+    turns = []
+
+    def ask(_: Path, text: str) -> apart.Result:
+        job = json.loads(text)
+        turns.append((Path(job["model"]).name, job["is_first"]))
+        if job["model"] == names[2]:
+            return {"failure": "it is | damaged"}
+        return make_result([0.020, 0.022] if job["is_first"] else [0.026, 0.040])
+
+    about = {"commit": "abc", "dirty": False, "cpu": "any", "mindspore_version": "2"}
+    monkeypatch.setattr(apart, "ask", ask)
+    monkeypatch.setattr(apart, "describe_environment", lambda: about)
+    monkeypatch.setattr(benchmark_models, "keep_to", lambda _: None)
+    for factors in ([0.9], [0.3, 0.05, 0.06]):
+        keep(tmp_path / "browser.jsonl", Path(names[0]), factors, 2.0)
+    lines = benchmark_models.run(make_options(tmp_path, *names))
+    assert [name for name, is_first in turns if is_first] == ["a.onnx", "b.ckpt", "c.onnx"]
+    assert [name for name, is_first in turns if not is_first] == ["a.onnx", "b.ckpt"]
+    assert (lines[0]["milliseconds"], lines[0]["milliseconds_quartiles"]) == (24.0, [21.5, 29.5])
+    assert (lines[0]["browser_milliseconds"], lines[1]["browser_milliseconds"]) == (600.0, None)
+    assert lines[2]["failure"] == "it is | damaged"
+    head, _, *rows = benchmark_models.make_table(lines).splitlines()[:5]
+    assert all(row.replace("\\|", "").count("|") == head.count("|") for row in rows)
+    cells = [cell.strip() for cell in rows[0].strip("|").split("|")]
+    assert cells[1:5] == ["1,234,567", "25.0%", "98,765", ""]
+    assert cells[5:] == ["24.0 (21.5–29.5)", "600", "1.5 s", "6.25 % (dev), 5.00 % (test, beam 100)", "1%"]
+
+
+def test_a_busy_machine_is_named() -> None:
+    line = benchmark_models.combine([make_result([0.02], others_share=0.4)])
+    about = {"model": "a.onnx", "browser_milliseconds": None, "seconds": 10.0, "num_threads": 1, "cpu": "any"}
+    assert "40%, busy machine" in benchmark_models.make_table([{**about, **line}])
