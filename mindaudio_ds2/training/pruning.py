@@ -76,7 +76,7 @@ def find_kept(weight: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
     num_zeros = round(share * weight.size)
     if num_zeros == 0:
         return np.ones(weight.shape, np.bool_)
-    return sizes > np.partition(sizes, num_zeros - 1, axis=None)[num_zeros - 1]
+    return np.greater(sizes, np.partition(sizes, num_zeros - 1, axis=None)[num_zeros - 1])
 
 
 def measure_zeros(arrays: Sequence[NDArray[np.float32]]) -> float:
