@@ -36,6 +36,8 @@ def start_from(path: str, config: Config, network: DeepSpeech2) -> str:
     check_same_meaning(checkpoint.config, config, path)
     weights, note = fit_head(checkpoint.weights, checkpoint.config.text, config.text, network)
     weights, view = fit_view(weights, checkpoint.config.model, config.model, network)
+    if checkpoint.config.model.bidirectional and not config.model.bidirectional:
+        note = ""  # the output layer begins anew for another reason
     fill(network.weights(), weights, path)
     before, now = (1000 * each.seconds_per_output_frame for each in (checkpoint.config, config))
     frames = f"; it hears a frame each {now:g} ms, {before:g} ms before" if before != now else ""

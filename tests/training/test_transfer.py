@@ -202,14 +202,15 @@ def test_a_network_for_streams_begins_with_a_two_sided_one_of_other_features(
     from mindaudio_ds2.checkpoint import load_checkpoint
 
     changes = {"model.bidirectional": False, "features.normalization": "corpus", "training.epochs": 1}
-    config = configure(changes)
+    config = configure({**changes, "text.characters": "ABCDE "})
     train_here(config, pre_trained_model_path=str(finished_run / "best.ckpt"))
     shown = capsys.readouterr().err
     assert "of recurrent layers the forward direction" in shown
+    assert shown.count("NEW, with random weights") == 1
     assert "features: mean and deviation of each band from" in shown
     assert "its features are normalised by corpus, by utterance before" in shown
     assert load_checkpoint(Path(config.run_dir) / "best.ckpt").config.features.corpus_mean
-    back = configure({"run_dir": f"{config.run_dir}_back", "training.epochs": 1})
+    back = configure({"run_dir": f"{config.run_dir}_back", "training.epochs": 1, "text.characters": "ABCDE "})
     with pytest.raises(CheckpointError, match=r"bidirectional \(False, now True\); its weights"):
         train_here(back, pre_trained_model_path=str(Path(config.run_dir) / "best.ckpt"))
 
