@@ -140,9 +140,12 @@ def describe_measured(config: Config, results: Path) -> list[str]:
     ]
 
 
-def read_network_config(path: Path) -> Config:
+def read_network(path: Path) -> tuple[Config, list[str]]:
     """The configuration that a network was trained with; of an ONNX file, which has features, text and model only, the
     rest is that of deepspeech2.yaml.
+
+    Returns:
+        The configuration, and lines about weights that are zero, if a checkpoint has any.
 
     Raises:
         CheckpointError: it cannot be used.
@@ -152,14 +155,17 @@ def read_network_config(path: Path) -> Config:
         description = open_session(path, 1)[1]
         model = read_sizes(description.network, str(path))
         base = read_config(find_hparams("deepspeech2"))
-        return dataclasses.replace(base, features=description.features, text=description.text, model=model)
+        return dataclasses.replace(base, features=description.features, text=description.text, model=model), []
     models.require_checkpoint(path)
     from mindaudio_ds2.machine import runtime
 
     runtime.start("CPU", 0)
     from mindaudio_ds2.checkpoint import load_checkpoint
+    from mindaudio_ds2.training.pruning import measure_zeros
 
-    return load_checkpoint(path).config
+    checkpoint = load_checkpoint(path)
+    zeros = measure_zeros(checkpoint.weights)
+    return checkpoint.config, [f"pruned:        {zeros:.1%} of recurrent and output matrices are zero"] if zeros else []
 
 
 def describe_origin(path: Path) -> list[str]:
@@ -182,8 +188,9 @@ def run(config: Config | None, options: Any) -> None:
     path, origin = Path(str(options.config)), list[str]()
     if named is not None:
         path = models.find_file(named, "recognition")
-        config = override(read_network_config(path), options.changes)
-        origin = describe_origin(path)
+        trained, notes = read_network(path)
+        config = override(trained, options.changes)
+        origin = [*notes, *describe_origin(path)]
     assert config is not None, "one of both was named"
     config = dataclasses.replace(config, text=read_units(config.text))
     print("\n".join([f"{path}\n\n{describe(config)}", *origin]))

@@ -1,7 +1,7 @@
 """Setting the smallest weights of a network to zero while it is trained."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from mindspore import Parameter, Tensor, ops
@@ -79,6 +79,11 @@ def find_kept(weight: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
     return np.greater(sizes, np.partition(sizes, num_zeros - 1, axis=None)[num_zeros - 1])
 
 
-def measure_zeros(arrays: Sequence[NDArray[np.float32]]) -> float:
-    """The share of zeros in all arrays together."""
-    return sum(array.size - np.count_nonzero(array) for array in arrays) / sum(array.size for array in arrays)
+def measure_zeros(weights: Mapping[str, NDArray[np.float32]]) -> float:
+    """The share of zeros in all matrices of a network that can be pruned.
+
+    Args:
+        weights: of a checkpoint.
+    """
+    pruned = [array for name, array in weights.items() if PRUNED.fullmatch(name)]
+    return 1 - sum(map(np.count_nonzero, pruned)) / sum(array.size for array in pruned)

@@ -135,11 +135,11 @@ def _read_onnx(path: Path) -> tuple[Config, Arrays, Result]:
     import onnx
     from onnx import numpy_helper
 
-    from mindaudio_ds2.commands.describe_model import read_network_config
+    from mindaudio_ds2.commands.describe_model import read_network
 
     stored = onnx.load(path).graph.initializer
     arrays = [numpy_helper.to_array(tensor) for tensor in stored if STORED_WEIGHT.fullmatch(tensor.name)]
-    return read_network_config(path), arrays, open_session(path, 1)[1].scores
+    return read_network(path)[0], arrays, open_session(path, 1)[1].scores
 
 
 def _read_checkpoint(path: Path) -> tuple[Config, Arrays, Result]:

@@ -1,0 +1,52 @@
+"""Matrices of a lower rank or of few values, as a study of what they cost."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.cluster.vq import kmeans2
+
+pytestmark = pytest.mark.usefixtures("mindspore_cpu")
+
+MATRIX = np.random.default_rng(0).normal(size=(30, 12)).astype(np.float32)
+
+
+def test_a_lower_rank_is_the_nearest_of_that_rank() -> None:
+    from recipes.benchmark.compress_weights import compress, lower_rank
+
+    sizes = np.linalg.svd(MATRIX, compute_uv=False)
+    lower, rank = lower_rank(MATRIX, 0.5)
+    assert rank == np.linalg.matrix_rank(lower) == 6
+    assert np.linalg.norm(MATRIX - lower) == pytest.approx(np.sqrt((sizes[6:] ** 2).sum()), rel=1e-5)
+    np.testing.assert_allclose(lower_rank(MATRIX, 1.0)[0], MATRIX, atol=1e-5)
+    assert compress(MATRIX, 0.5, None)[1] == 4 * 6 * (30 + 12)
+
+
+def test_values_are_shared_as_well_as_scipy_shares_them() -> None:
+    from recipes.benchmark.compress_weights import compress, share_values
+
+    shared = share_values(MATRIX, 8)
+    assert len(np.unique(shared)) == 8
+    flat = MATRIX.reshape(-1, 1).astype(np.float64)
+    centres, labels = kmeans2(
+        flat, np.quantile(flat, (np.arange(8) + 0.5) / 8).reshape(-1, 1), iter=200, minit="matrix"
+    )
+    theirs = np.square(flat - centres[labels]).sum()
+    assert np.square(MATRIX - shared).sum() == pytest.approx(theirs, rel=0.01)
+    assert compress(MATRIX, None, 3)[1] == 4 * 8 + 360 * 3 / 8
+    few = np.repeat(np.array([[0.0, 1.0, 2.5]], np.float32), 4, axis=0)
+    assert np.array_equal(share_values(few, 256), few)
+
+
+def test_only_the_large_matrices_change(finished_run: Path, tmp_path: Path) -> None:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+    from recipes.benchmark.compress_weights import compress_checkpoint
+
+    source, output = finished_run / "best.ckpt", tmp_path / "runs" / "shared.ckpt"
+    assert "MiB would do" in compress_checkpoint(source, output, 0.5, 4)
+    before, after = (load_checkpoint(path) for path in (source, output))
+    assert after.config == before.config
+    for name, array in after.weights.items():
+        is_large = name == "head.weight" or ".weight_" in name
+        assert np.array_equal(array, before.weights[name]) != is_large
+        assert not is_large or len(np.unique(array)) <= 16
