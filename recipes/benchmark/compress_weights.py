@@ -50,7 +50,8 @@ def share_values(matrix: Floats, num_values: int) -> Floats:
             break
         centres = moved
     nearest = np.searchsorted((centres[1:] + centres[:-1]) / 2, matrix.astype(np.float64))
-    return centres[nearest].astype(np.float32)
+    shared: Floats = centres[nearest].astype(np.float32)
+    return shared
 
 
 def compress(matrix: Floats, rank_share: float | None, shared_bits: int | None) -> tuple[Floats, float]:
