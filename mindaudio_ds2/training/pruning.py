@@ -76,7 +76,8 @@ def find_kept(weight: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
     num_zeros = round(share * weight.size)
     if num_zeros == 0:
         return np.ones(weight.shape, np.bool_)
-    return np.greater(sizes, np.partition(sizes, num_zeros - 1, axis=None)[num_zeros - 1])
+    is_kept: NDArray[np.bool_] = sizes > np.partition(sizes, num_zeros - 1, axis=None)[num_zeros - 1]
+    return is_kept
 
 
 def measure_zeros(weights: Mapping[str, NDArray[np.float32]]) -> float:

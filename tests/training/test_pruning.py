@@ -39,6 +39,8 @@ def assert_pruned(weights: Arrays, share: float) -> None:
 
 def test_zeros_come_as_planned_and_stay_and_a_run_taken_up_comes_to_the_same(configure: Configure) -> None:
     """With a moving average, which is scored, and so has the zeros, too."""
+    from mindaudio_ds2.training.pruning import measure_zeros
+
     config = configure({**PRUNED, "training.ema_decay": 0.9})
     train_with_copies(config, 9, 16)  # in the second and in the third epoch
 
@@ -47,6 +49,7 @@ def test_zeros_come_as_planned_and_stay_and_a_run_taken_up_comes_to_the_same(con
     assert_pruned(early.weights, pruned_share(config.training, 1.5))
     for weights in (late.weights, last.weights, read(config.run_dir, "best.ckpt").weights):
         assert_pruned(weights, SHARE)
+    assert measure_zeros(last.weights) == pytest.approx(SHARE, abs=1e-3)
     for name in MATRICES:
         assert np.array_equal(late.weights[name] == 0, last.weights[name] == 0)
         assert not np.array_equal(late.weights[name], last.weights[name])
