@@ -28,7 +28,7 @@ from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 11
+FORMAT_VERSION = 12
 OLDEST_FORMAT_VERSION = 7
 """Older ones were of development only; once a version is released, its format stays readable."""
 AUGMENTATION_NEW_IN_10: dict[str, Any] = {
@@ -188,6 +188,8 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
     if version < 11:
         config["text"] |= {"tokenizer": None, "units": [], "unit_scores": []}
         config["decoding"] = DECODING_NEW_IN_11
+    if version < 12:
+        config["augmentation"]["unit_sampling"] = 0.0
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

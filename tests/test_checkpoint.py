@@ -271,9 +271,10 @@ def test_another_format_is_refused_with_both_versions(tmp_path: Path) -> None:
 KEYS_OF_8 = ("features.normalization", "features.corpus_mean", "features.corpus_deviation")
 KEYS_OF_9 = ("data.root", "batching.num_workers")
 KEYS_OF_11 = ("text.tokenizer", "text.units", "text.unit_scores")
+KEYS_OF_12 = ("augmentation.unit_sampling",)
 
 
-@pytest.mark.parametrize("version", [7, 8, 9, 10])
+@pytest.mark.parametrize("version", [7, 8, 9, 10, 11])
 @pytest.mark.parametrize("name", ["deepspeech2_mini", "synthetic"])
 def test_older_formats_are_read_with_what_they_did_not_know_switched_off(
     version: int, name: str, tmp_path: Path
@@ -285,11 +286,12 @@ def test_older_formats_are_read_with_what_they_did_not_know_switched_off(
     mapping["features"]["normalization"] = "utterance"
     mapping["augmentation"] |= AUGMENTATION_NEW_IN_10
     now = from_mapping(copy.deepcopy(mapping), "as they trained")
-    later = {8: KEYS_OF_8, 9: KEYS_OF_9, 11: KEYS_OF_11}
+    later = {8: KEYS_OF_8, 9: KEYS_OF_9, 11: KEYS_OF_11, 12: KEYS_OF_12}
     for key in (key for first, keys in later.items() if version < first for key in keys):
         section, name_in_it = key.split(".")
         del mapping[section][name_in_it]
-    del mapping["decoding"]
+    if version < 11:
+        del mapping["decoding"]
     for key in AUGMENTATION_NEW_IN_10 if version < 10 else ():
         del mapping["augmentation"][key]
     save_with_entry(tmp_path / "old.ckpt", {"format_version": version, "config": mapping, "state": {"step": 3}})

@@ -81,7 +81,7 @@ def _lend(words: Sequence[str], weight: float, refunds: Sequence[float]) -> tupl
     """The share of the weight that has been spelt, and what is given back for the words that are whole."""
     sizes = [len(word.encode()) + 1 for word in words]  # with the space behind
     num_bytes, given = sum(sizes) - 1, 0.0
-    lent = []
+    lent: list[float] = []
     for size, refund in zip(sizes, refunds, strict=True):
         for place in range(size):
             given += refund if place == size - 1 else 0.0
