@@ -114,6 +114,16 @@ class AugmentationConfig:
     """Stretches of time set to the mean; 0 for none (count)."""
     max_time_mask_share: float
     """Longest stretch, as a share of the utterance (0 to 1)."""
+    unit_sampling: float
+    """Transcripts are split into units anew in each epoch, each way by its probability to this power; 0 for always the
+    likeliest. Around 0.2 is usual; needs text.tokenizer (0 to 1)."""
+
+    @property
+    def most_speed(self) -> float:
+        """The factor by which speed and tempo together may say an utterance faster, at least 1."""
+        speed = self.speed_range[1] if self.speed_probability else 1.0
+        tempo = self.tempo_range[1] if self.tempo_probability else 1.0
+        return max(1.0, speed, tempo, speed * tempo)
 
     def __post_init__(self) -> None:
         def require(condition: bool, name: str, remedy: str) -> None:
@@ -135,4 +145,5 @@ class AugmentationConfig:
         require(self.speed_num_factors == 0 or self.speed_num_factors >= 2, "speed_num_factors", "0, or at least 2")
         require(self.join_max_utterances >= 2, "join_max_utterances", "at least 2")
         require(self.join_max_seconds > 0, "join_max_seconds", "above 0")
+        require(0 <= self.unit_sampling <= 1, "unit_sampling", "0 to 1")
         require(0 <= self.max_time_warp_share <= 0.2, "max_time_warp_share", "0 to 0.2")

@@ -28,7 +28,7 @@ from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 ENTRY = "mindaudio_ds2"
-FORMAT_VERSION = 13
+FORMAT_VERSION = 14
 OLDEST_FORMAT_VERSION = 7
 """Older ones were of development only; once a version is released, its format stays readable."""
 AUGMENTATION_NEW_IN_10: dict[str, Any] = {
@@ -194,6 +194,8 @@ def _upgrade(config: dict[str, Any], version: int) -> None:
         config["training"] |= TRAINING_NEW_IN_12
     if version < 13:
         config["training"] |= TRAINING_NEW_IN_13
+    if version < 14:
+        config["augmentation"]["unit_sampling"] = 0.0
 
 
 def _read_entries(path: Path) -> dict[str, Any]:

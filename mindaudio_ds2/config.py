@@ -203,6 +203,9 @@ class Config:
         joined = self.augmentation.join_max_seconds
         is_within = joined <= longest or not self.augmentation.join_probability
         _require(is_within, "augmentation.join_max_seconds", joined, f"at most data.max_duration_seconds = {longest} s")
+        power, has_units = self.augmentation.unit_sampling, bool(self.text.tokenizer or self.text.units)
+        remedy = "characters can be written one way only; name units in text.tokenizer, or set it to 0"
+        _require(not power or has_units, "augmentation.unit_sampling", power, remedy)
         rise, epochs = self.schedule.warmup_epochs, self.training.epochs
         fits = self.schedule.name != "one_cycle" or 2 * rise <= epochs
         _require(fits, "schedule.warmup_epochs", rise, f"one_cycle rises and falls within training.epochs = {epochs}")

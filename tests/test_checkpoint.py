@@ -273,9 +273,10 @@ KEYS_OF_9 = ("data.root", "batching.num_workers")
 KEYS_OF_11 = ("text.tokenizer", "text.units", "text.unit_scores")
 KEYS_OF_12 = ("training.teacher", "training.teacher_weight")
 KEYS_OF_13 = ("training.prune_share", "training.prune_end_share")
+KEYS_OF_14 = ("augmentation.unit_sampling",)
 
 
-@pytest.mark.parametrize("version", [7, 8, 9, 10, 11, 12])
+@pytest.mark.parametrize("version", [7, 8, 9, 10, 11, 12, 13])
 @pytest.mark.parametrize("name", ["deepspeech2_mini", "synthetic"])
 def test_older_formats_are_read_with_what_they_did_not_know_switched_off(
     version: int, name: str, tmp_path: Path
@@ -287,7 +288,7 @@ def test_older_formats_are_read_with_what_they_did_not_know_switched_off(
     mapping["features"]["normalization"] = "utterance"
     mapping["augmentation"] |= AUGMENTATION_NEW_IN_10
     now = from_mapping(copy.deepcopy(mapping), "as they trained")
-    later = {8: KEYS_OF_8, 9: KEYS_OF_9, 11: KEYS_OF_11, 12: KEYS_OF_12, 13: KEYS_OF_13}
+    later = {8: KEYS_OF_8, 9: KEYS_OF_9, 11: KEYS_OF_11, 12: KEYS_OF_12, 13: KEYS_OF_13, 14: KEYS_OF_14}
     for key in (key for first, keys in later.items() if version < first for key in keys):
         section, name_in_it = key.split(".")
         del mapping[section][name_in_it]

@@ -110,6 +110,7 @@ YAML: dict[str, Any] = {
         "max_frequency_mask_share": 0.1,
         "num_time_masks": 1,
         "max_time_mask_share": 0.05,
+        "unit_sampling": 0.0,
     },
     "batching": {
         "bucket_edges_seconds": [0.4, 2.0],

@@ -1,4 +1,5 @@
-"""What makes training utterances longer by more than a factor, known before an epoch is planned."""
+"""What makes training utterances longer by more than a factor, and their labels others than those of their transcripts:
+known before an epoch is planned."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.draws import SilenceDraw, draw_additions, make_generator
 from mindaudio_ds2.batching.plan import count_frames_to_align
+from mindaudio_ds2.batching.unit_draws import UnitDraws
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.text.tokenizer import Tokenizer
@@ -31,6 +33,7 @@ class Additions:
         self.durations = [utterance.duration_seconds for utterance in utterances]
         self.tokenizer = Tokenizer(config.text)
         self.joint = " " if " " in config.text.characters else ""
+        self.units = UnitDraws(config)
         self._planned_epoch, self._planned = -1, list[tuple[float, int, bool]]()
         self._next = _find_next(utterances) if config.augmentation.join_probability else {}
 
@@ -45,13 +48,39 @@ class Additions:
         """Labels of joined utterances, a space between each two where the alphabet has one; (L,) int32."""
         if len(members) == 1:
             return self.labels[members[0]]
-        return self.tokenizer.encode(self.joint.join(self.utterances[member].transcript for member in members))
+        return self.tokenizer.encode(self._join_transcripts(members))
+
+    def draw_labels(self, epoch: int, members: Sequence[int], factor: float) -> tuple[NDArray[np.int32], bool]:
+        """Labels of joined utterances in an epoch, where `augmentation.unit_sampling` is on.
+
+        Args:
+            epoch: counts from 0.
+            members: positions, of `list_members`.
+            factor: by which they are said faster.
+
+        Returns:
+            (L,) int32, and whether they were drawn; where CTC could not align these, they are those of `join_labels`.
+        """
+        drawn = self.units.draw(epoch, self.utterances[members[0]].id, self._join_transcripts(members))
+        if count_frames_to_align(drawn) <= self._count_frames(members, max(factor, 1.0)):
+            return drawn, True
+        return self.join_labels(members), False
+
+    def may_draw_too_many(self, members: Sequence[int], factor: float) -> bool:
+        """Whether there is a split of joined utterances that CTC could not align when they are said faster."""
+        longest = self.units.list_longest(self._join_transcripts(members))
+        return count_frames_to_align(longest) > self._count_frames(members, factor)
+
+    def _join_transcripts(self, members: Sequence[int]) -> str:
+        return self.joint.join(self.utterances[member].transcript for member in members)
 
     def fits(self, members: Sequence[int], factor: float) -> bool:
         """Whether CTC can still align the labels of joined utterances when they are said faster by a factor."""
+        return self._count_frames(members, factor) >= count_frames_to_align(self.join_labels(members))
+
+    def _count_frames(self, members: Sequence[int], factor: float) -> int:
         seconds = sum(self.durations[member] for member in members) / factor
-        num_frames = self.config.model.num_output_frames(self.config.features.num_frames(seconds))
-        return num_frames >= count_frames_to_align(self.join_labels(members))
+        return self.config.model.num_output_frames(self.config.features.num_frames(seconds))
 
     def limit(self, index: int, num_joined: int, silence: SilenceDraw | None) -> tuple[int, SilenceDraw | None]:
         """What of the additions that were drawn for an utterance is within the limits."""
@@ -98,7 +127,7 @@ class Additions:
     def list_reachable(self) -> tuple[list[float], list[int]]:
         """Seconds and numbers of labels of all that may be planned, in whatever epoch, for `FixedShapes`."""
         if not self.is_on:
-            return self.durations, [len(labels) for labels in self.labels]
+            return self.durations, [self._count_labels((index,)) for index in range(len(self.utterances))]
         augmentation, longest = self.config.augmentation, self.config.data.max_duration_seconds
         most_silence = 2 * augmentation.silence_range_seconds[1] if augmentation.silence_probability else 0.0
         edges = np.asarray(self.config.batching.bucket_edges_seconds)
@@ -112,8 +141,14 @@ class Additions:
                 most = max(seconds, min(longest, seconds + most_silence))
                 reached = sorted({seconds, *edges[(edges > seconds) & (edges < most)].tolist(), most})
                 durations += reached
-                counts += [len(self.join_labels(members[:count]))] * len(reached)
+                counts += [self._count_labels(members[:count])] * len(reached)
         return durations, counts
+
+    def _count_labels(self, members: Sequence[int]) -> int:
+        """Most labels of joined utterances in whatever epoch."""
+        if self.units.is_on:
+            return len(self.units.list_longest(self._join_transcripts(members)))
+        return len(self.join_labels(members))
 
     def describe_epoch(self, epoch: int) -> str:
         """What is added in an epoch, behind a line of the log; empty where nothing ever is."""

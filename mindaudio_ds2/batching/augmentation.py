@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class Changes:
     Attributes:
         waveform: before features are computed; None where the recording stays as it is.
         views: afterwards, to a copy each: one, or two where the network is to be consistent about them.
-        labels: (L,) int32, where others are joined to it; None for its own.
+        labels: (L,) int32, where others are joined to it or its units are drawn; None for its own.
     """
 
     waveform: WaveformChange | None
@@ -124,8 +124,34 @@ class Augmenter:
                 partial(self.change_features, draw=self.draw(epoch, index, view), epoch=epoch, index=index, view=view)
                 for view in range(self.config.training.num_views)
             ),
-            labels=self.additions.join_labels(members) if draw.num_joined else None,
+            labels=self._make_labels(epoch, draw, members),
         )
+
+    def _make_labels(self, epoch: int, draw: Draw, members: Sequence[int]) -> NDArray[np.int32] | None:
+        if self.additions.units.is_on:
+            return self.additions.draw_labels(epoch, members, draw.speed * draw.tempo)[0]
+        return self.additions.join_labels(members) if draw.num_joined else None
+
+    def count_undrawn(self, epoch: int) -> int:
+        """Utterances that keep the likeliest split in an epoch, because CTC could not align the one that was drawn."""
+        return sum(not self._can_align(epoch, index) for index in self._tight) if self.additions.units.is_on else 0
+
+    def _can_align(self, epoch: int, index: int) -> bool:
+        draw = self.draw(epoch, index)
+        members = self.additions.list_members(index, draw.num_joined)
+        return self.additions.draw_labels(epoch, members, draw.speed * draw.tempo)[1]
+
+    @cached_property
+    def _tight(self) -> list[int]:
+        """Positions of the utterances that have splits which CTC could not align; few, where speech is not hurried."""
+        config, additions = self.config.augmentation, self.additions
+        num_more = config.join_max_utterances - 1 if config.join_probability else 0
+        chains = (additions.list_members(index, num_more) for index in range(len(self.utterances)))
+        return [
+            chain[0]
+            for chain in chains
+            if any(additions.may_draw_too_many(chain[: count + 1], config.most_speed) for count in range(len(chain)))
+        ]
 
     def _change_recording(self, waveform: Waveform, draw: Draw, members: Sequence[int]) -> Waveform:
         others = [read_utterance(self.utterances[member], self.config.features) for member in members[1:]]

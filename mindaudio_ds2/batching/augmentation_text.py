@@ -21,6 +21,7 @@ def describe_augmentation(augmenter: Augmenter) -> str:
         _describe("telephone", config.telephone_probability, "300 to 3400 Hz"),
         _describe("codecs", config.codec_probability, ", ".join(config.codecs)),
         _describe_changes_of_features(augmenter),
+        f"units drawn, power {config.unit_sampling:g}" if config.unit_sampling else "",
         _describe_dense(augmenter),
     ]
     return ", ".join(part for part in parts if part) or "none"
@@ -58,8 +59,7 @@ def _describe_changes_of_features(augmenter: Augmenter) -> str:
 
 def _describe_dense(augmenter: Augmenter) -> str:
     config = augmenter.config.augmentation
-    fastest = config.speed_range[1] if config.speed_probability else 1.0
-    fastest *= config.tempo_range[1] if config.tempo_probability else 1.0
+    fastest = config.most_speed
     if fastest <= 1:
         return ""
     num_dense = sum(not augmenter.additions.fits((index,), fastest) for index in range(len(augmenter.utterances)))

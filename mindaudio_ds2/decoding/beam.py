@@ -73,7 +73,8 @@ def _load(library: Path) -> Any:
     loaded = ctypes.CDLL(str(library))
     pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
     loaded.ds2_decoder_open.argtypes = [
-        *(ctypes.c_char_p, pointer, number, pointer, pointer, number, pointer, number, pointer, pointer, pointer, size)
+        *(ctypes.c_char_p, pointer, number, pointer, pointer, number, pointer),
+        *(number, pointer, pointer, pointer, size),
     ]
     loaded.ds2_decoder_open.restype = loaded.ds2_stream_open.restype = pointer
     for function in (loaded.ds2_decoder_close, loaded.ds2_stream_open, loaded.ds2_stream_close):

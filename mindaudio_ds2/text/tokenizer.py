@@ -1,7 +1,7 @@
 """From text to labels and back: characters or units, and the blank. The one place that knows which is which."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -110,11 +110,12 @@ class Tokenizer:
             transcript = transcript.lower()
         return " ".join(transcript.split())
 
-    def encode(self, transcript: str) -> NDArray[np.int32]:
+    def encode(self, transcript: str, split: Callable[[str], Sequence[str]] | None = None) -> NDArray[np.int32]:
         """Turn a transcript into labels, after `normalize`.
 
         Args:
             transcript: what is said.
+            split: another way than the likeliest to split a text of known characters into units.
 
         Returns:
             `(L,)` int32 ids, without the blank. Where `unknown_character` is "drop", unknown characters are missing;
@@ -131,7 +132,7 @@ class Tokenizer:
             )
         known = "".join(c for c in self.normalize(transcript) if c in self.characters)
         known = self.normalize(known)  # what was dropped may have left two spaces
-        symbols = self._segmenter.split(known) if self.config.units else known
+        symbols = (split or self._segmenter.split)(known) if self.config.units else known
         return np.array([self._ids[symbol] for symbol in symbols], dtype=np.int32)
 
     def encode_transcript(self, utterance_id: str, transcript: str) -> EncodedTranscript:

@@ -129,7 +129,9 @@ def plan_next_epoch(
     if progress.batch == 0:
         padding = share_of_padding(plan.batches, [config.features.num_frames(seconds) for seconds in durations])
         added = additions.describe_epoch(progress.epoch)
-        say(f"epoch {progress.epoch + 1}: {plan.num_updates} steps, {padding:.1%} padding{added}")
+        num_undrawn = augmenter.count_undrawn(progress.epoch)
+        kept = f"; {num_undrawn} utterances keep their likeliest units, for others would not fit" if num_undrawn else ""
+        say(f"epoch {progress.epoch + 1}: {plan.num_updates} steps, {padding:.1%} padding{added}{kept}")
     if plan.left_out:
         ids = ", ".join(utterances[index].id for index in plan.left_out)
         say(f"left out of epoch {progress.epoch + 1}, too few for one more update: {ids}")

@@ -64,6 +64,7 @@ OFF = AugmentationConfig(
     max_frequency_mask_share=0.0,
     num_time_masks=0,
     max_time_mask_share=0.0,
+    unit_sampling=0.0,
 )
 OF_WAVEFORM = (
     *("speed", "shift", "rir", "noise", "gain", "join", "tempo", "silence", "synthetic_rir", "synthetic_noise"),

@@ -75,6 +75,7 @@ AUGMENTATION = {
     "max_frequency_mask_share": 0.0,
     "num_time_masks": 0,
     "max_time_mask_share": 0.0,
+    "unit_sampling": 0.0,
 }
 SORTAGRAD = dataclasses.replace(BATCHING, sortagrad=True)
 

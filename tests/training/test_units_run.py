@@ -45,7 +45,8 @@ def config(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     yaml = write_yaml(folder / "units.yaml", make_settings(corpus, folder / "run", changes))
     units = folder / "units.json"
     run_command("tokenizer", corpus / "learn.jsonl", "-c", yaml, "--size", SIZE, "--output", units)
-    config = make_config(corpus, folder / "run", {**changes, "text.tokenizer": str(units)})
+    drawn = {"text.tokenizer": str(units), "augmentation.unit_sampling": 0.5}
+    config = make_config(corpus, folder / "run", {**changes, **drawn})
     train_here(config)
     units.unlink()
     return config
@@ -67,6 +68,7 @@ def test_a_network_learns_units_and_the_checkpoint_has_them(config: Config) -> N
     assert any(len(unit) > 2 for unit in text.units)
     assert checkpoint.weights["head.weight"].shape[0] == SIZE + 1
     assert read_metrics(Path(config.run_dir), "epoch")[-1]["dev_wer"] < 0.3
+    assert "units drawn, power 0.5" in (Path(config.run_dir) / "train.log").read_text(encoding="utf-8")
 
 
 def test_dev_is_scored_by_the_decoder_of_the_section_and_so_is_eval(
