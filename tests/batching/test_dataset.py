@@ -338,4 +338,5 @@ sys.exit(7)
 def test_a_program_that_ends_in_the_middle_of_an_epoch_ends_quietly(utterances: list[Utterance]) -> None:
     program = [sys.executable, "-c", UNFINISHED, utterances[0].audio_path, str(utterances[0].duration_seconds)]
     ended = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (7, "", "")
+    shown = ended.stderr.replace("starting MindSpore\n", "")  # said where that takes five seconds
+    assert (ended.returncode, ended.stdout, shown) == (7, "", "")
