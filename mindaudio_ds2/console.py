@@ -6,6 +6,7 @@ cursor, rename the window or erase what stands above.
 """
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -122,6 +123,11 @@ def protect() -> None:
 def trouble() -> tuple[str, ...]:
     """Which streams take no more and why, one message each, for a log file; empty where all is well."""
     return tuple(f"{name} takes no more ({reason}); the work goes on without it" for name, reason in _trouble.items())
+
+
+def has_reader_left() -> bool:
+    """Whether stdout takes no more because what read from it has seen enough, as `head` does."""
+    return _trouble.get("stdout") == os.strerror(errno.EPIPE)
 
 
 def escape(text: str) -> str:

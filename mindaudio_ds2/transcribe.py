@@ -15,7 +15,7 @@ from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
-from mindaudio_ds2.errors import AudioError, CheckpointError
+from mindaudio_ds2.errors import AudioError, CheckpointError, ConfigError
 from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.segmentation.pool import Pool, Row
@@ -177,12 +177,19 @@ class Recognizer:
             endpointing: when utterances end; None for one without end.
 
         Raises:
-            AudioError: the rate is impossible, or soxr is missing.
+            AudioError: the rate is impossible (`audio.samples`), or soxr is missing.
+            ConfigError: `endpointing` is something else.
         """
+        if not isinstance(endpointing, Endpointing | None):
+            raise ConfigError(
+                f"endpointing is {endpointing!r}; give an Endpointing(silence_seconds, max_seconds) of "
+                "mindaudio_ds2.streaming.events, or None for one utterance without end"
+            )
         network_hz = self.network.features.sample_rate_hz
+        rate_hz = network_hz if rate_hz is None else rate_hz
         if self.network.streaming is None:
-            return SegmentStream(self._recognize_segment, rate_hz or network_hz, network_hz, endpointing)
-        return Stream(self.network.streaming, self.decoder, rate_hz or network_hz, endpointing)
+            return SegmentStream(self._recognize_segment, rate_hz, network_hz, endpointing)
+        return Stream(self.network.streaming, self.decoder, rate_hz, endpointing)
 
     def _recognize_segment(self, waveform: NDArray[np.float32]) -> Hypothesis:
         found = self._transcribe_one(Samples(waveform, self.network.features.sample_rate_hz))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2.audio.samples import require_rate
 from mindaudio_ds2.errors import AudioError
 
 BLOCK_BYTES = 1 << 16
@@ -16,6 +17,8 @@ POLL_SECONDS = 0.2
 """How often a pipe that gives nothing is left to see whether somebody wants to stop."""
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+WAVES = ("WAV", "RF64")
+HEAD_BYTES = 12
 EMPTY = "standard input is empty: what should send the sound has ended without a word; look at its own messages"
 REMEDY = "send WAV, or raw samples with --rate_hz: ffmpeg -i INPUT -f s16le -ac 1 -ar 16000 - | …"
 
@@ -68,7 +71,8 @@ class PcmReader:
         num_bytes_left: of a last sample that was cut off; they are not heard.
 
     Raises:
-        AudioError: a terminal, not a WAV, or one whose samples cannot be read; when it is read, that it is empty.
+        AudioError: a terminal, an impossible rate, not a WAV, or one whose samples cannot be read, a WAV where raw
+            samples should be; when it is read, that it is empty.
     """
 
     def __init__(
@@ -80,21 +84,26 @@ class PcmReader:
         self._num_due: float = float("inf")
         self._num_read = 0
         self.num_bytes_left = 0
-        self.format = SampleFormat(rate_hz) if rate_hz is not None else self._read_header()
-        if self.format.rate_hz <= 0:
-            raise AudioError(f"a sample rate of {self.format.rate_hz} Hz is impossible; give the one of the sound")
+        self._rest = b""  # what was read and not yet heard
+        if rate_hz is None:
+            self.format = self._read_header()
+        else:
+            self.format = SampleFormat(require_rate(rate_hz))
+            self._rest = self._read_raw_beginning()
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Blocks (n,) float32 of one channel, each as soon as it is there."""
-        rest = b""
-        while self._num_due > 0 and (content := self._read(int(min(BLOCK_BYTES, self._num_due)))):
-            self._num_due -= len(content)
-            rest += content
-            num_whole = len(rest) // self.format.frame_bytes * self.format.frame_bytes
+        while True:
+            num_whole = len(self._rest) // self.format.frame_bytes * self.format.frame_bytes
             if num_whole:
-                yield self.format.decode(rest[:num_whole])
-                rest = rest[num_whole:]
-        self.num_bytes_left = len(rest)
+                yield self.format.decode(self._rest[:num_whole])
+                self._rest = self._rest[num_whole:]
+            content = self._read(int(min(BLOCK_BYTES, self._num_due))) if self._num_due > 0 else b""
+            if not content:
+                break
+            self._num_due -= len(content)
+            self._rest += content
+        self.num_bytes_left = len(self._rest)
         if not self._num_read and not self._should_stop():
             raise AudioError(EMPTY)
 
@@ -118,10 +127,29 @@ class PcmReader:
             content += more
         return content
 
+    def _read_raw_beginning(self) -> bytes:
+        """The first raw samples, unless they are the head of a file: samples begin with one only by a miracle."""
+        content = b""
+        while len(content) < HEAD_BYTES and (more := self._read(BLOCK_BYTES)):
+            content += more
+        if name := _name_container(content):
+            remedy = "leave --rate_hz away" if name in WAVES else REMEDY
+            raise AudioError(
+                f"standard input begins with the header of {name}, and --rate_hz is for raw samples without one; "
+                f"{remedy}"
+            )
+        return content
+
     def _read_header(self) -> SampleFormat:
         """Walk through the chunks of a WAV up to its samples, whose size may be unknown: 0, or as large as can be."""
-        head = self._read_exactly(12)
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        head = self._read_exactly(HEAD_BYTES)
+        name = _name_container(head)
+        if name == "RF64":
+            raise AudioError(
+                f"standard input is an RF64, a WAV for more than 4 GB, which cannot be heard as it comes; {REMEDY}; or "
+                "save it in a file and transcribe that without --stream"
+            )
+        if name != "WAV":
             raise AudioError(f"standard input is no WAV; {REMEDY}")
         found: SampleFormat | None = None
         while True:
@@ -135,9 +163,16 @@ class PcmReader:
                 found = _read_format(content)
         if found is None:
             raise AudioError(f"standard input is a WAV that does not tell how its samples are written; {REMEDY}")
+        require_rate(found.rate_hz)
         if 0 < size < 0xFFFFFF00:
             self._num_due = size
         return found
+
+
+def _name_container(head: bytes) -> str:
+    """What begins with these bytes; empty for what may be raw samples."""
+    name = {b"RIFF": "WAV", b"RF64": "RF64", b"fLaC": "FLAC", b"OggS": "Ogg"}.get(head[:4], "")
+    return "" if name in WAVES and head[8:HEAD_BYTES] != b"WAVE" else name
 
 
 def _read_format(content: bytes) -> SampleFormat:

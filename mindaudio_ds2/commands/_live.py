@@ -1,5 +1,6 @@
 """What `transcribe --stream` and `listen` share: words on the console as they come, and the transcript at the end."""
 
+import argparse
 import json
 import math
 import shutil
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2 import console
+from mindaudio_ds2.audio.samples import require_rate
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
-from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.errors import AudioError, ConfigError
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.streaming.events import Endpointing, Event
 from mindaudio_ds2.streaming.stream import LiveStream
@@ -26,6 +28,18 @@ AFTER_PAUSES = (
     "words come after each pause, because this network hears whole utterances; the model english_stream, or one that "
     "was trained with hparams/*_stream.yaml (as ONNX: exported with --stream), gives them as they are said"
 )
+
+
+def parse_rate(text: str) -> int:
+    """The value of `--rate_hz`, for argparse.
+
+    Raises:
+        ArgumentTypeError: it is no rate that a stream can have.
+    """
+    try:
+        return require_rate(int(text) if text.isdecimal() else text)
+    except AudioError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_endpointing_options(parser: Any) -> None:
@@ -78,10 +92,12 @@ class LiveTranscript:
 
     Attributes:
         words: all that are final.
+        is_lost: whether something could not be written.
     """
 
     def __init__(self, is_json: bool, has_meter: bool = False) -> None:
         self.words: list[Word] = []
+        self.is_lost = False
         self._lines: list[str] = []  # an utterance each
         self._is_json, self._has_meter = is_json, has_meter
         self._is_terminal = sys.stdout.isatty() and not is_json
@@ -95,7 +111,7 @@ class LiveTranscript:
             if event.kind == "endpoint":
                 self._lines.append(event.text)
             if self._is_json:
-                console.write_line(json.dumps(event.to_json(), ensure_ascii=False), to_stdout=True)
+                self._write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
             else:
                 self._show_text(event)
         if level_db is not None:
@@ -111,14 +127,15 @@ class LiveTranscript:
         if event.kind == "endpoint":
             if self._is_terminal:
                 console.rewrite_line("")
-                console.write_line(event.text, to_stdout=True)
-            else:
-                console.write_line("", to_stdout=True)
+            self._write(f"{event.text}\n" if self._is_terminal else "\n")
             self._said = ""
             return
         if not self._is_terminal:
-            console.write_part((" " if self._said else "") + event.text)
+            self._write((" " if self._said else "") + event.text)
         self._said = f"{self._said} {event.text}".strip()
+
+    def _write(self, text: str) -> None:
+        self.is_lost |= not console.write_part(text)
 
     def _rewrite(self) -> None:
         """The line of the utterance that is being said; of one too long its end."""
@@ -146,14 +163,20 @@ class LiveTranscript:
         write_text(path, FORMATS[output_format]([Transcription(Path("-"), seconds, spoken, "")]) + "\n")
 
 
-def check_format(output_format: str, output: Any) -> None:
-    """Only text and JSON can be written while words come.
+def check_output(options: Any, output: Any) -> None:
+    """Only text and JSON can be written while words come, and of the hypotheses only the best.
+
+    Args:
+        options: with `format` and those of `add_decoding_options`.
+        output: path of a file for the end, or None.
 
     Raises:
-        ConfigError: another format, and no file for the end.
+        ConfigError: another format, and no file for the end; or several hypotheses.
     """
-    if output_format not in ("text", "json") and not output:
-        raise ConfigError(f"{output_format} is written at the end; name a file with --output")
+    if options.format not in ("text", "json") and not output:
+        raise ConfigError(f"{options.format} is written at the end; name a file with --output")
+    if options.nbest is not None and options.nbest > 1:
+        raise ConfigError("live speech has one transcript; leave --nbest away, or transcribe a file")
 
 
 def follow(stream: LiveStream, blocks: Iterable[NDArray[Any]], shown: LiveTranscript) -> None:

@@ -22,7 +22,7 @@ from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.commands._live import (
     LiveTranscript,
     add_endpointing_options,
-    check_format,
+    check_output,
     follow,
     read_endpointing,
 )
@@ -153,7 +153,7 @@ def run(options: argparse.Namespace) -> None:
     output = options.output or Path(time.strftime(f"listen_%Y-%m-%d_%H-%M-%S{ending}"))
     if options.output is None and output.exists():
         raise ConfigError(f"{output} is there already; name another with --output")
-    check_format(options.format, output)
+    check_output(options, output)
     require_writable(output)
     with Interruption() as interruption:
         microphone = Microphone(options.microphone, lambda: interruption.signal_number > 0)

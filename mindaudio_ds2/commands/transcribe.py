@@ -12,6 +12,7 @@ python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --decoder beam 
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from mindaudio_ds2 import console, models
 from mindaudio_ds2.audio.io import parse_channels
@@ -21,8 +22,9 @@ from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.commands._live import (
     LiveTranscript,
     add_endpointing_options,
-    check_format,
+    check_output,
     follow,
+    parse_rate,
     read_endpointing,
 )
 from mindaudio_ds2.decoding.choice import DecoderChoice, add_decoding_options, read_choice
@@ -30,6 +32,7 @@ from mindaudio_ds2.errors import AudioError, ConfigError, OutputError
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.segmentation.sources import VADS, Hearing
+from mindaudio_ds2.streaming.events import Endpointing
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.transcribe import Recognizer, find_recordings
 from mindaudio_ds2.transcript_formats import ENDINGS, FORMATS, SUBTITLES, group_recordings, name_recordings
@@ -60,7 +63,7 @@ def add_options(parser: Parser) -> None:
     )
     live = parser.add_argument_group("live")
     live.add_argument("--stream", action="store_true", help="words as they come through - (a WAV or raw samples)")
-    live.add_argument("--rate_hz", type=int, help="of raw samples, 16 bits, one channel, without a header (Hz)")
+    live.add_argument("--rate_hz", type=parse_rate, help="of raw samples, 16 bits, one channel, without a header (Hz)")
     add_endpointing_options(live)
     add_decoding_options(parser)
     parser.add_argument(
@@ -74,8 +77,10 @@ def run(options: argparse.Namespace) -> None:
     choice = read_choice(options, options.pre_trained_model_path)
     hearing = Hearing(options.vad, parse_channels(options.channels))
     if options.stream:
-        transcribe_stream(options, choice)
+        transcribe_stream(options, choice, hearing)
         return
+    if options.rate_hz is not None or read_endpointing(options) != Endpointing():
+        raise ConfigError("--rate_hz, --silence and --longest are for live sound; give --stream, or leave them away")
     for word in options.audio:
         if models.is_network(word):
             raise ConfigError(f"{word} is a network and no sound; name it with --pre_trained_model_path {word}")
@@ -94,29 +99,66 @@ def run(options: argparse.Namespace) -> None:
     console.write_line(f"{done.audio_seconds:.1f} s of audio in {done.wall_seconds:.1f} s")
 
 
-def transcribe_stream(options: argparse.Namespace, choice: DecoderChoice | None) -> None:
+def transcribe_stream(options: argparse.Namespace, choice: DecoderChoice | None, hearing: Hearing) -> None:
     """Write what is said on standard input as it comes; with --output, the transcript at the end.
+
+    Where neither a reader nor a file is left for the words, it ends: quietly where the reader has left by itself.
 
     Raises:
         ConfigError, AudioError: the options do not fit, or the sound cannot be heard.
+        OutputError: the words cannot be written.
+        Interrupted: a signal ended it; what was said by then is written.
     """
-    if options.audio != [STREAM] or options.output_dir:
-        raise ConfigError("--stream hears standard input: give - as the only AUDIO, and --output FILE where wanted")
-    check_format(options.format, options.output)
-    if options.output:
-        require_writable(Path(options.output))
+    _check_live(options, hearing)
     endpointing = read_endpointing(options)
     recognizer = Recognizer.load(options.pre_trained_model_path, options.device_target, choice)
     shown = LiveTranscript(options.format == "json")
     with Interruption() as interruption:
-        reader = PcmReader(sys.stdin.fileno(), options.rate_hz, lambda: interruption.signal_number > 0)
+        reader = _open_pipe(options.rate_hz, interruption, shown, options.output)
         stream = recognizer.stream(reader.format.rate_hz, endpointing)
         follow(stream, reader, shown)
     if options.output:
         shown.save(Path(options.output), options.format, stream)
+    elif shown.is_lost and console.has_reader_left():
+        return
+    elif shown.is_lost:
+        _refuse_unprinted()
+    heard = f"{stream.num_samples / stream.rate_hz:.1f} s of audio"
+    if interruption.signal_number:
+        place = f"in {options.output}" if options.output else "above"
+        interruption.end(f"{heard} had come; what was said in it is {place}")
     if reader.num_bytes_left:
         console.write_line(f"the last sample was cut off: {reader.num_bytes_left} bytes were not heard")
-    console.write_line(f"{stream.num_samples / stream.rate_hz:.1f} s of audio")
+    console.write_line(heard)
+
+
+def _check_live(options: argparse.Namespace, hearing: Hearing) -> None:
+    if options.audio != [STREAM] or options.output_dir:
+        raise ConfigError("--stream hears standard input: give - as the only AUDIO, and --output FILE where wanted")
+    if hearing != Hearing():
+        raise ConfigError(
+            "--vad and --channels are for files: a stream ends its utterances by --silence and --longest, and hears "
+            "the mean of its channels; leave them away, or leave --stream away"
+        )
+    check_output(options, options.output)
+    if options.output:
+        require_writable(Path(options.output))
+
+
+def _open_pipe(rate_hz: int | None, interruption: Interruption, shown: LiveTranscript, output: str | None) -> PcmReader:
+    """Standard input, until a signal comes or nobody takes the words any more."""
+    try:
+        return PcmReader(
+            sys.stdin.fileno(), rate_hz, lambda: interruption.signal_number > 0 or (shown.is_lost and not output)
+        )
+    except AudioError:
+        if interruption.signal_number:  # it waited for the header
+            interruption.end("no sound had come")
+        raise
+
+
+def _refuse_unprinted() -> NoReturn:
+    raise OutputError(f"the text was not printed: {'; '.join(console.trouble())}; use --output FILE")
 
 
 def _hand_over(run: TranscriptionRun, options: argparse.Namespace) -> None:
@@ -134,7 +176,7 @@ def _hand_over(run: TranscriptionRun, options: argparse.Namespace) -> None:
     if options.output:
         write_text(Path(options.output), text + "\n")
     elif text and not console.write_line(text, to_stdout=True):
-        raise OutputError(f"the text was not printed: {'; '.join(console.trouble())}; use --output FILE")
+        _refuse_unprinted()
 
 
 main = Command(__doc__, add_options, run)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.io import Channels, measure_duration_seconds, read_sound
 from mindaudio_ds2.audio.resampling import resample
+from mindaudio_ds2.audio.samples import require_rate, require_samples, to_waveform
 from mindaudio_ds2.audio.sound_blocks import SoundBlocks
 from mindaudio_ds2.audio.sound_files import show_path
 from mindaudio_ds2.errors import AudioError, ConfigError
@@ -21,8 +22,8 @@ WHOLE = "none"
 VADS = (*DETECTORS, WHOLE)
 """What `--vad` takes."""
 
-LOUDEST_SAMPLES = 4.0
-"""Samples beyond this were never scaled to [-1, 1]."""
+HIGHEST_RATE_HZ = 2**31 - 1
+"""Of sound in memory, which may have any rate that a file can have."""
 
 BLOCK_SECONDS = 30.0
 """Of sound in memory, which is cut like that of a file."""
@@ -143,17 +144,10 @@ class Ear:
         if not isinstance(source, Samples):
             sound = read_sound(source, self.rate_hz, self.hearing.channels)
             return sound.waveforms, tuple(note.text for note in sound.notes)
-        samples = source.waveform
-        if samples.dtype == np.int16:
-            samples = samples / np.float32(32768)
-        if samples.dtype.kind != "f":
-            raise AudioError(f"samples must be floating-point in [-1, 1] or int16, found {samples.dtype}")
-        if not np.isfinite(samples).all() or np.abs(samples).max() > LOUDEST_SAMPLES:
-            raise AudioError("samples are not finite or not scaled; divide them so that full scale is 1")
-        samples = samples.astype(np.float32)
-        if source.rate_hz != self.rate_hz:
-            num_samples = -(-len(samples) * self.rate_hz // source.rate_hz)
-            samples = resample(samples, source.rate_hz, self.rate_hz, num_samples)
+        samples, from_hz = to_waveform(source.waveform), _require_rate(source)
+        if from_hz != self.rate_hz:
+            num_samples = -(-len(samples) * self.rate_hz // from_hz)
+            samples = resample(samples, from_hz, self.rate_hz, num_samples)
         return np.clip(samples, -1, 1)[None], ()
 
 
@@ -165,11 +159,13 @@ def measure(source: Source) -> float:
     """
     if not isinstance(source, Samples):
         return measure_duration_seconds(source)
-    if source.waveform.ndim != 1 or source.waveform.size == 0:
-        raise AudioError(f"samples must be one channel, (num_samples,), found {source.waveform.shape}")
-    if source.rate_hz <= 0:
-        raise AudioError(f"a sample rate of {source.rate_hz} Hz is impossible; give the one of the recording")
-    return len(source.waveform) / source.rate_hz
+    if len(require_samples(source.waveform)) == 0:
+        raise AudioError("there are no samples; give those of a recording, (num_samples,)")
+    return len(source.waveform) / _require_rate(source)
+
+
+def _require_rate(source: Samples) -> int:
+    return require_rate(source.rate_hz, 1, HIGHEST_RATE_HZ)
 
 
 def show_source(source: Source) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from mindaudio_ds2 import console
+from mindaudio_ds2.audio.samples import require_rate, require_samples
 from mindaudio_ds2.errors import AudioError, DeepSpeechError
 from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.serving.guard import Access, read_bearer
@@ -21,7 +22,6 @@ from mindaudio_ds2.serving.service import Service
 from mindaudio_ds2.streaming.events import Event
 
 ENCODINGS: dict[str, np.dtype[Any]] = {"pcm_s16le": np.dtype("<i2"), "pcm_f32le": np.dtype("<f4")}
-LEAST_RATE_HZ, MOST_RATE_HZ = 4000, 192_000
 START_SECONDS = 10.0
 CHUNK_SECONDS = 1.0
 """A worker hears so much of a stream at a time, so that others have their turn."""
@@ -150,9 +150,10 @@ class LiveSession:
 
     def _take_settings(self, row: dict[str, Any]) -> None:
         self._service.check_model(row.get("model", self._service.name))
-        self.rate_hz = row.get("sample_rate_hz", self.rate_hz)
-        if not LEAST_RATE_HZ <= self.rate_hz <= MOST_RATE_HZ:
-            _refuse(f"sample_rate_hz must be from {LEAST_RATE_HZ} to {MOST_RATE_HZ}, found {self.rate_hz}")
+        try:
+            self.rate_hz = require_rate(row.get("sample_rate_hz", self.rate_hz))
+        except AudioError as error:
+            _refuse(f"sample_rate_hz: {error}")
         encoding = row.get("encoding", "pcm_s16le")
         if encoding not in ENCODINGS:
             _refuse(f"encoding must be one of {', '.join(ENCODINGS)}, found {encoding[:100]!r}")
@@ -179,11 +180,13 @@ class LiveSession:
             self._end(Refusal(408, "idle", f"nothing came for {limits.idle_seconds:g} s"))
         except Refusal as refusal:
             self._end(refusal)
+        except AudioError as error:
+            self._end(Refusal(400, "invalid_audio", str(error)))
 
     async def _put_aside(self, content: bytes) -> None:
         if len(content) % self._dtype.itemsize:
             _refuse(f"{len(content)} bytes are no whole number of samples of {self._dtype.itemsize} bytes")
-        samples = np.frombuffer(content, self._dtype)
+        samples = require_samples(np.frombuffer(content, self._dtype))
         most = round(self._service.limits.max_stream_seconds * self.rate_hz)
         if self._num_samples + len(samples) > most:
             samples = samples[: most - self._num_samples]

@@ -46,11 +46,12 @@ class SegmentStream:
         endpointing: Endpointing | None,
     ) -> None:
         limits = endpointing or ENDPOINTING
-        self.rate_hz, self.num_samples = rate_hz, 0
+        self.num_samples = 0
         self.latency_seconds = limits.silence_seconds + CHUNK_FRAMES * FRAME_SECONDS
         self._recognize, self._network_hz = recognize, network_hz
         self._has_end = endpointing is not None
         self._waveforms = WaveformStream(rate_hz, network_hz)
+        self.rate_hz = self._waveforms.from_hz
         padding = min(0.3, limits.silence_seconds / 3)
         self._segmenter = Segmenter(
             EnergyDetector(network_hz, future_chunks=0),

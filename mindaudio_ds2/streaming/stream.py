@@ -10,15 +10,13 @@ from mindaudio_ds2.audio.feature_stream import FeatureStream
 from mindaudio_ds2.audio.features import num_samples_before
 from mindaudio_ds2.audio.normalization import LOOKAHEAD_SECONDS
 from mindaudio_ds2.audio.resampling import StreamResampler
+from mindaudio_ds2.audio.samples import require_rate, to_waveform
 from mindaudio_ds2.decoding.choice import Decoder
 from mindaudio_ds2.errors import AudioError, DeepSpeechError
 from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.streaming.events import Endpointing, Event
 from mindaudio_ds2.streaming.utterances import UtteranceStream
 from mindaudio_ds2.text.tokenizer import Tokenizer
-
-LOUDEST_SAMPLES = 4.0
-"""Samples beyond this were never scaled to [-1, 1]."""
 
 
 class NetworkStream(Protocol):
@@ -90,9 +88,10 @@ class Stream:
     is_incremental = True
 
     def __init__(self, model: StreamingModel, decoder: Decoder, rate_hz: int, endpointing: Endpointing | None) -> None:
-        self.model, self.rate_hz, self.num_samples = model, rate_hz, 0
+        self.model, self.num_samples = model, 0
         self.latency_seconds = find_latency_seconds(model)
         self._waveforms = WaveformStream(rate_hz, model.features.sample_rate_hz)
+        self.rate_hz = self._waveforms.from_hz
         self._features = FeatureStream(model.features)
         self._network = model.start_stream()
         self._utterances = UtteranceStream(decoder, model.tokenizer, model.seconds_per_output_frame, endpointing)
@@ -164,33 +163,27 @@ class WaveformStream:
     """Samples of any kind and rate to a waveform at the network's rate.
 
     Args:
-        from_hz: rate of the samples (Hz).
+        from_hz: rate of the samples (Hz); `to_hz`, or one that `samples.require_rate` lets pass.
         to_hz: rate of the waveform (Hz).
+
+    Attributes:
+        from_hz: as a whole number.
 
     Raises:
         AudioError: the rate is impossible, or soxr is missing.
     """
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
-        if from_hz <= 0:
-            raise AudioError(f"a sample rate of {from_hz} Hz is impossible; give the one of the sound")
-        self._resampler = StreamResampler(from_hz, to_hz) if from_hz != to_hz else None
+        self.from_hz = to_hz if from_hz == to_hz else require_rate(from_hz)
+        self._resampler = StreamResampler(self.from_hz, to_hz) if self.from_hz != to_hz else None
 
     def feed(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """`(n,)` samples to what is certain of the waveform, float32 in [-1, 1].
 
         Raises:
-            AudioError: another shape or kind, not finite, or not scaled.
+            AudioError: as `samples.require_samples`.
         """
-        if samples.ndim != 1:
-            raise AudioError(f"samples must be one channel, (num_samples,), found {samples.shape}")
-        if samples.dtype == np.int16:
-            samples = samples / np.float32(32768)
-        if samples.dtype.kind != "f":
-            raise AudioError(f"samples must be floating-point in [-1, 1] or int16, found {samples.dtype}")
-        if not np.isfinite(samples).all() or np.abs(samples).max(initial=0) > LOUDEST_SAMPLES:
-            raise AudioError("samples are not finite or not scaled; divide them so that full scale is 1")
-        waveform = samples.astype(np.float32)
+        waveform = to_waveform(samples)
         return np.clip(self._resampler.feed(waveform) if self._resampler else waveform, -1, 1)
 
     def finish(self) -> NDArray[np.float32]:

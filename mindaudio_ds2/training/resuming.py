@@ -32,6 +32,10 @@ FREE_KEYS = (
 processes may; what counts is the product of both, and `Progress.change_parts` sees to that."""
 
 
+LONGEST_SHOWN = 100
+"""Characters of a value that an error shows."""
+
+
 def take_up(
     path: Path, config: Config, network: DeepSpeech2, optimizer_state: Mapping[str, Parameter], beginning: Progress
 ) -> Progress:
@@ -198,7 +202,24 @@ def find_obstacle(old: Config, num_epochs: int, progress: Progress) -> str:
 
 
 def describe_difference(old: Config, new: Config, counts: Callable[[str], bool]) -> str:
-    """The keys of two configurations that differ, among those that count, with both values; empty if none does."""
+    """The keys of two configurations that differ, among those that count, with both values; empty if none does.
+
+    Of long values, such as the means of a corpus or the units of a tokenizer, only how many there are.
+    """
     before, now = flatten(to_mapping(old)), flatten(to_mapping(new))
     differing = [key for key in before if before[key] != now[key] and counts(key)]
-    return ", ".join(f"{key} ({before[key]!r}, now {now[key]!r})" for key in differing)
+    return ", ".join(f"{key} ({_describe_change(before[key], now[key])})" for key in differing)
+
+
+def _describe_change(before: object, now: object) -> str:
+    old, new = _show_value(before), _show_value(now)
+    return f"{old}, now {new if new != old else 'others'}"
+
+
+def _show_value(value: object) -> str:
+    text = repr(value)
+    if len(text) <= LONGEST_SHOWN or not isinstance(value, list | str):
+        return text
+    if isinstance(value, str):
+        return f"{len(value)} characters"
+    return f"{len(value)} {'numbers' if all(isinstance(each, int | float) for each in value) else 'texts'}"

@@ -88,6 +88,7 @@ def test_reading_stops_when_it_is_told_though_nothing_comes() -> None:
         (b"RIFF\0\0\0\0WAVEdata\0\0\0\0", "does not tell"),
         (b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x55\0\1\0\x40\x1f\0\0\0\0\0\0\0\0\x10\0", "format 85"),
         (b"RIFF\0\0\0\0WAVEjunk\xff\xff\xff\x7f", "before its samples"),
+        (b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0", "an RF64, .* transcribe that without --stream"),
     ],
 )
 def test_what_is_no_wav_is_refused(content: bytes, message: str) -> None:
@@ -95,9 +96,31 @@ def test_what_is_no_wav_is_refused(content: bytes, message: str) -> None:
         PcmReader(send(content))
 
 
-def test_impossible_rates_are_refused() -> None:
-    with pytest.raises(AudioError, match="impossible"):
-        PcmReader(send(b""), 0)
+@pytest.mark.parametrize("rate_hz", [0, 7, 5_000_000])
+def test_impossible_rates_are_refused(rate_hz: int) -> None:
+    with pytest.raises(AudioError, match="from 4000 to 192000"):
+        PcmReader(send(b""), rate_hz)
+    file = io.BytesIO()
+    soundfile.write(file, SOUND, 16000, "PCM_16", format="WAV")
+    content = file.getvalue().replace(struct.pack("<I", 16000), struct.pack("<I", rate_hz))
+    with pytest.raises(AudioError, match="from 4000 to 192000"):
+        PcmReader(send(content))
+
+
+@pytest.mark.parametrize(
+    ("container", "remedy"), [("WAV", "leave --rate_hz away"), ("RF64", "leave --rate_hz away"), ("FLAC", "ffmpeg -i")]
+)
+@pytest.mark.parametrize("piece", [5, 1000])
+def test_a_header_is_not_heard_as_samples(container: str, remedy: str, piece: int) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, SOUND, 16000, "PCM_16", format=container)
+    with pytest.raises(AudioError, match=f"the header of {container}, .*{remedy}"):
+        PcmReader(send(file.getvalue(), piece), 16000)
+
+
+def test_raw_samples_may_be_fewer_than_a_header_or_begin_like_one() -> None:
+    assert len(read(PcmReader(send(b"\1\0" * 3), 16000))) == 3
+    assert len(read(PcmReader(send(b"RIFF" + bytes(20)), 16000))) == 12
 
 
 @pytest.mark.parametrize("rate_hz", [None, 16000])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mindaudio_ds2 import console
 from mindaudio_ds2.commands import listen, transcribe
 from mindaudio_ds2.commands._live import METER_CHARACTERS, draw_meter, measure_level_db
 from mindaudio_ds2.transcribe import Recognizer
@@ -205,6 +206,14 @@ def test_events_are_written_as_lines_of_json(
         (("--stream", "talk.wav"), "give - as the only AUDIO"),
         (("--stream", "-", "--format", "srt"), "name a file with --output"),
         (("--stream", "-", "--silence", "0"), "ends nothing"),
+        (("--stream", "-", "--rate_hz", "7"), "argument --rate_hz: a sample rate of 7 Hz is impossible"),
+        (("--stream", "-", "--rate_hz", "5000000"), "from 4000 to 192000"),
+        (("--stream", "-", "--rate_hz", "x"), "argument --rate_hz: a sample rate of 'x' Hz is impossible"),
+        (("--stream", "-", "--vad", "silero"), "--vad and --channels are for files"),
+        (("--stream", "-", "--channels", "split"), "--vad and --channels are for files"),
+        (("--stream", "-", "--decoder", "beam", "--nbest", "3"), "leave --nbest away"),
+        (("--rate_hz", "16000", "talk.wav"), "are for live sound; give --stream"),
+        (("--silence", "2", "talk.wav"), "are for live sound; give --stream"),
     ],
 )
 def test_what_a_stream_cannot_be_is_refused(
@@ -217,6 +226,77 @@ def test_what_a_stream_cannot_be_is_refused(
     with pytest.raises(SystemExit, match="2"):
         call(transcribe.main, monkeypatch, "--pre_trained_model_path", "any.onnx", *arguments)
     assert message in capsys.readouterr().err
+
+
+def test_words_that_cannot_be_written_are_an_error(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = ("--stream", "-", "--rate_hz", str(RATE_HZ))
+    for extra in ((), ("--format", "json")):
+        feed_stdin(monkeypatch, tmp_path / "raw", SOUND.tobytes())
+        monkeypatch.setattr(console, "_trouble", {})
+        monkeypatch.setattr(sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115 - the test's end closes it
+        with pytest.raises(SystemExit, match="2"):
+            call(transcribe.main, monkeypatch, *live, *extra)
+        shown = capsys.readouterr().err
+        assert "error: the text was not printed: stdout takes no more (No space left on device)" in shown
+        assert "s of audio" not in shown
+    feed_stdin(monkeypatch, tmp_path / "raw", SOUND.tobytes())
+    monkeypatch.setattr(console, "_trouble", {})
+    monkeypatch.setattr(sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115
+    call(transcribe.main, monkeypatch, *live, "--output", str(tmp_path / "said.txt"))
+    expected = recognizer.transcribe(SOUND, RATE_HZ).text
+    assert (tmp_path / "said.txt").read_text(encoding="utf-8").split() == expected.split()
+
+
+def test_a_reader_that_has_seen_enough_ends_a_stream_quietly(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though the sound goes on."""
+    reading, writing = os.pipe()
+    words_read, words_written = os.pipe()
+    os.close(words_read)
+    monkeypatch.setattr(console, "_trouble", {})
+    monkeypatch.setattr(sys, "stdin", os.fdopen(reading, "rb"))
+    monkeypatch.setattr(sys, "stdout", os.fdopen(words_written, "w"))
+    threading.Thread(target=os.write, args=(writing, SOUND.tobytes()), daemon=True).start()
+    call(transcribe.main, monkeypatch, "--stream", "-", "--rate_hz", str(RATE_HZ))
+    assert capsys.readouterr().err == ""
+    os.close(writing)
+
+
+@pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("content", [SOUND.tobytes(), b""], ids=["in the sound", "before it"])
+def test_a_signal_ends_a_stream_with_its_words_and_is_told(
+    signal_number: signal.Signals,
+    status: int,
+    content: bytes,
+    recognizer: Recognizer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(sys, "stdin", os.fdopen(reading, "rb"))
+
+    def play() -> None:
+        os.write(writing, content)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal_number)
+
+    monkeypatch.setattr(Recognizer, "load", lambda *_: threading.Thread(target=play, daemon=True).start() or recognizer)
+    rate = ("--rate_hz", str(RATE_HZ)) if content else ()
+    output = tmp_path / "said.txt"
+    with pytest.raises(SystemExit, match=str(status)):
+        call(transcribe.main, monkeypatch, "--stream", "-", *rate, "--output", str(output))
+    os.close(writing)
+    shown = capsys.readouterr()
+    if not content:
+        assert "stopped: no sound had come" in shown.err
+        return
+    assert f"stopped: 7.0 s of audio had come; what was said in it is in {output}" in shown.err
+    expected = recognizer.transcribe(SOUND, RATE_HZ).text
+    assert shown.out.split() == output.read_text(encoding="utf-8").split() == expected.split()
 
 
 def test_the_meter_follows_the_level() -> None:

@@ -124,6 +124,7 @@ def test_hotwords_of_a_stream_are_expected_in_it(kernels: Any) -> None:
         ('{"type": "start", "sample_rate_hz": "8000"}', "invalid_message"),
         ('{"type": "start", "sample_rate_hz": true}', "invalid_message"),
         ('{"type": "start", "sample_rate_hz": 1}', "invalid_message"),
+        ('{"type": "start", "sample_rate_hz": 192001}', "invalid_message"),
         ('{"type": "start", "encoding": "mp3"}', "invalid_message"),
         ('{"type": "start", "hotwords": [1]}', "invalid_message"),
         ('{"type": "start", "hotwords": ["Ä"]}', "invalid_hotwords"),
@@ -161,9 +162,20 @@ def test_a_bad_continuation_is_told_after_what_was_heard(running: Running) -> No
             *_, done, error = read_all(socket)
             assert (done["type"], done["text"]) == ("done", "AB")
             assert (error["type"], error["code"]) == ("error", code)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 300.0])
+def test_samples_that_cannot_be_end_a_stream_after_what_was_heard(running: Running, bad: float) -> None:
+    good = (make_samples("AB") / 32768).astype("<f4")
     with begin(running, encoding="pcm_f32le") as socket:
-        socket.send(np.full(4, np.nan, "<f4").tobytes())
-        assert read_all(socket)[-1]["code"] == "invalid_audio"
+        socket.send(good.tobytes())
+        socket.send(np.full(400, bad, "<f4").tobytes())
+        *_, endpoint, done, error = read_all(socket)
+        assert (endpoint["type"], endpoint["text"]) == ("endpoint", "AB")
+        assert (done["type"], done["text"]) == ("done", "AB")
+        assert done["duration_seconds"] == pytest.approx(len(good) / RATE_HZ)
+        assert (error["type"], error["code"]) == ("error", "invalid_audio")
+        assert socket.close_code == 1008
 
 
 def test_a_message_that_is_too_large_closes_the_stream(running: Running) -> None:

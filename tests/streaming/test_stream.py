@@ -14,7 +14,7 @@ from mindaudio_ds2.audio.feature_stream import FeatureStream
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.audio.resampling import StreamResampler, resample
 from mindaudio_ds2.config_reader import read_config
-from mindaudio_ds2.errors import AudioError
+from mindaudio_ds2.errors import AudioError, ConfigError
 from mindaudio_ds2.streaming.events import Event
 from mindaudio_ds2.transcribe import Recognizer
 from tests.streaming.babbler import RATE_HZ, Babbler, make_features, make_sound
@@ -191,10 +191,17 @@ def test_streams_side_by_side_do_not_hear_each_other(recognizer: Recognizer) -> 
         (np.zeros(10, np.int32), "int16"),
         (np.array([0.0, np.nan], np.float32), "not finite"),
         (np.full(10, 300.0, np.float32), "not scaled"),
+        ([0.0] * 10, "np.asarray"),
+        (b"\0\0", "np.frombuffer"),
     ],
 )
-def test_samples_that_cannot_be_are_refused(samples: NDArray[Any], message: str, recognizer: Recognizer) -> None:
-    stream = recognizer.stream()
+@pytest.mark.parametrize("is_whole", [False, True], ids=["forward-only", "whole"])
+def test_samples_that_cannot_be_are_refused(
+    is_whole: bool, samples: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_whole:
+        monkeypatch.setattr(Babbler, "streaming", None)
+    stream = Recognizer(Babbler()).stream()
     with pytest.raises(AudioError, match=message):
         stream.feed(samples)
     stream.feed(np.zeros(100, np.float32))
@@ -207,8 +214,20 @@ def test_a_finished_stream_hears_no_more(recognizer: Recognizer) -> None:
     for call in (stream.finish, lambda: stream.feed(np.zeros(10, np.float32))):
         with pytest.raises(AudioError, match="finished"):
             call()
-    with pytest.raises(AudioError, match="impossible"):
-        recognizer.stream(-8000)
+
+
+@pytest.mark.parametrize("is_whole", [False, True], ids=["forward-only", "whole"])
+def test_a_rate_or_an_end_that_cannot_be_is_refused(is_whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if is_whole:
+        monkeypatch.setattr(Babbler, "streaming", None)
+    recognizer = Recognizer(Babbler())
+    for rate_hz in (float("nan"), 0, 7, True, 16000.5, "16000", -8000):
+        with pytest.raises(AudioError, match="from 4000 to 192000"):
+            recognizer.stream(rate_hz)  # type: ignore[arg-type]
+    for endpointing in (1, "x", True):
+        with pytest.raises(ConfigError, match=r"give an Endpointing\(silence_seconds, max_seconds\)"):
+            recognizer.stream(endpointing=endpointing)  # type: ignore[arg-type]
+    assert recognizer.stream(8000.0).rate_hz == 8000  # type: ignore[arg-type]
 
 
 def test_features_of_a_stream_do_not_depend_on_the_level_that_follows_later(recognizer: Recognizer) -> None:

@@ -101,6 +101,18 @@ def test_a_teacher_that_hears_or_says_something_else_is_refused(
     assert all(word in str(raised.value) for word in words)
 
 
+def test_of_long_lists_that_differ_only_the_keys_are_told(configure: Configure) -> None:
+    from mindaudio_ds2.training.resuming import describe_difference
+
+    corpus = {"features.kind": "log_mel", "features.normalization": "corpus"}
+    long = {"features.num_mel_bands": 40, "features.corpus_deviation": [2.0] * 40}
+    one = configure({**corpus, **long, "features.corpus_mean": [0.12345] * 40})
+    other = configure({**corpus, **long, "features.corpus_mean": [0.54321] * 40})
+    none = configure()
+    assert describe_difference(one, other, lambda key: True) == "features.corpus_mean (40 numbers, now others)"
+    assert "features.corpus_mean (40 numbers, now [])" in describe_difference(one, none, lambda key: True)
+
+
 def test_a_missing_teacher_is_found_before_anything_slow(configure: Configure) -> None:
     from mindaudio_ds2.training.corpora import check_start
 
