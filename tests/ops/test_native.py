@@ -11,13 +11,12 @@ from mindaudio_ds2.machine.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
-# Each value of each key, and each pair of cell and direction. MindSpore's own GRU is unrolled into the graph, one part
+# Each value of each key. MindSpore's own GRU is unrolled into the graph, one part
 # for each output frame, so large strides leave it few.
 VARIANTS = [
     {},
     {"bidirectional": False, "rnn_batch_norm": False, "head_batch_norm": False},
-    {"rnn_type": "gru", "conv_stride_time": [3, 2]},
-    {"rnn_type": "gru", "bidirectional": False, "conv_stride_time": [3, 3], "activation": "tanh", "conv_bias": True},
+    {"rnn_type": "gru", "conv_stride_time": [3, 3], "activation": "tanh", "conv_bias": True},
 ]
 
 
@@ -65,8 +64,7 @@ def test_loss_and_gradients_are_those_of_the_stock_operators(changes: dict[str, 
         np.testing.assert_allclose(native, statistics[1][name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("activation", ["clipped_relu", "tanh"])
-def test_gradients_through_frozen_norms_are_those_of_the_stock_operators(activation: str, kernels: Path) -> None:
+def test_gradients_through_frozen_norms_are_those_of_the_stock_operators(kernels: Path) -> None:
     """All norms but one, so that gradients pass through frozen and others; those of gamma and beta are there too.
 
     One recurrent layer, because no norm stands between it and the head's.
@@ -75,7 +73,7 @@ def test_gradients_through_frozen_norms_are_those_of_the_stock_operators(activat
 
     results = []
     for which in (Backend(kernels), Backend()):
-        network = cells.make_network(which, activation=activation, rnn_num_layers=1)
+        network = cells.make_network(which, rnn_num_layers=1)
         for norm in network.batch_norms():
             norm.is_frozen = norm is not network.convs[1].batch_norm
         network.set_train(True)

@@ -59,11 +59,10 @@ def test_a_forward_only_network_learns_from_a_two_sided_one_and_keeps_nothing_of
 @pytest.mark.parametrize(
     ("changes", "backend"),
     [
-        ({"ops.native": "on"}, {}),
         ({"batching.accumulation_steps": 2}, {}),
         ({"ops.native": "off"}, {"takes_open_shapes": False, "stays_on_device": True}),
     ],
-    ids=["alone", "accumulating", "fixed shapes"],
+    ids=["accumulating", "fixed shapes"],
 )
 def test_a_network_that_is_taught_by_itself_has_nothing_to_learn(
     changes: dict[str, Any], backend: dict[str, Any], teacher: Path, configure: Configure
