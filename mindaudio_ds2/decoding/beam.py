@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mindaudio_ds2.decoding.beam_reference import Language, Spoken
 from mindaudio_ds2.decoding.beam_settling import SettlingStream
 from mindaudio_ds2.decoding.confidence import Calibration
-from mindaudio_ds2.decoding.hotwords import Phrase, check_hotwords, weigh
+from mindaudio_ds2.decoding.hotwords import Hotword, Phrase, check_hotwords, find_spellings, weigh
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
@@ -106,7 +106,7 @@ class BeamDecoder:
         settings: width and weights.
         library: the native kernels, of `ops.library.find_kernels`; None searches in Python, which is slow.
         model: the language model, or None.
-        hotwords: phrases with the weight of each (nats); spelt as the labels spell.
+        hotwords: names and phrases to expect, spelt as the labels spell.
         calibration: turns raw confidences into probabilities, or None.
 
     Raises:
@@ -123,12 +123,13 @@ class BeamDecoder:
         library: Path | None,
         *,
         model: LanguageModel | None = None,
-        hotwords: Sequence[tuple[str, float]] = (),
+        hotwords: Sequence[Hotword] = (),
         calibration: Calibration | None = None,
     ) -> None:
         self.tokenizer, self.settings, self.model = tokenizer, settings, model
         self.seconds_per_frame, self.calibration = seconds_per_frame, calibration
         hotwords = check_hotwords(tokenizer, hotwords)
+        self.spellings = find_spellings(hotwords)
         if model:
             check_model(tokenizer, model)
         phrases = weigh(hotwords, model, settings.weight)
@@ -205,11 +206,11 @@ class BeamStream:
 
     def read(self) -> list[Hypothesis]:
         """What has been recognised so far, best first; the last word may be unfinished."""
-        return [self._describe(spoken) for spoken in self._search.read(is_finished=False)]
+        return self._list(self._search.read(is_finished=False))
 
     def finish(self) -> list[Hypothesis]:
         """The end of the sentence: the best hypotheses, best first."""
-        return [self._describe(spoken) for spoken in self._search.read(is_finished=True)]
+        return self._list(self._search.read(is_finished=True))
 
     def settle(self) -> None:
         """Decide for the best hypothesis up to its last whole word: what disagrees with it is dropped."""
@@ -222,9 +223,17 @@ class BeamStream:
         """
         return self._describe(self._search.take()).words
 
+    def _list(self, found: Sequence[Spoken]) -> list[Hypothesis]:
+        """Each text once, with its best score: two may differ in what only sounds like a hotword."""
+        best: dict[str, Hypothesis] = {}
+        for hypothesis in map(self._describe, found):
+            best.setdefault(hypothesis.text, hypothesis)
+        return list(best.values())
+
     def _describe(self, spoken: Spoken) -> Hypothesis:
-        words = map(self._make_word, spoken.text.split(), spoken.rows)
-        return Hypothesis(spoken.text, spoken.score, tuple(words))
+        spellings = self._decoder.spellings
+        text = " ".join(spellings.get(word, word) for word in spoken.text.split(" "))
+        return Hypothesis(text, spoken.score, tuple(map(self._make_word, text.split(), spoken.rows)))
 
     def _make_word(self, text: str, row: NDArray[np.float64]) -> Word:
         seconds, calibration = self._decoder.seconds_per_frame, self._decoder.calibration

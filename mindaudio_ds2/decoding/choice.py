@@ -16,7 +16,7 @@ from mindaudio_ds2.config import DecodingConfig
 from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings
 from mindaudio_ds2.decoding.confidence import Calibration
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
-from mindaudio_ds2.decoding.hotwords import choose_weight
+from mindaudio_ds2.decoding.hotwords import Hotword, choose_weight
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
@@ -67,7 +67,7 @@ class DecoderChoice:
         model_path: the language model, or None.
         hotwords_path: a file of hotwords, or None.
         calibration: of confidences, or None.
-        hotwords: phrases beside those of the file, with their weights (nats).
+        hotwords: names and phrases beside those of the file.
     """
 
     kind: str = "greedy"
@@ -75,7 +75,7 @@ class DecoderChoice:
     model_path: Path | None = None
     hotwords_path: Path | None = None
     calibration: Calibration | None = None
-    hotwords: tuple[tuple[str, float], ...] = ()
+    hotwords: tuple[Hotword, ...] = ()
 
     def open(self, tokenizer: Tokenizer, seconds_per_frame: float, library: Path | None) -> Decoder:
         """The decoder.
@@ -121,7 +121,7 @@ def add_decoding_options(parser: Any) -> None:
     parser.add_argument(
         "--hotwords",
         metavar="FILE",
-        help="names and phrases to expect, one a line, a tab and a weight may follow (path)",
+        help="names and phrases to expect, one a line; tab, weight, tab, what it sounds like may follow (path)",
     )
     parser.add_argument("--nbest", metavar="N", type=int, help="hypotheses kept for each utterance (count; default: 1)")
     parser.add_argument(
@@ -260,12 +260,12 @@ def _read_numbers(cls: Any, values: Any) -> Any:
     return cls(**values)
 
 
-def read_hotwords(path: Path) -> Sequence[tuple[str, float]]:
-    """Phrases with their weights (nats): one a line, where a tab and a weight may follow, see `hotwords`; # begins a
-    comment.
+def read_hotwords(path: Path) -> list[Hotword]:
+    """Names and phrases to expect, one a line. A tab and a weight (nats) may follow, else see `choose_weight`; then a
+    tab and what it sounds like, with commas between several. # begins a comment.
 
     Raises:
-        LanguageModelError: the file cannot be read, is empty, or a weight is no number.
+        LanguageModelError: the file cannot be read, is empty, or a line is not like that.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -277,19 +277,25 @@ def read_hotwords(path: Path) -> Sequence[tuple[str, float]]:
     return found
 
 
-def parse_hotwords(lines: Sequence[str], source: str) -> list[tuple[str, float]]:
-    """Phrases with their weights (nats) from lines, as `read_hotwords` has them; `source` names them in errors.
+def parse_hotwords(lines: Sequence[str], source: str) -> list[Hotword]:
+    """Hotwords of lines, as `read_hotwords` has them; `source` names them in errors.
 
     Raises:
-        LanguageModelError: a weight is no number.
+        LanguageModelError: a line is not like that.
     """
     found = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
-        phrase, _, weight = line.partition("\t")
+        text, weight, sounds, *more = [*line.split("\t"), "", ""]
+        if "".join(more).strip():
+            raise LanguageModelError(
+                f"{source}, line {number}: too many tabs; a line is a hotword, a weight, and what it sounds like"
+            )
         try:
-            found.append((phrase.strip(), float(weight) if weight.strip() else choose_weight(phrase)))
+            value = float(weight) if weight.strip() else choose_weight(text)
         except ValueError:
             raise LanguageModelError(f"{source}, line {number}: {weight!r} is no weight; give a number") from None
+        sounds_like = tuple(sound.strip() for sound in sounds.split(",") if sound.strip())
+        found.append(Hotword(text.strip(), value, sounds_like))
     return found

@@ -3,10 +3,14 @@
 A hotword's weight says what it gains over an ordinary word. A language model takes much for words that it has seen
 seldom or never, and how much depends on its text; so what it takes for a hotword's word by itself, beyond what it takes
 for a word on average, is given back. Words that are frequent get nothing back.
+
+A name that is not spelt as it sounds may say what it sounds like: TIJUANA, TEEWANA. That is looked for, too, and the
+name is written in its place.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +24,22 @@ LN10 = math.log(10)
 BASE_WEIGHT, WEIGHT_A_LETTER = 4.0, 1.25
 """Of a hotword whose line names no weight (nats). What is misheard in a name grows with its letters, and so does what
 speaks against it where it was not said. Chosen on voices, see recipes/english/README.md."""
+
+
+@dataclass(frozen=True)
+class Hotword:
+    """A name or phrase to expect.
+
+    Attributes:
+        text: as it is to be written.
+        weight: what it gains over an ordinary word (nats).
+        sounds_like: other spellings to look for, each of as many words. Each of their words is written as its word of
+            `text`, wherever it is heard.
+    """
+
+    text: str
+    weight: float
+    sounds_like: tuple[str, ...] = ()
 
 
 class Phrase(NamedTuple):
@@ -41,18 +61,19 @@ def choose_weight(text: str, a_letter: float = WEIGHT_A_LETTER) -> float:
     return BASE_WEIGHT + a_letter * sum(map(len, text.split()))
 
 
-def weigh(hotwords: Sequence[tuple[str, float]], model: LanguageModel | None, model_weight: float) -> list[Phrase]:
-    """What hotwords are worth to a search.
+def weigh(hotwords: Sequence[Hotword], model: LanguageModel | None, model_weight: float) -> list[Phrase]:
+    """What hotwords are worth to a search, as they are written and as they sound.
 
     Args:
         hotwords: of `check_hotwords`.
         model: of the search, or None.
         model_weight: of that model.
     """
-    listed = {tuple(text.split()) for text, _ in hotwords}
+    weights = {text: word.weight for word in hotwords for text in (word.text, *word.sounds_like)}
+    listed = {tuple(text.split()) for text in weights}
     lengths = sorted({len(words) for words in listed})
     phrases = []
-    for text, weight in hotwords:
+    for text, weight in weights.items():
         words = tuple(text.split())
         covered = _find_covered(words, listed, lengths)
         refunds = [0.0 if place in covered else _refund(word, model, model_weight) for place, word in enumerate(words)]
@@ -89,22 +110,52 @@ def _lend(words: Sequence[str], weight: float, refunds: Sequence[float]) -> tupl
     return tuple(lent[:num_bytes])
 
 
-def check_hotwords(tokenizer: Tokenizer, hotwords: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Hotwords with single spaces, each once.
+def check_hotwords(tokenizer: Tokenizer, hotwords: Sequence[Hotword]) -> list[Hotword]:
+    """Hotwords with single spaces, each once; the last where one is listed again.
 
     Raises:
-        LanguageModelError: one is empty, not finite in weight, or holds what no label spells.
+        LanguageModelError: one is empty, not finite in weight, or holds what no label spells; what it sounds like has
+            another number of words.
     """
-    letters = set("".join(tokenizer.texts))
-    phrases: dict[str, float] = {}
-    for text, weight in hotwords:
-        phrase = " ".join(text.split())
-        unknown = sorted(set(phrase) - letters - {" "})
-        if not phrase or not np.isfinite(weight):
-            raise LanguageModelError(f"hotword {text!r} with weight {weight}: it needs letters and a finite weight")
-        if unknown:
+    letters = set("".join(tokenizer.texts)) | {" "}
+    checked: dict[str, Hotword] = {}
+    for given in hotwords:
+        text, *sounds = (" ".join(spelling.split()) for spelling in (given.text, *given.sounds_like))
+        if not text or not np.isfinite(given.weight):
             raise LanguageModelError(
-                f"hotword {text!r} holds {unknown}, which the network has no labels for; respell it"
+                f"hotword {given.text!r} with weight {given.weight}: it needs letters and a finite weight"
             )
-        phrases[phrase] = weight
-    return list(phrases.items())
+        for spelling in (text, *sounds):
+            unknown = sorted(set(spelling) - letters)
+            if unknown:
+                raise LanguageModelError(
+                    f"hotword {spelling!r} holds {unknown}, which the network has no labels for; respell it"
+                )
+            if len(spelling.split()) != len(text.split()):
+                raise LanguageModelError(
+                    f"hotword {text!r} has another number of words than {spelling!r}, which it is to sound like; "
+                    "give each of its words one"
+                )
+        checked[text] = Hotword(text, given.weight, tuple(sounds))
+    return list(checked.values())
+
+
+def find_spellings(hotwords: Sequence[Hotword]) -> dict[str, str]:
+    """How each word that a hotword only sounds like is to be written; of `check_hotwords`.
+
+    Raises:
+        LanguageModelError: it would be written in two ways.
+    """
+    written: dict[str, str] = {}
+    own = {word for hotword in hotwords for word in hotword.text.split()}
+    for hotword in hotwords:
+        for sound in hotword.sounds_like:
+            for heard, word in zip(sound.split(), hotword.text.split(), strict=True):
+                if heard == word:
+                    continue
+                other = heard if heard in own else written.setdefault(heard, word)
+                if other != word:
+                    raise LanguageModelError(
+                        f"hotwords: {heard!r} is to be written {word!r} and {other!r}; leave one of them out"
+                    )
+    return written

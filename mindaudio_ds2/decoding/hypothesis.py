@@ -28,7 +28,8 @@ class Hypothesis:
     Attributes:
         text: the words, with one space between them.
         score: natural log probability; higher is better. Greedy: of the best path, the sum over its frames. Beam: of
-            all paths kept that write the text, with what language model, bonus and hotwords add.
+            all paths kept that write the text (with what a hotword sounds like in it: of the best spelling), with what
+            language model, bonus and hotwords add.
         words: the words of `text` with their times.
     """
 

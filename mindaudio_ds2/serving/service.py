@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from mindaudio_ds2.decoding.choice import DecoderChoice, parse_hotwords
+from mindaudio_ds2.decoding.hotwords import Hotword
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.serving.dispatcher import Dispatcher
 from mindaudio_ds2.serving.limits import Limits, Refusal
@@ -98,15 +99,18 @@ class Service:
         """
         if not hotwords:
             return self.recognizer
-        if len(hotwords) > MOST_HOTWORDS:
-            message = f"at most {MOST_HOTWORDS} hotwords, found {len(hotwords)}"
-            raise Refusal(400, "too_many_hotwords", message, "hotwords")
         network = self.recognizer.network
+        normalize = network.tokenizer.normalize
         try:
-            phrases = [
-                (network.tokenizer.normalize(text), weight) for text, weight in parse_hotwords(hotwords, "hotwords")
+            words = [
+                Hotword(normalize(word.text), word.weight, tuple(map(normalize, word.sounds_like)))
+                for word in parse_hotwords(hotwords, "hotwords")
             ]
-            choice = dataclasses.replace(self.choice, kind="beam", hotwords=tuple(phrases))
+            spellings = sum(1 + len(word.sounds_like) for word in words)
+            if spellings > MOST_HOTWORDS:
+                message = f"at most {MOST_HOTWORDS} hotwords and what they sound like, found {spellings}"
+                raise Refusal(400, "too_many_hotwords", message, "hotwords")
+            choice = dataclasses.replace(self.choice, kind="beam", hotwords=tuple(words))
             return type(self.recognizer)(network, choice)
         except (LanguageModelError, ConfigError) as error:
             raise Refusal(400, "invalid_hotwords", str(error), "hotwords") from None

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.decoding.choice import DecoderChoice, add_decoding_options, read_choice, read_hotwords
-from mindaudio_ds2.decoding.hotwords import choose_weight
+from mindaudio_ds2.decoding.hotwords import Hotword, choose_weight
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.metrics import ErrorCounts, count_errors
 from mindaudio_ds2.errors import ConfigError, exit_on_error
@@ -99,11 +99,12 @@ class Bench:
         return heard
 
     def measure(
-        self, named: Sequence[Heard], plain: Sequence[Heard], names: Sequence[str], weight: float | None
+        self, named: Sequence[Heard], plain: Sequence[Heard], hotwords: Sequence[Hotword], weight: float | None
     ) -> Row:
-        """Decode with `names` as hotwords of so many nats a letter; None for none; they are looked for anyhow."""
-        hotwords = () if weight is None else tuple((name, choose_weight(name, weight)) for name in names)
-        choice = dataclasses.replace(self._choice, hotwords=hotwords)
+        """Decode with hotwords of so many nats a letter; None for none; they are looked for anyhow."""
+        names = [word.text for word in hotwords]
+        listed = [dataclasses.replace(word, weight=choose_weight(word.text, weight or 0.0)) for word in hotwords]
+        choice = dataclasses.replace(self._choice, hotwords=() if weight is None else tuple(listed))
         decoder = choice.open(
             self._network.tokenizer, self._network.seconds_per_output_frame, find_kernels("auto", "CPU")
         )
@@ -127,14 +128,19 @@ def count(phrase: str, text: str) -> int:
     return f" {text.replace(' ', '  ')} ".count(f" {phrase.replace(' ', '  ')} ")
 
 
-def leave_out_known(names: Sequence[str], model_path: Path | None) -> list[str]:
+def leave_out_known(hotwords: Sequence[Hotword], model_path: Path | None) -> list[Hotword]:
     """Names of which the language model knows not every word; says which it knows."""
     if model_path is None:
-        return list(names)
+        return list(hotwords)
     model = LanguageModel(model_path)
-    known = [name for name in names if all(model.find(word) for word in name.split())]
+    known = [name.text for name in hotwords if all(model.find(word) for word in name.text.split())]
     print(f"left out, since {model_path.name} knows them: {', '.join(known) or 'none'}")
-    return [name for name in names if name not in known]
+    return [name for name in hotwords if name.text not in known]
+
+
+def only_written(hotwords: Sequence[Hotword]) -> list[Hotword]:
+    """Hotwords without what they sound like."""
+    return [dataclasses.replace(word, sounds_like=()) for word in hotwords]
 
 
 def choose(rows: dict[float, Row]) -> float:
@@ -160,13 +166,13 @@ def main() -> None:
     choice = read_choice(options, options.model)
     if choice is None or choice.kind != "beam" or choice.hotwords_path is None:
         raise ConfigError("there are no hotwords to measure: give --hotwords, and --decoder beam or a decoder.json")
-    names = leave_out_known([name for name, _ in read_hotwords(choice.hotwords_path)], choice.model_path)
+    names = leave_out_known(read_hotwords(choice.hotwords_path), choice.model_path)
     bench = Bench(Recognizer.load(options.model), dataclasses.replace(choice, hotwords_path=None))
     named = bench.hear(options.named)
     plain = {path: bench.hear(path, options.max_utterances) for path in options.plain}
     for_choice = [heard for each in plain.values() for heard in each[::2]]
     rows = {weight: bench.measure(named, for_choice, names[::2], weight) for weight in options.weights}
-    print(f"\nfor the choice: {', '.join(names[::2])}\n{HEAD}")
+    print(f"\nfor the choice: {', '.join(name.text for name in names[::2])}\n{HEAD}")
     print(bench.measure(named, for_choice, names[::2], None).show("none"))
     for weight, row in rows.items():
         print(row.show(f"{weight:g}"))
@@ -176,9 +182,10 @@ def main() -> None:
         for title, listed, weight in (
             ("none", names[1::2], None),
             (f"{best:g}", names[1::2], best),
+            (f"{best:g}, only as they are written", only_written(names[1::2]), best),
             (f"{best:g}, all {len(names)} names listed", names, best),
         ):
-            own = [heard for heard in named if any(count(name, heard.reference) for name in names[1::2])]
+            own = [heard for heard in named if any(count(name.text, heard.reference) for name in names[1::2])]
             print(bench.measure(own, each[1::2], listed, weight).show(title))
 
 

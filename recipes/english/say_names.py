@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
+from mindaudio_ds2.decoding.choice import read_hotwords
 from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.files import write_atomically
 from recipes.english.downloads import find_kokoro
@@ -114,7 +115,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--names", type=Path, default=Path(__file__).with_name("names.txt"), help="one a line (path)")
+    add("--names", type=Path, default=Path(__file__).with_name("names.txt"), help="hotwords, as for --hotwords (path)")
     add("--text", type=Path, required=True, help="manifest whose transcripts are said without names (path)")
     add("--output", type=Path, default=Path("data/english/hotwords"), help="folder of clips and manifests")
     add("--downloads", type=Path, default=Path("data/english/downloads"), help="folder of the voices' weights")
@@ -122,8 +123,7 @@ def main() -> None:
     add("--num_plain", type=int, default=60, help="sentences without names (count; default: %(default)s)")
     add("--seed", type=int, default=1, help="another one draws other sentences and voices")
     options = parser.parse_args()
-    lines = options.names.read_text(encoding="utf-8").splitlines()
-    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    names = [name.text for name in read_hotwords(options.names)]
     transcripts = [utterance.transcript for utterance in read_manifest(options.text)]
     if not (0 < options.times <= len(CARRIERS) and 0 < options.num_plain <= len(transcripts)):
         raise ConfigError(

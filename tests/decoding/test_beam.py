@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings
+from mindaudio_ds2.decoding.hotwords import Hotword
 from mindaudio_ds2.decoding.hypothesis import Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.ngram_estimate import estimate
@@ -40,7 +41,9 @@ def test_scores_equal_the_sum_over_all_paths(
     model = make_model(tmp_path) if has_model else None
     log_probs = make_log_probs(seed, 6, tokenizer.size)
     expected = enumerate_texts(log_probs, tokenizer, EXACT, model, hotwords)
-    decoder = BeamDecoder(tokenizer, 0.02, EXACT, kernels, model=model, hotwords=list(hotwords.items()))
+    decoder = BeamDecoder(
+        tokenizer, 0.02, EXACT, kernels, model=model, hotwords=[Hotword(*pair) for pair in hotwords.items()]
+    )
     found = decoder.decode(log_probs)
     assert len(found) == len(expected)
     assert {h.text: h.score for h in found} == pytest.approx(expected, abs=2e-5)
@@ -136,7 +139,7 @@ def test_any_cut_into_chunks_gives_the_same(
 ) -> None:
     tokenizer = make_tokenizer(LETTERS)
     settings = BeamSettings(beam_width=30, num_best=10)
-    decoder = BeamDecoder(tokenizer, 0.02, settings, kernels, model=sentence_model[0], hotwords=[("DOG", 3.0)])
+    decoder = BeamDecoder(tokenizer, 0.02, settings, kernels, model=sentence_model[0], hotwords=[Hotword("DOG", 3.0)])
     log_probs = make_log_probs(seed, 120, tokenizer.size, 2.5) if seed % 2 else make_speech(seed, tokenizer)
     cuts = np.sort(np.random.default_rng(seed).integers(0, len(log_probs) + 1, 7))
     stream = decoder.start()
@@ -189,9 +192,10 @@ def test_hotwords_win_over_what_sounds_alike(kernels: Path, sentence_model: tupl
     log_probs = make_speech(1, tokenizer, "THE QUB SAT")
     settings = BeamSettings(weight=1.0, unknown=-12.0)
     plain = BeamDecoder(tokenizer, 0.02, settings, kernels, model=sentence_model[0]).decode(log_probs)[0]
-    hot = BeamDecoder(tokenizer, 0.02, settings, kernels, model=sentence_model[0], hotwords=[("QUB", 4.0)]).decode(
-        log_probs
-    )[0]
+    hotwords = [Hotword("QUB", 4.0)]
+    hot = BeamDecoder(tokenizer, 0.02, settings, kernels, model=sentence_model[0], hotwords=hotwords).decode(log_probs)[
+        0
+    ]
     assert plain.text != "THE QUB SAT"
     assert hot.text == "THE QUB SAT"
 
@@ -234,10 +238,38 @@ def test_impossible_settings_are_refused(changes: dict[str, float]) -> None:
         dataclasses.replace(BeamSettings(), **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("hotword", [("", 1.0), ("  ", 1.0), ("abc", 1.0), ("A", math.inf)])
-def test_hotwords_that_cannot_be_are_refused(hotword: tuple[str, float], kernels: Path) -> None:
+@pytest.mark.parametrize(
+    "hotwords",
+    [
+        *([Hotword("", 1.0)], [Hotword("  ", 1.0)], [Hotword("abc", 1.0)], [Hotword("A", math.inf)]),
+        *([Hotword("A", 1.0, ("b",))], [Hotword("A", 1.0, ("B B",))], [Hotword("A B", 1.0, ("B",))]),
+        [Hotword("A", 1.0, ("AB",)), Hotword("B", 1.0, ("AB",))],  # AB would be written in two ways
+        [Hotword("A", 1.0, ("B",)), Hotword("A B", 1.0)],  # B is to be written A, and B
+    ],
+)
+def test_hotwords_that_cannot_be_are_refused(hotwords: list[Hotword], kernels: Path) -> None:
     with pytest.raises(LanguageModelError, match="hotword"):
-        BeamDecoder(UNITS, 0.02, BeamSettings(), kernels, hotwords=[hotword])
+        BeamDecoder(UNITS, 0.02, BeamSettings(), kernels, hotwords=hotwords)
+
+
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_what_sounds_like_a_hotword_is_found_and_written_as_the_hotword(has_compiler: bool, kernels: Path) -> None:
+    tokenizer = make_tokenizer(LETTERS)
+    log_probs = make_speech(1, tokenizer, "THE TEWANA SAT")
+    hotwords = [Hotword("TIJUANA", 4.0, ("TEWANA", "TEEWANA")), Hotword("SAN SIRO", 1.0, ("SAN SEEROH",))]
+    settings = BeamSettings(num_best=20)
+    decoder = BeamDecoder(tokenizer, 0.02, settings, kernels if has_compiler else None, hotwords=hotwords)
+    found = decoder.decode(log_probs)
+    assert found[0].text.split()[1] == "TIJUANA"
+    assert " ".join(word.text for word in found[0].words) == found[0].text
+    assert len({hypothesis.text for hypothesis in found}) == len(found)  # once, however it was spelt
+    stream, said = decoder.start(), []
+    for chunk in np.array_split(log_probs, 9):
+        stream.feed(chunk)
+        assert not any("TEWANA" in hypothesis.text.split() for hypothesis in stream.read())
+        said += stream.take()
+    said += stream.finish()[0].words
+    assert " ".join(word.text for word in said) == found[0].text
 
 
 @pytest.mark.parametrize("sentences", [[s.lower() for s in SENTENCES], ["КОШКА СИДИТ", "СОБАКА ЕСТ КОШКУ"] * 3])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings
+from mindaudio_ds2.decoding.hotwords import Hotword
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.ngram_estimate import estimate
@@ -18,7 +19,7 @@ PIECES = make_tokenizer("AB ", units=("▁", "▁A", "A", "B"))
 WORDS = make_tokenizer(LETTERS, units=("▁", *LETTERS[:-1], "▁TH", "▁A", "AT", "▁DO", "▁SAT", "ON"))
 UNITS = [make_tokenizer("AB "), make_tokenizer("AB ", "last"), PIECES]
 SENTENCES = ["THE CAT SAT ON THE MAT", "THE DOG ATE THE CAT", "A DOG SAT", "ON A MAT THE CAT ATE"] * 3
-HOTWORDS = [("KAT", 4.0), ("THE DOG", 3.0), ("AT", -2.0)]
+HOTWORDS = [Hotword("KAT", 4.0), Hotword("THE DOG", 3.0), Hotword("AT", -2.0)]
 LIMITED = BeamSettings(beam_width=12, num_best=5, token_threshold=-6.0, beam_threshold=9.0, weight=0.8, unknown=-4.0)
 
 
@@ -53,7 +54,9 @@ def test_scores_without_a_compiler_equal_the_sum_over_all_paths(
     settings = BeamSettings(**EVERYTHING, weight=0.7, bonus=0.4, unknown=-1.5)  # type: ignore[arg-type]
     model, log_probs = make_model(tmp_path), make_log_probs(1, 5, tokenizer.size)
     expected = enumerate_texts(log_probs, tokenizer, settings, model, hotwords)
-    found = BeamDecoder(tokenizer, 0.02, settings, None, model=model, hotwords=list(hotwords.items())).decode(log_probs)
+    found = BeamDecoder(
+        tokenizer, 0.02, settings, None, model=model, hotwords=[Hotword(*pair) for pair in hotwords.items()]
+    ).decode(log_probs)
     assert {h.text: h.score for h in found} == pytest.approx(expected, abs=2e-5)
 
 

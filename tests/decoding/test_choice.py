@@ -20,7 +20,7 @@ from mindaudio_ds2.decoding.choice import (
     save_choice,
 )
 from mindaudio_ds2.decoding.confidence import Calibration, fit_calibration, measure_calibration
-from mindaudio_ds2.decoding.hotwords import choose_weight
+from mindaudio_ds2.decoding.hotwords import Hotword, choose_weight
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.decoding.tuning import Trial, count_trials, search
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
@@ -135,10 +135,13 @@ def test_foreign_decoder_json_is_refused(content: str, tmp_path: Path) -> None:
         load_choice(tmp_path / "decoder.json")
 
 
-def test_hotwords_are_lines_with_or_without_a_weight(tmp_path: Path) -> None:
-    (tmp_path / "hot.txt").write_text("# names\nA B\nBB\t2.5\n\n")
-    assert list(read_hotwords(tmp_path / "hot.txt")) == [("A B", choose_weight("A B")), ("BB", 2.5)]
-    for content in ("", "# nothing\n", "A\tmuch\n"):
+def test_hotwords_are_lines_with_or_without_a_weight_and_what_they_sound_like(tmp_path: Path) -> None:
+    (tmp_path / "hot.txt").write_text("# names\nA B\nBB\t2.5\n\nAB\t\tBA , BBA,\nB\t1\tA\t\n")
+    assert read_hotwords(tmp_path / "hot.txt") == [
+        *(Hotword("A B", choose_weight("A B")), Hotword("BB", 2.5)),
+        *(Hotword("AB", choose_weight("AB"), ("BA", "BBA")), Hotword("B", 1.0, ("A",))),
+    ]
+    for content in ("", "# nothing\n", "A\tmuch\n", "A\tBA\n", "A\t1\tB\tBA\n"):
         (tmp_path / "hot.txt").write_text(content)
         with pytest.raises(LanguageModelError, match=r"hot\.txt"):
             read_hotwords(tmp_path / "hot.txt")

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mindaudio_ds2.decoding.hotwords import choose_weight, weigh
+from mindaudio_ds2.decoding.hotwords import Hotword, choose_weight, weigh
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.ngram_estimate import estimate
 from tests.decoding.beam_cases import store
@@ -19,20 +19,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 
 
 def test_without_a_model_a_hotword_is_worth_its_weight() -> None:
-    (name,) = weigh([("QUB", 4.0)], None, 1.0)
+    (name,) = weigh([Hotword("QUB", 4.0)], None, 1.0)
     assert name.worth == 4.0
     assert name.lent == pytest.approx((4 / 3, 8 / 3, 4.0))
 
 
 def test_what_the_model_takes_for_a_strange_word_is_given_back_down_to_a_usual_one(model: LanguageModel) -> None:
-    (name,) = weigh([("QUB", 4.0)], model, 0.5)
+    (name,) = weigh([Hotword("QUB", 4.0)], model, 0.5)
     taken = 0.5 * LN10 * model.score_alone(0)
     assert name.worth + taken == pytest.approx(4.0 + 0.5 * LN10 * model.usual_score)
     assert name.lent == pytest.approx((4 / 3, 8 / 3, 4.0))  # the model has taken nothing while it is being spelt
 
 
 def test_frequent_words_get_nothing_back(model: LanguageModel) -> None:
-    (phrase,) = weigh([("THE", 4.0)], model, 1.0)
+    (phrase,) = weigh([Hotword("THE", 4.0)], model, 1.0)
     assert phrase.worth == 4.0
 
 
@@ -43,17 +43,22 @@ def test_the_usual_score_is_the_mean_over_a_text(model: LanguageModel) -> None:
 
 
 def test_words_within_a_phrase_are_given_back_once_they_are_whole(model: LanguageModel) -> None:
-    strange = weigh([("QUB", 0.0)], model, 1.0)[0].worth
-    (phrase,) = weigh([("QUB ZEK", 7.0)], model, 1.0)
+    strange = weigh([Hotword("QUB", 0.0)], model, 1.0)[0].worth
+    (phrase,) = weigh([Hotword("QUB ZEK", 7.0)], model, 1.0)
     assert phrase.worth == pytest.approx(7.0 + 2 * strange)
     assert phrase.lent == pytest.approx((1, 2, 3, 4 + strange, 5 + strange, 6 + strange, 7 + strange))
 
 
 def test_a_word_in_two_hotwords_is_given_back_once(model: LanguageModel) -> None:
-    strange = weigh([("QUB", 0.0)], model, 1.0)[0].worth
-    name, surname = weigh([("QUB ZEK", 7.0), ("ZEK", 2.0)], model, 1.0)
+    strange = weigh([Hotword("QUB", 0.0)], model, 1.0)[0].worth
+    name, surname = weigh([Hotword("QUB ZEK", 7.0), Hotword("ZEK", 2.0)], model, 1.0)
     assert name.worth + surname.worth == pytest.approx(9.0 + 2 * strange)
 
 
 def test_a_hotword_without_a_weight_gets_one_that_grows_with_its_letters() -> None:
     assert choose_weight("AB CD", a_letter=2.0) == choose_weight("ABCD", a_letter=2.0) == choose_weight("AB", 2.0) + 4
+
+
+def test_each_spelling_is_worth_as_much(model: LanguageModel) -> None:
+    alone = weigh([Hotword("QUB", 4.0), Hotword("KEWB", 4.0)], model, 1.0)
+    assert weigh([Hotword("QUB", 4.0, ("KEWB",))], model, 1.0) == alone
