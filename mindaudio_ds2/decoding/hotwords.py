@@ -9,8 +9,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import LanguageModelError
 from mindaudio_ds2.text.tokenizer import Tokenizer
@@ -20,6 +18,13 @@ LN10 = math.log(10)
 BASE_WEIGHT, WEIGHT_A_LETTER = 4.0, 1.25
 """Of a hotword whose line names no weight (nats). What is misheard in a name grows with its letters, and so does what
 speaks against it where it was not said. Chosen on voices, see recipes/english/README.md."""
+
+
+LARGEST_WEIGHT = 1e6
+"""Of a hotword, a language model or a word (nats): heavier ones, added up, would leave what a float can hold."""
+
+MOST_SHOWN = 5
+"""Hotwords that an error shows."""
 
 
 class Phrase(NamedTuple):
@@ -90,21 +95,28 @@ def _lend(words: Sequence[str], weight: float, refunds: Sequence[float]) -> tupl
 
 
 def check_hotwords(tokenizer: Tokenizer, hotwords: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Hotwords with single spaces, each once.
+    """Hotwords as transcripts are written, in the letter case of the network and with single spaces, each once.
 
     Raises:
-        LanguageModelError: one is empty, not finite in weight, or holds what no label spells.
+        LanguageModelError: some are empty, hold what no label spells, or weigh more than `LARGEST_WEIGHT`.
     """
-    letters = set("".join(tokenizer.texts))
+    letters = set("".join(tokenizer.texts)) | {" "}
     phrases: dict[str, float] = {}
+    foreign: dict[str, set[str]] = {}
     for text, weight in hotwords:
-        phrase = " ".join(text.split())
-        unknown = sorted(set(phrase) - letters - {" "})
-        if not phrase or not np.isfinite(weight):
-            raise LanguageModelError(f"hotword {text!r} with weight {weight}: it needs letters and a finite weight")
-        if unknown:
+        phrase = tokenizer.normalize(text)
+        if not phrase or not abs(weight) <= LARGEST_WEIGHT:  # nor is it where the weight is NaN
             raise LanguageModelError(
-                f"hotword {text!r} holds {unknown}, which the network has no labels for; respell it"
+                f"hotword {text!r} with weight {weight:g}: it needs letters, and a weight from {-LARGEST_WEIGHT:g} to "
+                f"{LARGEST_WEIGHT:g}"
             )
+        if unknown := set(phrase) - letters:
+            foreign[text] = unknown
         phrases[phrase] = weight
+    if foreign:
+        shown = ", ".join(map(repr, list(foreign)[:MOST_SHOWN])) + ", ..." * (len(foreign) > MOST_SHOWN)
+        raise LanguageModelError(
+            f"{len(foreign)} of {len(hotwords)} hotwords hold what the network has no labels for, "
+            f"{sorted(set().union(*foreign.values()))}: {shown}; respell them"
+        )
     return list(phrases.items())

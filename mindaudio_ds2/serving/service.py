@@ -103,10 +103,8 @@ class Service:
             raise Refusal(400, "too_many_hotwords", message, "hotwords")
         network = self.recognizer.network
         try:
-            phrases = [
-                (network.tokenizer.normalize(text), weight) for text, weight in parse_hotwords(hotwords, "hotwords")
-            ]
-            choice = dataclasses.replace(self.choice, kind="beam", hotwords=tuple(phrases))
+            phrases = tuple(parse_hotwords(hotwords, "hotwords"))
+            choice = dataclasses.replace(self.choice, kind="beam", hotwords=phrases)
             return type(self.recognizer)(network, choice)
         except (LanguageModelError, ConfigError) as error:
             raise Refusal(400, "invalid_hotwords", str(error), "hotwords") from None

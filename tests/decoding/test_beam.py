@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings
+from mindaudio_ds2.decoding.hotwords import LARGEST_WEIGHT
 from mindaudio_ds2.decoding.hypothesis import Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.ngram_estimate import estimate
@@ -227,17 +228,25 @@ def test_no_frames_give_an_empty_text(kernels: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"beam_width": 0}, {"num_best": 0}, {"beam_threshold": 0}, {"weight": -1}, {"bonus": math.nan}]
+    "changes",
+    [{"beam_width": 0}, {"num_best": 0}, {"beam_threshold": 0}, {"weight": -1}, {"bonus": math.nan}, {"bonus": 1e300}],
 )
 def test_impossible_settings_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         dataclasses.replace(BeamSettings(), **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("hotword", [("", 1.0), ("  ", 1.0), ("abc", 1.0), ("A", math.inf)])
+@pytest.mark.parametrize("hotword", [("", 1.0), ("  ", 1.0), ("abc", 1.0), ("A", math.nan), ("A", 1e308)])
 def test_hotwords_that_cannot_be_are_refused(hotword: tuple[str, float], kernels: Path) -> None:
     with pytest.raises(LanguageModelError, match="hotword"):
         BeamDecoder(UNITS, 0.02, BeamSettings(), kernels, hotwords=[hotword])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scores_stay_numbers_with_the_heaviest_hotwords(sign: int, kernels: Path) -> None:
+    hotwords = [(text, sign * LARGEST_WEIGHT) for text in ("A", "B", "AB", "A B", "B A", "BB A")]
+    decoder = BeamDecoder(UNITS, 0.02, BeamSettings(), kernels, hotwords=hotwords)
+    assert math.isfinite(decoder.decode(make_log_probs(0, 200, 4, 1.0))[0].score)
 
 
 @pytest.mark.parametrize("sentences", [[s.lower() for s in SENTENCES], ["КОШКА СИДИТ", "СОБАКА ЕСТ КОШКУ"] * 3])

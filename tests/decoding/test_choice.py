@@ -138,9 +138,9 @@ def test_foreign_decoder_json_is_refused(content: str, tmp_path: Path) -> None:
 def test_hotwords_are_lines_with_or_without_a_weight(tmp_path: Path) -> None:
     (tmp_path / "hot.txt").write_text("# names\nA B\nBB\t2.5\n\n")
     assert list(read_hotwords(tmp_path / "hot.txt")) == [("A B", choose_weight("A B")), ("BB", 2.5)]
-    for content in ("", "# nothing\n", "A\tmuch\n"):
-        (tmp_path / "hot.txt").write_text(content)
-        with pytest.raises(LanguageModelError, match=r"hot\.txt"):
+    for content, said in ((b"", "none"), (b"# nothing\n", "none"), (b"A\tmuch\n", "line 1"), (b"\xff", "as UTF-8")):
+        (tmp_path / "hot.txt").write_bytes(content)
+        with pytest.raises(LanguageModelError, match=rf"hot\.txt.*{said}"):
             read_hotwords(tmp_path / "hot.txt")
 
 
