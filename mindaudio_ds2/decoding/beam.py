@@ -67,7 +67,7 @@ class BeamSettings:
         if not (np.abs([self.weight, self.bonus, self.unknown]) <= LARGEST_WEIGHT).all():
             raise ConfigError(
                 f"weight {self.weight}, bonus {self.bonus} and unknown {self.unknown} must be from "
-                f"{-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
+                f"{-LARGEST_WEIGHT:,.0f} to {LARGEST_WEIGHT:,.0f}"
             )
 
 

@@ -107,8 +107,8 @@ def check_hotwords(tokenizer: Tokenizer, hotwords: Sequence[tuple[str, float]]) 
         phrase = tokenizer.normalize(text)
         if not phrase or not abs(weight) <= LARGEST_WEIGHT:  # nor is it where the weight is NaN
             raise LanguageModelError(
-                f"hotword {text!r} with weight {weight:g}: it needs letters, and a weight from {-LARGEST_WEIGHT:g} to "
-                f"{LARGEST_WEIGHT:g}"
+                f"hotword {text!r} with weight {weight:g}: it needs letters, and a weight from "
+                f"{-LARGEST_WEIGHT:,.0f} to {LARGEST_WEIGHT:,.0f}"
             )
         if unknown := set(phrase) - letters:
             foreign[text] = unknown
