@@ -23,6 +23,9 @@ from mindaudio_ds2.training.schedule import count_pruning_epochs
 from mindaudio_ds2.training.teacher import load_teacher
 from mindaudio_ds2.training.weights import choose_trained
 
+ROUNDING = 1e-3
+"""Shares of zeros that differ by less are told as the same."""
+
 
 class Learner:
     """Builds network, loss, optimiser, loss scale and moving average as a configuration says, and takes steps.
@@ -121,9 +124,11 @@ class Learner:
         lines = [self.teacher.text] if self.teacher else []
         if self.pruner:
             share, first = self.config.training.prune_share, count_pruning_epochs(self.config.training)
+            before = self.pruner.zero_share
+            kept = f"; {before:.1%} are already, and stay so" if before > share + ROUNDING else ""
             lines.append(
                 f"pruning: {share:.1%} of {self.pruner.num_weights:,} weights in {len(self.pruner.groups)} matrices "
-                f"are zero at the end of epoch {first} and from then on; no epoch before that becomes best.ckpt"
+                f"are zero at the end of epoch {first} and from then on{kept}; no epoch before that becomes best.ckpt"
             )
         return lines
 

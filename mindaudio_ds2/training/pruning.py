@@ -59,6 +59,11 @@ class Pruner:
         """Numbers in all pruned matrices."""
         return sum(weight.size for weight, _ in self.groups)
 
+    @property
+    def zero_share(self) -> float:
+        """The share of zeros in all pruned matrices as they are, those of an earlier pruning among them."""
+        return 1 - sum(np.count_nonzero(weight.asnumpy()) for weight, _ in self.groups) / self.num_weights
+
     def prune(self, share: float) -> None:
         """Let so many weights of each matrix be zero. Where they are already, nothing changes.
 

@@ -176,3 +176,15 @@ def test_what_is_not_trained_is_not_pruned(configure: Configure) -> None:
         f"70.0% of {sum(weights[name].size for name in MATRICES[:-1]):,} weights in 4 matrices"
         in (learner.describe()[0])
     )
+
+
+def test_zeros_of_an_earlier_pruning_stay_and_are_told(configure: Configure) -> None:
+    from mindaudio_ds2.machine.backend import STOCK
+    from mindaudio_ds2.machine.collectives import Ranks
+    from mindaudio_ds2.training.learner import Learner
+
+    learner = Learner(configure({**PRUNED, "training.prune_share": 0.3}), STOCK, Ranks())
+    assert "already" not in learner.describe()[0]
+    learner.prune(SHARE)
+    assert "30.0% of" in learner.describe()[0]
+    assert "; 70.0% are already, and stay so; no epoch before that" in learner.describe()[0]
