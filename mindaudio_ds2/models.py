@@ -27,6 +27,8 @@ FOLDER_VARIABLE = "MINDAUDIO_DS2_MODELS"
 PACKAGE_FOLDER = Path(__file__).parent / "pretrained"
 
 Purpose = Literal["recognition", "weights"]
+KINDS: dict[Purpose, str] = {"recognition": "a checkpoint or .onnx file", "weights": "a checkpoint"}
+"""Files that serve a purpose, for the texts of errors."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def find_file(wanted: str | Path | None, purpose: Purpose) -> Path:
     models = [model.name for model in list_models()]
     runs = [each.parent.name for each in Path("runs").glob("*/best.ckpt")]
     close = difflib.get_close_matches(str(path), [*models, *runs], 1)
-    remedy = f"did you mean {close[0]}?" if close else "name a checkpoint or .onnx file by its path"
+    remedy = f"did you mean {close[0]}?" if close else f"name {KINDS[purpose]} by its path"
     raise CheckpointError(
         f"there is no model {str(path)!r}: neither a folder of that name in {FOLDER_VARIABLE} or in the package "
         f"(there: {', '.join(models) or 'none'}), nor {Path('runs') / path / 'best.ckpt'}; {remedy}"
@@ -167,7 +169,7 @@ def _open_folder(folder: Path, purpose: Purpose) -> Path:
         return _read(folder).find(purpose)
     if (folder / "best.ckpt").is_file():
         return folder / "best.ckpt"
-    raise CheckpointError(f"{folder} is a folder without best.ckpt; name a checkpoint or .onnx file")
+    raise CheckpointError(f"{folder} is a folder without best.ckpt; name {KINDS[purpose]}")
 
 
 def require_checkpoint(wanted: str | Path) -> Path:

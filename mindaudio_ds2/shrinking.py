@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.checkpoint import (
     Checkpoint,
     build_network,
@@ -14,10 +15,11 @@ from mindaudio_ds2.checkpoint import (
     fill,
     find_longest_seconds,
     load_checkpoint,
+    require_another,
     save_checkpoint,
 )
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.errors import ConfigError, OutputError
+from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.model.arithmetic import GATES
 from mindaudio_ds2.network_config import ModelConfig
 
@@ -55,8 +57,8 @@ def shrink_checkpoint(source: str | Path, output: str | Path, hidden_size: int) 
         OutputError: `output` cannot be written.
     """
     output = Path(output)
-    if output.suffix != ".ckpt" or output.resolve() == Path(source).resolve():
-        raise OutputError(f"cannot write {output}: name another file than the source, one that ends with .ckpt")
+    source = models.require_checkpoint(source)
+    require_another(output, source)
     checkpoint = load_checkpoint(source)
     model = checkpoint.config.model
     if not 0 < hidden_size < model.rnn_hidden_size:

@@ -7,11 +7,11 @@
 # printed. valgrind knows no AVX-512. --record: write the counts there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-case "${1:-}" in
+case "$*" in
     "" | --record) ;;
     *)
         sed -n '2,8s/^# \?//p' "${BASH_SOURCE[0]}"
-        [[ $1 == --help ]]
+        [[ $* == --help ]]
         exit
         ;;
 esac
@@ -23,6 +23,10 @@ for program in "${compiler:-c++}" valgrind callgrind_annotate; do
     echo "error: there is no $program; install it (Debian: g++ valgrind)" >&2
     exit 1
 done
+if ! command -v "$python" >/dev/null; then
+    echo "error: there is no $python; make .venv with bash scripts/environment.sh, or name another in PYTHON" >&2
+    exit 1
+fi
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 export OMP_NUM_THREADS=1

@@ -118,6 +118,10 @@ def test_an_unknown_name_lists_what_there_is(places: Path) -> None:
     make_model(places / "package" / "english", ckpt=b"c")
     with pytest.raises(CheckpointError, match=r"no model 'englsh'.*did you mean english\?"):
         models.find_file("englsh", "weights")
+    with pytest.raises(CheckpointError, match=r"no model 'other'.*name a checkpoint by its path$"):
+        models.find_file("other", "weights")
+    with pytest.raises(CheckpointError, match=r"no model 'other'.*name a checkpoint or \.onnx file by its path$"):
+        models.find_file("other", "recognition")
 
 
 def test_a_changed_file_is_refused(places: Path) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make a named model of a run: small weights, its decoder, and a card with licence, training data and scores.
 
-    mindaudio-ds2 pack_model runs/english/best.ckpt models/english --licence "Apache-2.0" \
+    mindaudio-ds2 pack_model runs/english/best.ckpt models/english --licence "Apache-2.0" \\
         --training_data "LibriSpeech (CC BY 4.0, Panayotov et al. 2015)"
 
 The folder holds `model.onnx` (int8 unless --weights says otherwise, compared by its word errors; for streams, where the

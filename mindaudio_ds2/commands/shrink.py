@@ -2,7 +2,7 @@
 """Make the recurrent layers of a trained network narrower, and train what is left.
 
     mindaudio-ds2 shrink runs/an4/best.ckpt --hidden_size 160 --output runs/an4_narrow/start.ckpt
-    python train.py -c hparams/an4.yaml --run_dir runs/an4_narrow --model.rnn_hidden_size 160 \
+    python train.py -c hparams/an4.yaml --run_dir runs/an4_narrow --model.rnn_hidden_size 160 \\
         --pre_trained_model_path runs/an4_narrow/start.ckpt
 
 In each recurrent layer those units stay that send on most, in both directions the same. Without the training after it,

@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from mindaudio_ds2.decoding.beam_reference import Language, Spoken
 from mindaudio_ds2.decoding.beam_settling import SettlingStream
 from mindaudio_ds2.decoding.confidence import Calibration
-from mindaudio_ds2.decoding.hotwords import Hotword, Phrase, check_hotwords, find_spellings, weigh
+from mindaudio_ds2.decoding.hotwords import (
+    LARGEST_WEIGHT,
+    Hotword,
+    Phrase,
+    check_hotwords,
+    find_spellings,
+    weigh,
+)
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
@@ -64,8 +71,11 @@ class BeamSettings:
                 f"the beam threshold {self.beam_threshold} must be positive, the token threshold "
                 f"{self.token_threshold} not, the weight {self.weight} not negative"
             )
-        if not np.isfinite([self.weight, self.bonus, self.unknown]).all():
-            raise ConfigError(f"weight {self.weight}, bonus {self.bonus} and unknown {self.unknown} must be finite")
+        if not (np.abs([self.weight, self.bonus, self.unknown]) <= LARGEST_WEIGHT).all():
+            raise ConfigError(
+                f"weight {self.weight}, bonus {self.bonus} and unknown {self.unknown} must be from "
+                f"{-LARGEST_WEIGHT:,.0f} to {LARGEST_WEIGHT:,.0f}"
+            )
 
 
 @functools.lru_cache(maxsize=4)

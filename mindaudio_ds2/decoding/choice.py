@@ -269,7 +269,9 @@ def read_hotwords(path: Path) -> list[Hotword]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise LanguageModelError(f"hotwords {path} are no UTF-8 text: {error}; save the file as UTF-8") from None
+    except OSError as error:
         raise LanguageModelError(f"hotwords {path} cannot be read: {error}; correct the path") from None
     found = parse_hotwords(lines, f"hotwords {path}")
     if not found:

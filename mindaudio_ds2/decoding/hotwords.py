@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import LanguageModelError
 from mindaudio_ds2.text.tokenizer import Tokenizer
@@ -24,6 +22,13 @@ LN10 = math.log(10)
 BASE_WEIGHT, WEIGHT_A_LETTER = 4.0, 1.25
 """Of a hotword whose line names no weight (nats). What is misheard in a name grows with its letters, and so does what
 speaks against it where it was not said. Chosen on voices, see recipes/english/README.md."""
+
+
+LARGEST_WEIGHT = 1e6
+"""Of a hotword, a language model or a word (nats): heavier ones, added up, would leave what a float can hold."""
+
+MOST_SHOWN = 5
+"""Hotwords that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -111,32 +116,37 @@ def _lend(words: Sequence[str], weight: float, refunds: Sequence[float]) -> tupl
 
 
 def check_hotwords(tokenizer: Tokenizer, hotwords: Sequence[Hotword]) -> list[Hotword]:
-    """Hotwords with single spaces, each once; the last where one is listed again.
+    """Hotwords as transcripts are written, in the letter case of the network and with single spaces, each once.
 
     Raises:
-        LanguageModelError: one is empty, not finite in weight, or holds what no label spells; what it sounds like has
-            another number of words.
+        LanguageModelError: some are empty, hold what no label spells, weigh more than `LARGEST_WEIGHT`, or are to
+            sound like another number of words.
     """
     letters = set("".join(tokenizer.texts)) | {" "}
     checked: dict[str, Hotword] = {}
+    foreign: dict[str, set[str]] = {}
     for given in hotwords:
-        text, *sounds = (" ".join(spelling.split()) for spelling in (given.text, *given.sounds_like))
-        if not text or not np.isfinite(given.weight):
+        text, *sounds = map(tokenizer.normalize, (given.text, *given.sounds_like))
+        if not text or not abs(given.weight) <= LARGEST_WEIGHT:  # nor is it where the weight is NaN
             raise LanguageModelError(
-                f"hotword {given.text!r} with weight {given.weight}: it needs letters and a finite weight"
+                f"hotword {given.text!r} with weight {given.weight:g}: it needs letters, and a weight from "
+                f"{-LARGEST_WEIGHT:,.0f} to {LARGEST_WEIGHT:,.0f}"
             )
-        for spelling in (text, *sounds):
-            unknown = sorted(set(spelling) - letters)
-            if unknown:
-                raise LanguageModelError(
-                    f"hotword {spelling!r} holds {unknown}, which the network has no labels for; respell it"
-                )
+        for spelling in sounds:
             if len(spelling.split()) != len(text.split()):
                 raise LanguageModelError(
-                    f"hotword {text!r} has another number of words than {spelling!r}, which it is to sound like; "
-                    "give each of its words one"
+                    f"hotword {given.text!r} has another number of words than {spelling!r}, which it is to sound "
+                    "like; give each of its words one"
                 )
+        if unknown := set("".join((text, *sounds))) - letters:
+            foreign[given.text] = unknown
         checked[text] = Hotword(text, given.weight, tuple(sounds))
+    if foreign:
+        shown = ", ".join(map(repr, list(foreign)[:MOST_SHOWN])) + ", ..." * (len(foreign) > MOST_SHOWN)
+        raise LanguageModelError(
+            f"{len(foreign)} of {len(hotwords)} hotwords hold what the network has no labels for, "
+            f"{sorted(set().union(*foreign.values()))}: {shown}; respell them"
+        )
     return list(checked.values())
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from mindaudio_ds2.checkpoint import build_network, check_size, fill, save_checkpoint
+from mindaudio_ds2.checkpoint import build_network, check_size, fill, require_another, save_checkpoint
 from mindaudio_ds2.config import Config, to_mapping
-from mindaudio_ds2.errors import CheckpointError, OutputError
+from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.importers.labels import check_labels, to_text_config
 from mindaudio_ds2.importers.layouts import LAYOUTS, Layout
@@ -86,8 +86,7 @@ def import_checkpoint(source_path: str | Path, output: str | Path, template: Con
         OutputError: `output` cannot be written.
     """
     output = Path(output)
-    if output.suffix != ".ckpt" or output.resolve() == Path(source_path).resolve():
-        raise OutputError(f"cannot write {output}: name another file than the source, one that ends with .ckpt")
+    require_another(output, source_path)
     source = read_source(source_path)
     layout = LAYOUTS[_choose_format(source, choices.format)]
     assumed: list[str] = []

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from mindaudio_ds2.decoding.choice import DecoderChoice, parse_hotwords
-from mindaudio_ds2.decoding.hotwords import Hotword
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.serving.dispatcher import Dispatcher
 from mindaudio_ds2.serving.limits import Limits, Refusal
@@ -102,15 +101,12 @@ class Service:
         network = self.recognizer.network
         normalize = network.tokenizer.normalize
         try:
-            words = [
-                Hotword(normalize(word.text), word.weight, tuple(map(normalize, word.sounds_like)))
-                for word in parse_hotwords(hotwords, "hotwords")
-            ]
+            words = tuple(parse_hotwords(hotwords, "hotwords"))
             spellings = sum(1 + len(word.sounds_like) for word in words)
             if spellings > MOST_HOTWORDS:
                 message = f"at most {MOST_HOTWORDS} hotwords and what they sound like, found {spellings}"
                 raise Refusal(400, "too_many_hotwords", message, "hotwords")
-            choice = dataclasses.replace(self.choice, kind="beam", hotwords=tuple(words))
+            choice = dataclasses.replace(self.choice, kind="beam", hotwords=words)
             return type(self.recognizer)(network, choice)
         except (LanguageModelError, ConfigError) as error:
             raise Refusal(400, "invalid_hotwords", str(error), "hotwords") from None

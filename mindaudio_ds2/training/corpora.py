@@ -11,7 +11,7 @@ from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.choice import DecoderChoice, make_choice
-from mindaudio_ds2.errors import OutputError
+from mindaudio_ds2.errors import CheckpointError, OutputError
 from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.text.tokenizer import Tokenizer
@@ -70,7 +70,10 @@ def check_start(config: Config, resume: bool, pre_trained_model_path: str | None
     if is_first and pre_trained_model_path and not has_last:
         models.require_checkpoint(pre_trained_model_path)
     if is_first and config.training.teacher:
-        models.require_checkpoint(config.training.teacher)
+        try:
+            models.require_checkpoint(config.training.teacher)
+        except CheckpointError as error:
+            raise CheckpointError(f"training.teacher: {error}") from None
     list_pool(config.augmentation.rir_path, "augmentation.rir_path")
     list_pool(config.augmentation.noise_path, "augmentation.noise_path")
     if config.text.tokenizer and not config.text.units and has_last:

@@ -23,6 +23,9 @@ from mindaudio_ds2.training.schedule import count_pruning_epochs
 from mindaudio_ds2.training.teacher import load_teacher
 from mindaudio_ds2.training.weights import choose_trained
 
+ROUNDING = 1e-3
+"""Shares of zeros that differ by less are told as the same."""
+
 
 class Learner:
     """Builds network, loss, optimiser, loss scale and moving average as a configuration says, and takes steps.
@@ -44,6 +47,7 @@ class Learner:
 
     Raises:
         CheckpointError: the teacher cannot be used.
+        ConfigError: `training.freeze` or `training.prune_share` do not fit the network.
     """
 
     def __init__(self, config: Config, backend: Backend, ranks: Ranks) -> None:
@@ -64,8 +68,8 @@ class Learner:
         self.loss_scale = LossScale(config.precision)
         state, averaged = (self.average.state(), self.average.named) if self.average else ({}, {})
         self.state: dict[str, Parameter] = {**self.optimizer.state(), **state, **self.loss_scale.state()}
-        prunes = config.training.prune_share > 0
-        self.pruner = Pruner(self.network.weights(), self.optimizer, averaged) if prunes else None
+        share = config.training.prune_share
+        self.pruner = Pruner(self.network.weights(), self.optimizer, averaged, share) if share else None
         self.teacher = load_teacher(config, backend, ranks)  # last: random weights are the same with and without
         networks = (self.network, *([self.teacher.network] if self.teacher else []))
         self.takes_open_shapes = all(network.takes_open_shapes for network in networks)
@@ -120,9 +124,11 @@ class Learner:
         lines = [self.teacher.text] if self.teacher else []
         if self.pruner:
             share, first = self.config.training.prune_share, count_pruning_epochs(self.config.training)
+            before = self.pruner.zero_share
+            kept = f"; {before:.1%} are already, and stay so" if before > share + ROUNDING else ""
             lines.append(
                 f"pruning: {share:.1%} of {self.pruner.num_weights:,} weights in {len(self.pruner.groups)} matrices "
-                f"are zero at the end of epoch {first} and from then on; best.ckpt is none before"
+                f"are zero at the end of epoch {first} and from then on{kept}; no epoch before that becomes best.ckpt"
             )
         return lines
 

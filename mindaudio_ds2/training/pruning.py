@@ -7,6 +7,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
+from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.training.compiled.optimizer import Optimizer
 
 PRUNED = re.compile(r"rnns\.\d+\.(forward|backward)_rnn\.weight_(ih|hh)_l0|head\.weight")
@@ -25,17 +26,26 @@ class Pruner:
         weights: of the network, by name.
         optimizer: what it does not train is not pruned.
         averaged: the moving average, by the same names; empty where there is none.
+        final_share: of zeros, at the end.
 
     Attributes:
         is_pruned: whether each of the optimiser's weights is pruned.
         share: of zeros, so far; 0 in a run that goes on, until it is told.
+
+    Raises:
+        ConfigError: no weight would become zero, or none of a matrix would be left.
     """
 
     def __init__(
-        self, weights: Mapping[str, Parameter], optimizer: Optimizer, averaged: Mapping[str, Parameter]
+        self,
+        weights: Mapping[str, Parameter],
+        optimizer: Optimizer,
+        averaged: Mapping[str, Parameter],
+        final_share: float,
     ) -> None:
         names = {id(parameter): name for name, parameter in weights.items()}
         trained = [names[id(parameter)] for parameter in optimizer.weights]
+        _require_some_zeros({name: weights[name].size for name in trained if PRUNED.fullmatch(name)}, final_share)
         self.is_pruned = tuple(bool(PRUNED.fullmatch(name)) for name in trained)
         self.groups: list[tuple[Parameter, list[Parameter]]] = []
         for i, name in enumerate(trained):
@@ -48,6 +58,11 @@ class Pruner:
     def num_weights(self) -> int:
         """Numbers in all pruned matrices."""
         return sum(weight.size for weight, _ in self.groups)
+
+    @property
+    def zero_share(self) -> float:
+        """The share of zeros in all pruned matrices as they are, those of an earlier pruning among them."""
+        return 1 - sum(np.count_nonzero(weight.asnumpy()) for weight, _ in self.groups) / self.num_weights
 
     def prune(self, share: float) -> None:
         """Let so many weights of each matrix be zero. Where they are already, nothing changes.
@@ -63,6 +78,32 @@ class Pruner:
             for parameter in (weight, *followers):
                 # MindSpore 2.10 loses what `set_data` sets on an optimiser's state once the step is compiled
                 ops.assign(parameter, Tensor(parameter.asnumpy() * is_kept))
+
+
+def _require_some_zeros(sizes: Mapping[str, int], share: float) -> None:
+    """Make sure that pruning to this share leaves some zeros, and some weights of each matrix.
+
+    Args:
+        sizes: of the matrices that are trained and can be pruned (count), by name.
+        share: of zeros at the end.
+
+    Raises:
+        ConfigError: says which it is, and what to do.
+    """
+    if not sizes:
+        raise ConfigError(
+            f"training.prune_share is {share:g}, but training.freeze keeps all that could be pruned, the recurrent and "
+            "output matrices; freeze less, or set training.prune_share to 0"
+        )
+    num_zeros = {name: round(share * size) for name, size in sizes.items()}
+    if not any(num_zeros.values()):
+        raise ConfigError(f"training.prune_share is {share:g}, which makes no weight zero; choose more, or 0 for none")
+    smallest = min(sizes, key=lambda name: sizes[name])
+    if num_zeros[smallest] == sizes[smallest]:
+        raise ConfigError(
+            f"training.prune_share is {share:g}, which leaves none of the {sizes[smallest]:,} weights of {smallest}; "
+            "choose less; 0.8, say"
+        )
 
 
 def find_kept(weight: NDArray[np.float32], share: float) -> NDArray[np.bool_]:

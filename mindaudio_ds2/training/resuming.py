@@ -109,10 +109,10 @@ def settle_tokenizer(config: Config, resume: bool) -> Config:
 def check_same_meaning(old: Config, new: Config, path: str | Path) -> None:
     """Make sure that weights mean the same in another run: with the same features and network.
 
-    The labels are another matter, see `weights.fit_head`, and so is how far a network looks ahead, see
-    `weights.fit_view`. So are the stride in time and the normalisation of features: no weight's shape depends on them,
-    and a network that has learnt from long frames, or from features that their own utterance normalises, soon finds its
-    way with shorter ones, and with those of a stream.
+    The labels are another matter, and so is how far a network looks ahead, see `weights.fit_weights`. So are the stride
+    in time and the normalisation of features: no weight's shape depends on them, and a network that has learnt from
+    long frames, or from features that their own utterance normalises, soon finds its way with shorter ones, and with
+    those of a stream.
 
     Args:
         old: of the checkpoint.

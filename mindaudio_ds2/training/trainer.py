@@ -98,7 +98,7 @@ def train(
         elif ranks.is_first and pre_trained_model_path:
             trainer.start_from(pre_trained_model_path)
         elif ranks.is_first:
-            require_nothing_frozen(config)
+            require_nothing_frozen(config, trainer.learner.network.weights())
         trainer.spread_start()
         run.remember(config, training_set)
         return trainer.run()
@@ -172,6 +172,7 @@ class Trainer:
 
         Raises:
             CheckpointError: other features, another network, or a damaged file.
+            ConfigError: layers that begin anew are to stay as they are.
         """
         message = start_from(path, self.config, self.learner.network)
         self.learner.begin_average()

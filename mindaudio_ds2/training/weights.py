@@ -1,6 +1,6 @@
 """Which weights a run begins with, and which of them it trains."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from mindaudio_ds2.text.tokenizer import Tokenizer
 from mindaudio_ds2.training.resuming import check_same_meaning
 from mindaudio_ds2.training_config import TrainingConfig
 
+Arrays = dict[str, NDArray[np.float32]]
+
 
 def start_from(path: str, config: Config, network: DeepSpeech2) -> str:
     """Take only the weights of another run's checkpoint.
@@ -31,110 +33,117 @@ def start_from(path: str, config: Config, network: DeepSpeech2) -> str:
 
     Raises:
         CheckpointError: other features, another network, or a damaged file.
+        ConfigError: layers that begin anew are to stay as they are.
     """
     checkpoint = load_checkpoint(path)
     check_same_meaning(checkpoint.config, config, path)
-    weights, note = fit_head(checkpoint.weights, checkpoint.config.text, config.text, network)
-    weights, view = fit_view(weights, checkpoint.config.model, config.model, network)
-    if checkpoint.config.model.bidirectional and not config.model.bidirectional:
-        note = ""  # the output layer begins anew for another reason
-    fill(network.weights(), weights, path)
+    taken, fresh, note = fit_weights(checkpoint.weights, checkpoint.config, config, network)
+    require_nothing_frozen(config, fresh)
+    fill(network.weights(), taken | fresh, path)
     before, now = (1000 * each.seconds_per_output_frame for each in (checkpoint.config, config))
     frames = f"; it hears a frame each {now:g} ms, {before:g} ms before" if before != now else ""
     old, new = (each.features.normalization for each in (checkpoint.config, config))
     normalized = f"; its features are normalised by {new}, by {old} before" if old != new else ""
-    return f"starting from the weights of {path}{frames}{normalized}{note}{view}"
+    return f"starting from the weights of {path}{frames}{normalized}{note}"
 
 
-def require_nothing_frozen(config: Config) -> None:
-    """Make sure that a run which starts from random weights keeps neither them nor the statistics of batch norms.
+def require_nothing_frozen(config: Config, fresh: Collection[str]) -> None:
+    """Make sure that a run keeps neither untrained weights nor statistics of batch norms that have heard nothing.
+
+    Args:
+        config: of the run.
+        fresh: the weights that begin anew, running statistics among them, by name.
 
     Raises:
-        ConfigError: `training.freeze` names layers, or norms are frozen in all epochs.
+        ConfigError: `training.freeze` names such layers, or norms are frozen in all epochs.
     """
-    if config.training.freeze:
+    frozen = [layer for layer in config.training.freeze if any(is_inside(name, layer) for name in fresh)]
+    if frozen:
         raise ConfigError(
-            f"training.freeze is {config.training.freeze}, but there are only random weights to keep; start from a "
-            "checkpoint with --pre_trained_model_path"
+            f"training.freeze names {', '.join(frozen)}, but there are only random weights to keep; start from a "
+            "checkpoint with --pre_trained_model_path that has such layers for this network, or freeze others"
         )
-    if config.training.frozen_norm_share == 1:
+    if config.training.frozen_norm_share == 1 and any(name.endswith(".moving_mean") for name in fresh):
         raise ConfigError(
             "training.frozen_norm_share is 1, but there are no statistics to keep yet; choose less, or start from a "
-            "checkpoint with --pre_trained_model_path"
+            "checkpoint with --pre_trained_model_path that has them"
         )
 
 
-def fit_head(
-    weights: Mapping[str, NDArray[np.float32]], old: TextConfig, new: TextConfig, network: DeepSpeech2
-) -> tuple[dict[str, NDArray[np.float32]], str]:
-    """Weights for a run whose labels may be others.
-
-    The output layer has a row for each label, the blank among them. The same labels in another order take their rows
-    along; with others the whole layer begins anew, since its rows compete with each other.
+def fit_weights(weights: Arrays, old: Config, new: Config, network: DeepSpeech2) -> tuple[Arrays, Arrays, str]:
+    """Weights for a run whose labels are others, or whose network looks less or further ahead.
 
     Args:
         weights: of the checkpoint.
-        old: the labels they were trained with.
-        new: the labels of the run that begins.
-        network: fresh; what is not taken is as it is there.
+        old: the run they come from.
+        new: the run that begins; `check_same_meaning` has seen both.
+        network: fresh.
 
     Returns:
-        Weights that fit the network, and what has become of the output layer; empty if nothing has.
+        The weights that are taken; those of layers that begin anew, as they are in `network`; and what has become of
+        the checkpoint's, empty where all are taken as they are.
     """
-    before, now = Tokenizer(old).symbols, Tokenizer(new).symbols
-    if before == now:
-        return dict(weights), ""
-    is_head = {name: is_inside(name, "head") for name in weights}
-    if sorted(before) == sorted(now):
-        rows = [before.index(symbol) for symbol in now]
-        moved = {name: array[rows] if is_head[name] else array for name, array in weights.items()}
-        return moved, "; the labels have another order, and the rows of head went along"
-    fresh = network.weights()
-    taken = {name: fresh[name].asnumpy().copy() if is_head[name] else array for name, array in weights.items()}
-    layers = list_layers(name for name in weights if not is_head[name])
+    reasons = _list_new_layers(old, new)
+    anew = dict.fromkeys(layer for layers, _ in reasons for layer in layers)
+
+    def is_new(name: str) -> bool:
+        return any(is_inside(name, layer) for layer in anew)
+
+    fresh = {name: parameter.asnumpy().copy() for name, parameter in network.weights().items() if is_new(name)}
+    taken = {name: array for name, array in weights.items() if not is_new(name)}
+    if turned := _turns_forward(old, new):
+        taken = {name: array for name, array in taken.items() if "backward_rnn" not in name.split(".")}
+    taken, order = _reorder_head(taken, old.text, new.text)
+    taken, lookahead = _fit_lookahead(taken, old.model, new.model)
+    if not anew:
+        return taken, fresh, order + lookahead
+    direction = ", of recurrent layers the forward direction" if turned else ""
     note = (
-        f"\n  taken: {', '.join(layers)}"
-        f"\n  NEW, with random weights: head, because the labels are others: {Tokenizer(old).describe()} before, "
-        f"{Tokenizer(new).describe()} now"
+        f"\n  taken: {', '.join(list_layers(taken))}{direction}"
+        f"\n  NEW, untrained: {', '.join(list_layers(fresh))}, because {' and '.join(text for _, text in reasons)}"
     )
-    return taken, note
+    return taken, fresh, order + lookahead + note
 
 
-def fit_view(
-    weights: Mapping[str, NDArray[np.float32]], old: ModelConfig, new: ModelConfig, network: DeepSpeech2
-) -> tuple[dict[str, NDArray[np.float32]], str]:
-    """Weights for a network that looks less or further ahead.
+def _turns_forward(old: Config, new: Config) -> bool:
+    return old.model.bidirectional and not new.model.bidirectional
 
-    A forward-only network takes the forward direction of a two-sided one. What stands behind the last recurrent layer
-    begins anew, since there the lookahead with its clipped ReLU comes in between. A lookahead of another length keeps
-    the frames that both have, and does not see the others yet.
 
-    Args:
-        weights: of the checkpoint.
-        old: the network they were trained in.
-        new: the network of the run that begins.
-        network: fresh; what is not taken is as it is there.
+def _list_new_layers(old: Config, new: Config) -> list[tuple[tuple[str, ...], str]]:
+    """Layers that begin anew together, and why.
 
-    Returns:
-        Weights that fit the network, and what was done; empty if nothing was.
+    Behind the last recurrent layer, that of two directions becoming one, since a lookahead with its clipped ReLU comes
+    in between. With other labels the whole output layer, since its rows, one for each label, compete with each other.
     """
-    if old.bidirectional and not new.bidirectional:
-        is_new = {name: name.split(".")[0] in ("lookahead", "head_batch_norm", "head") for name in network.weights()}
-        fresh = {name: p.asnumpy().copy() for name, p in network.weights().items() if is_new[name]}
-        taken = {name: array for name, array in weights.items() if not is_new.get(name, True)}
-        note = (
-            f"\n  taken: {', '.join(list_layers(taken))}, of recurrent layers the forward direction"
-            f"\n  NEW, with random weights: {', '.join(list_layers(fresh))}, because two directions became one"
-        )
-        return taken | fresh, note
-    before, now = old.lookahead_frames, new.lookahead_frames
-    if new.bidirectional or old.bidirectional or before == now:
-        return dict(weights), ""
-    name = "lookahead.conv.weight"
-    seen = weights[name][..., :now]
+    found: list[tuple[tuple[str, ...], str]] = []
+    if _turns_forward(old, new):
+        found.append((("lookahead", "head_batch_norm", "head"), "two directions became one"))
+    before, now = Tokenizer(old.text), Tokenizer(new.text)
+    if sorted(before.symbols) != sorted(now.symbols):
+        found.append((("head",), f"the labels are others: {before.describe()} before, {now.describe()} now"))
+    return found
+
+
+def _reorder_head(taken: Arrays, old: TextConfig, new: TextConfig) -> tuple[Arrays, str]:
+    """The same labels, the blank among them, in another order take their rows along."""
+    before, now = Tokenizer(old).symbols, Tokenizer(new).symbols
+    head = {name: array for name, array in taken.items() if is_inside(name, "head")}
+    if before == now or not head:
+        return taken, ""
+    rows = [before.index(symbol) for symbol in now]
+    moved = {name: array[rows] for name, array in head.items()}
+    return taken | moved, "; the labels have another order, and the rows of head went along"
+
+
+def _fit_lookahead(taken: Arrays, old: ModelConfig, new: ModelConfig) -> tuple[Arrays, str]:
+    """A lookahead of another length keeps the frames that both have, and does not see the others yet."""
+    name, before, now = "lookahead.conv.weight", old.lookahead_frames, new.lookahead_frames
+    if name not in taken or before == now:
+        return taken, ""
+    seen = taken[name][..., :now]
     unseen = np.zeros((*seen.shape[:-1], now - seen.shape[-1]), np.float32)
-    note = f"\n  the lookahead has {now} frames, {before} before"
-    return dict(weights) | {name: np.concatenate([seen, unseen], axis=-1)}, note
+    fitted = {name: np.concatenate([seen, unseen], axis=-1)}
+    return taken | fitted, f"\n  the lookahead has {now} frames, {before} before"
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.decoding.choice import DecoderChoice, add_decoding_options, read_choice, read_hotwords
-from mindaudio_ds2.decoding.hotwords import Hotword, choose_weight
+from mindaudio_ds2.decoding.hotwords import Hotword, check_hotwords, choose_weight
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.metrics import ErrorCounts, count_errors
 from mindaudio_ds2.errors import ConfigError, exit_on_error
@@ -86,6 +86,10 @@ class Bench:
     def __init__(self, recognizer: Recognizer, choice: DecoderChoice) -> None:
         self._network, self._choice = recognizer.network, choice
 
+    def read_names(self, path: Path) -> list[Hotword]:
+        """The hotwords of a file, as the network's transcripts have them."""
+        return check_hotwords(self._network.tokenizer, read_hotwords(path))
+
     def hear(self, manifest: Path, most: int | None = None) -> list[Heard]:
         """Utterances of a manifest in their order: all, or about `most` of them, evenly drawn."""
         utterances = read_manifest(manifest)
@@ -143,11 +147,32 @@ def only_written(hotwords: Sequence[Hotword]) -> list[Hotword]:
     return [dataclasses.replace(word, sounds_like=()) for word in hotwords]
 
 
+def require_halves(names: Sequence[str], named: Sequence[Heard], plain: dict[Path, list[Heard]]) -> None:
+    """Make sure that there is something to count in both halves, that of the choice and that which is reported.
+
+    Raises:
+        ConfigError: no name of a half is said, or no word without names.
+    """
+    for place, half in enumerate(("choice", "report")):
+        own = names[place::2]
+        if not any(count(name, heard.reference) for heard in named for name in own):
+            raise ConfigError(
+                f"none of the names for the {half} is said ({', '.join(own) or 'none is left'}): it takes every other "
+                "name; give more --hotwords, which the language model does not know, and utterances with them"
+            )
+        for path, each in plain.items():
+            if not any(heard.reference for heard in each[place::2]):
+                raise ConfigError(
+                    f"{path} has no words for the {half}, which takes every other utterance; give more of them, or a "
+                    "larger --max_utterances"
+                )
+
+
 def choose(rows: dict[float, Row]) -> float:
     """The lightest weight with which most names are found while few words become one."""
     bearable = {weight: row for weight, row in rows.items() if row.false <= MOST_FALSE * row.words}
     if not bearable:
-        raise ConfigError(f"with every weight more than {MOST_FALSE:.0%} of words become a name; try lighter --weights")
+        raise ConfigError(f"with every weight more than {MOST_FALSE:.1%} of words become a name; try lighter --weights")
     return max(bearable, key=lambda weight: (bearable[weight].found, -weight))
 
 
@@ -166,10 +191,13 @@ def main() -> None:
     choice = read_choice(options, options.model)
     if choice is None or choice.kind != "beam" or choice.hotwords_path is None:
         raise ConfigError("there are no hotwords to measure: give --hotwords, and --decoder beam or a decoder.json")
-    names = leave_out_known(read_hotwords(choice.hotwords_path), choice.model_path)
+    if options.max_utterances < 2:
+        raise ConfigError(f"--max_utterances is {options.max_utterances}; half of them choose, so give at least 2")
     bench = Bench(Recognizer.load(options.model), dataclasses.replace(choice, hotwords_path=None))
+    names = leave_out_known(bench.read_names(choice.hotwords_path), choice.model_path)
     named = bench.hear(options.named)
     plain = {path: bench.hear(path, options.max_utterances) for path in options.plain}
+    require_halves([name.text for name in names], named, plain)
     for_choice = [heard for each in plain.values() for heard in each[::2]]
     rows = {weight: bench.measure(named, for_choice, names[::2], weight) for weight in options.weights}
     print(f"\nfor the choice: {', '.join(name.text for name in names[::2])}\n{HEAD}")

@@ -13,6 +13,7 @@ table goes to the console and, with --output, beside the lines of JSON.
 import argparse
 import datetime
 import json
+import math
 import os
 import re
 import statistics
@@ -33,8 +34,8 @@ from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.choice import DecoderChoice
-from mindaudio_ds2.errors import ConfigError, exit_on_error
-from mindaudio_ds2.files import write_text
+from mindaudio_ds2.errors import CheckpointError, ConfigError, exit_on_error
+from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.model.arithmetic import list_layers
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.portable.network import open_session
@@ -167,6 +168,9 @@ def run(options: argparse.Namespace) -> list[Result]:
         ConfigError, CheckpointError, ManifestError, AudioError: what was given cannot be used.
     """
     paths = [models.find_file(name, "recognition") for name in options.models]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise CheckpointError(f"{', '.join(missing)} does not exist; name checkpoints, .onnx files or models")
     find_kernels("auto", "CPU")  # compiled now, should that be needed
     keep_to(options.threads)  # inherited by the processes, whose libraries count cores when they are loaded
     environment, browser = apart.describe_environment(), read_browser(options.browser)
@@ -207,11 +211,18 @@ def _write_sound(path: Path, manifest: str | None, seconds: float) -> None:
 
 
 def read_browser(path: Path | None) -> dict[Path, float]:
-    """Milliseconds for 10 s by model, as benchmark_browser.py wrote them; the newest line counts."""
+    """Milliseconds for 10 s by model, as benchmark_browser.py wrote them; the newest line counts.
+
+    Raises:
+        ConfigError: the file cannot be read, or is another's.
+    """
     if path is None:
         return {}
-    rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {Path(row["model"]).resolve(): row["milliseconds_for_10_s"] for row in rows}
+    try:
+        rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {Path(row["model"]).resolve(): float(row["milliseconds_for_10_s"]) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"--browser {path} has no lines of benchmark_browser.py --output: {error}") from None
 
 
 def combine(results: Sequence[Result]) -> Result:
@@ -266,6 +277,24 @@ def _show_score(name: str, wer: float, decoder: str | None) -> str:
     return f"{100 * wer:.2f} % ({name}{kind})"
 
 
+def check(options: argparse.Namespace) -> None:
+    """Find before all measuring what would end it, or make its result worthless.
+
+    Raises:
+        ConfigError, OutputError: names the option.
+    """
+    for name in ("seconds", "threads", "num_steps", "rounds"):
+        if not 0 < getattr(options, name) < math.inf:
+            raise ConfigError(f"--{name} is {getattr(options, name)}; it must be above 0, and finite")
+    num_cores = len(os.sched_getaffinity(0))
+    if options.threads > num_cores:
+        raise ConfigError(f"--threads is {options.threads}; cores that this process may use: {num_cores}")
+    if options.output is not None:
+        if options.output.suffix == ".md":
+            raise ConfigError(f"--output {options.output} is where the table would stand; name a .jsonl")
+        require_writable(options.output)
+
+
 @exit_on_error
 def main() -> None:
     """Parse, measure, show; or be the process of one turn."""
@@ -282,17 +311,16 @@ def main() -> None:
     parser.add_argument("--browser", type=Path, help="lines of benchmark_browser.py --output (path)")
     parser.add_argument("--output", type=Path, help="of the lines; the table stands beside it as .md (path)")
     options = parser.parse_args()
-    for name in ("seconds", "threads", "num_steps", "rounds"):
-        if getattr(options, name) <= 0:
-            raise ConfigError(f"--{name} is {getattr(options, name)}; it must be above 0")
-    if options.threads > len(os.sched_getaffinity(0)):
-        raise ConfigError(f"--threads is {options.threads}; this process may use {len(os.sched_getaffinity(0))} cores")
+    check(options)
     lines = run(options)
     table = make_table(lines)
     print(table)
     if options.output is not None:
         write_text(options.output, "".join(f"{json.dumps(line)}\n" for line in lines))
         write_text(options.output.with_suffix(".md"), f"{table}\n")
+    failed = [line["model"] for line in lines if "failure" in line]
+    if failed:
+        raise CheckpointError(f"{', '.join(failed)} could not be measured; the table says why")
 
 
 if __name__ == "__main__":

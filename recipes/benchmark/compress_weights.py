@@ -18,7 +18,8 @@ import numpy as np
 from mindspore import Parameter, Tensor
 from numpy.typing import NDArray
 
-from mindaudio_ds2.checkpoint import load_checkpoint, save_checkpoint
+from mindaudio_ds2 import models
+from mindaudio_ds2.checkpoint import load_checkpoint, require_another, save_checkpoint
 from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.training.pruning import PRUNED
@@ -71,12 +72,16 @@ def compress_checkpoint(source: Path, output: Path, rank_share: float | None, sh
 
     Raises:
         CheckpointError, OutputError: as they say.
-        ConfigError: a number that is impossible.
+        ConfigError: a number that is impossible, or none.
     """
+    if rank_share is None and shared_bits is None:
+        raise ConfigError("nothing would change: give --rank_share, --shared_bits or both")
     if rank_share is not None and not 0 < rank_share <= 1:
         raise ConfigError(f"rank_share is {rank_share}; choose above 0, at most 1")
     if shared_bits is not None and not 1 <= shared_bits <= 16:
         raise ConfigError(f"shared_bits is {shared_bits}; choose 1 to 16")
+    source = models.require_checkpoint(source)
+    require_another(output, source)
     checkpoint = load_checkpoint(source)
     weights, before, after, errors = {}, 0, 0.0, []
     for name, array in checkpoint.weights.items():
@@ -86,7 +91,6 @@ def compress_checkpoint(source: Path, output: Path, rank_share: float | None, sh
             errors.append(float(np.linalg.norm(compressed - array) / np.linalg.norm(array)))
         before, after = before + FLOAT_BYTES * array.size, after + num_bytes
         weights[name] = Parameter(Tensor(compressed), name=name)
-    output.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(output, checkpoint.config, weights, {}, checkpoint.state)
     return (
         f"{output}: {after / 2**20:.2f} MiB would do, {before / 2**20:.2f} MiB before ({after / before:.0%}); matrices "

@@ -27,11 +27,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
-from mindaudio_ds2.decoding.choice import read_hotwords
 from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.files import write_atomically
 from recipes.english.downloads import find_kokoro
-from recipes.english.sentences import punctuate
+from recipes.english.sentences import LETTERS, punctuate
 from recipes.english.voices import SAMPLE_RATE_HZ, Engine, HibariEngine, KokoroEngine
 
 CARRIERS = (
@@ -64,6 +63,24 @@ class Line:
     written: str
     transcript: str
     turn: int
+
+
+def read_names(path: Path) -> list[str]:
+    """Names of a file as `--hotwords` takes it: one a line, a tab and a weight may follow, # begins a comment.
+
+    Raises:
+        ConfigError: it cannot be read, holds none, or one of other letters than the transcripts'.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--names {path} cannot be read as UTF-8 text: {error}") from None
+    names = [line.partition("\t")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+    foreign = [name for name in names if not name or not LETTERS.issuperset(name.upper())]
+    if foreign or not names:
+        trouble = f"{foreign[0]!r}, which is spelt with others" if foreign else "no name"
+        raise ConfigError(f"--names {path} holds {trouble}; write names in letters, spaces and apostrophes, one a line")
+    return names
 
 
 def fill_carriers(names: Sequence[str], times: int, seed: int) -> list[Line]:
@@ -115,7 +132,12 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--names", type=Path, default=Path(__file__).with_name("names.txt"), help="hotwords, as for --hotwords (path)")
+    add(
+        "--names",
+        type=Path,
+        default=Path(__file__).with_name("names.txt"),
+        help="one a line, as --hotwords takes them (path)",
+    )
     add("--text", type=Path, required=True, help="manifest whose transcripts are said without names (path)")
     add("--output", type=Path, default=Path("data/english/hotwords"), help="folder of clips and manifests")
     add("--downloads", type=Path, default=Path("data/english/downloads"), help="folder of the voices' weights")
@@ -123,7 +145,7 @@ def main() -> None:
     add("--num_plain", type=int, default=60, help="sentences without names (count; default: %(default)s)")
     add("--seed", type=int, default=1, help="another one draws other sentences and voices")
     options = parser.parse_args()
-    names = [name.text for name in read_hotwords(options.names)]
+    names = read_names(options.names)
     transcripts = [utterance.transcript for utterance in read_manifest(options.text)]
     if not (0 < options.times <= len(CARRIERS) and 0 < options.num_plain <= len(transcripts)):
         raise ConfigError(

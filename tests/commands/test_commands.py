@@ -38,6 +38,7 @@ def test_a_command_is_options_and_a_run_behind_one_main(name: str) -> None:
     assert isinstance(module.main, Command), "end the module with: main = Command(__doc__, add_options, run)"
     assert (module.main.add_options, module.main.run) == (module.add_options, module.run)
     assert module.main.text == module.__doc__
+    assert not re.search(r"\S {4,}--", module.__doc__ or ""), "a backslash that ends a line of help is written twice"
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists() or os.cpu_count() == 1, reason="threads are counted in /proc")

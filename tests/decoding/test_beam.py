@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mindaudio_ds2.decoding.beam import BeamDecoder, BeamSettings
-from mindaudio_ds2.decoding.hotwords import Hotword
+from mindaudio_ds2.decoding.hotwords import LARGEST_WEIGHT, Hotword
 from mindaudio_ds2.decoding.hypothesis import Word
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.ngram_estimate import estimate
@@ -231,7 +231,8 @@ def test_no_frames_give_an_empty_text(kernels: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"beam_width": 0}, {"num_best": 0}, {"beam_threshold": 0}, {"weight": -1}, {"bonus": math.nan}]
+    "changes",
+    [{"beam_width": 0}, {"num_best": 0}, {"beam_threshold": 0}, {"weight": -1}, {"bonus": math.nan}, {"bonus": 1e300}],
 )
 def test_impossible_settings_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
@@ -241,7 +242,13 @@ def test_impossible_settings_are_refused(changes: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     "hotwords",
     [
-        *([Hotword("", 1.0)], [Hotword("  ", 1.0)], [Hotword("abc", 1.0)], [Hotword("A", math.inf)]),
+        *(
+            [Hotword("", 1.0)],
+            [Hotword("  ", 1.0)],
+            [Hotword("abc", 1.0)],
+            [Hotword("A", math.nan)],
+            [Hotword("A", 1e308)],
+        ),
         *([Hotword("A", 1.0, ("b",))], [Hotword("A", 1.0, ("B B",))], [Hotword("A B", 1.0, ("B",))]),
         [Hotword("A", 1.0, ("AB",)), Hotword("B", 1.0, ("AB",))],  # AB would be written in two ways
         [Hotword("A", 1.0, ("B",)), Hotword("A B", 1.0)],  # B is to be written A, and B
@@ -270,6 +277,13 @@ def test_what_sounds_like_a_hotword_is_found_and_written_as_the_hotword(has_comp
         said += stream.take()
     said += stream.finish()[0].words
     assert " ".join(word.text for word in said) == found[0].text
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scores_stay_numbers_with_the_heaviest_hotwords(sign: int, kernels: Path) -> None:
+    hotwords = [Hotword(text, sign * LARGEST_WEIGHT) for text in ("A", "B", "AB", "A B", "B A", "BB A")]
+    decoder = BeamDecoder(UNITS, 0.02, BeamSettings(), kernels, hotwords=hotwords)
+    assert math.isfinite(decoder.decode(make_log_probs(0, 200, 4, 1.0))[0].score)
 
 
 @pytest.mark.parametrize("sentences", [[s.lower() for s in SENTENCES], ["КОШКА СИДИТ", "СОБАКА ЕСТ КОШКУ"] * 3])

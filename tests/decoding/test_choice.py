@@ -141,9 +141,12 @@ def test_hotwords_are_lines_with_or_without_a_weight_and_what_they_sound_like(tm
         *(Hotword("A B", choose_weight("A B")), Hotword("BB", 2.5)),
         *(Hotword("AB", choose_weight("AB"), ("BA", "BBA")), Hotword("B", 1.0, ("A",))),
     ]
-    for content in ("", "# nothing\n", "A\tmuch\n", "A\tBA\n", "A\t1\tB\tBA\n"):
-        (tmp_path / "hot.txt").write_text(content)
-        with pytest.raises(LanguageModelError, match=r"hot\.txt"):
+    for content, said in (
+        *((b"", "none"), (b"# nothing\n", "none"), (b"A\tmuch\n", "line 1"), (b"A\tBA\n", "line 1")),
+        *((b"A\t1\tB\tBA\n", "too many tabs"), (b"\xff", "as UTF-8")),
+    ):
+        (tmp_path / "hot.txt").write_bytes(content)
+        with pytest.raises(LanguageModelError, match=rf"hot\.txt.*{said}"):
             read_hotwords(tmp_path / "hot.txt")
 
 

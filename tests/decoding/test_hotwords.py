@@ -4,9 +4,12 @@ import math
 
 import pytest
 
-from mindaudio_ds2.decoding.hotwords import Hotword, choose_weight, weigh
+from mindaudio_ds2.decoding.hotwords import Hotword, check_hotwords, choose_weight, weigh
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.ngram_estimate import estimate
+from mindaudio_ds2.errors import LanguageModelError
+from mindaudio_ds2.network_config import TextConfig
+from mindaudio_ds2.text.tokenizer import Tokenizer
 from tests.decoding.beam_cases import store
 
 SENTENCES = ["THE CAT SAT ON THE MAT", "THE DOG ATE THE CAT", "A DOG SAT", "ON A MAT THE CAT ATE", "THE MAT"] * 30
@@ -62,3 +65,22 @@ def test_a_hotword_without_a_weight_gets_one_that_grows_with_its_letters() -> No
 def test_each_spelling_is_worth_as_much(model: LanguageModel) -> None:
     alone = weigh([Hotword("QUB", 4.0), Hotword("KEWB", 4.0)], model, 1.0)
     assert weigh([Hotword("QUB", 4.0, ("KEWB",))], model, 1.0) == alone
+
+
+def test_hotwords_are_written_as_transcripts_are() -> None:
+    capitals = Tokenizer(TextConfig("ABC ", "first", "upper", "error"))
+    assert check_hotwords(capitals, [Hotword("Ab\tca", 2.0, ("aC b",)), Hotword("b", 1.0), Hotword("B", 3.0)]) == [
+        Hotword("AB CA", 2.0, ("AC B",)),
+        Hotword("B", 3.0),
+    ]
+    as_they_are = Tokenizer(TextConfig("ABC ", "first", "keep", "error"))
+    with pytest.raises(LanguageModelError, match=r"1 of 2 hotwords hold .*\['a', 'b'\]: 'ab'; respell"):
+        check_hotwords(as_they_are, [Hotword("ab", 2.0), Hotword("AB", 2.0)])
+
+
+def test_all_that_no_label_spells_is_found_at_once() -> None:
+    names = [Hotword(f"AB{number}", 2.0) for number in range(8)]
+    with pytest.raises(LanguageModelError) as raised:
+        check_hotwords(Tokenizer(TextConfig("AB ", "first", "upper", "error")), [Hotword("A", 1.0), *names])
+    assert "8 of 9 hotwords" in str(raised.value)
+    assert "'AB3', 'AB4', ...; respell them" in str(raised.value)

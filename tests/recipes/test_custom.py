@@ -90,7 +90,7 @@ def test_the_alphabet_of_another_network_can_be_taken_over_on_the_command_line(
     assert read_config("data/two/hparams.yaml").text.characters == " AB"
     start = ("train", "-c", "data/two/hparams.yaml", "--pre_trained_model_path", learned_run / "last.ckpt")
     assert run_verb(*start, "--training.epochs", "1") == 0
-    assert "NEW, with random weights: head" in Path("runs/two/train.log").read_text()
+    assert "NEW, untrained: head" in Path("runs/two/train.log").read_text()
     kept = ("--run_dir", "runs/kept", "--text.characters", "ABCD ")
     assert run_verb(*start, "--training.epochs", "1", *kept) == 0
     assert "NEW" not in Path("runs/kept/train.log").read_text()

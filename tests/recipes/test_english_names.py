@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mindaudio_ds2.errors import ConfigError
-from recipes.benchmark.benchmark_hotwords import Row, choose, count, leave_out_known
-from recipes.english.say_names import CARRIERS, draw_plain, fill_carriers, speak
+from recipes.benchmark.benchmark_hotwords import Heard, Row, choose, count, leave_out_known, require_halves
+from recipes.english.say_names import CARRIERS, draw_plain, fill_carriers, read_names, speak
 from recipes.english.sentences import LETTERS
 from recipes.english.voices import Request
 from tests.decoding.beam_cases import make_model
@@ -43,6 +43,18 @@ def test_each_name_stands_once_in_different_carriers() -> None:
         assert set(line.transcript) <= LETTERS
         assert name.title() in line.written
     assert {*fill_carriers(["OBAMA"], 2, seed=1)} < {*lines}  # more times add to fewer
+
+
+def test_names_are_read_as_hotwords_are(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("\ufeff# people\r\nObama\t3\r\n\r\nO'Hara \r\n", encoding="utf-8")
+    assert read_names(path) == ["Obama", "O'Hara"]
+    for content, said in ((b"", "no name"), (b"# nobody\n", "no name"), (b"A\nR2D2\n", "'R2D2'"), (b"\xff", "UTF-8")):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=said):
+            read_names(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_names(tmp_path / "none.txt")
 
 
 def test_no_carrier_and_no_name_holds_what_cannot_be_recognised() -> None:
@@ -89,5 +101,21 @@ def test_the_lightest_weight_is_chosen_that_finds_most_within_the_limit() -> Non
         return Row(found, 100, false, false, 50, 30, 1000)
 
     assert choose({0.5: row(60, 0), 1.0: row(80, 4), 1.5: row(80, 5), 2.0: row(90, 6)}) == 1.0
-    with pytest.raises(ConfigError, match="lighter --weights"):
+    with pytest.raises(ConfigError, match="more than 0.5% of words .* lighter --weights"):
         choose({1.0: row(80, 6)})
+
+
+def test_what_cannot_be_measured_is_an_error_before_it_is() -> None:
+    def hear(*references: str) -> list[Heard]:
+        return [Heard(reference, np.zeros((0, 4), np.float32)) for reference in references]
+
+    named, plain = hear("WE SAW OBAMA", "MINSK IS FAR"), {Path("plain.jsonl"): hear("A CAT", "A DOG")}
+    require_halves(["OBAMA", "MINSK"], named, plain)
+    for names, said in (
+        (["OBAMA"], r"the report is said \(none is left"),
+        (["TIJUANA", "MINSK"], r"choice is said \(T"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            require_halves(names, named, plain)
+    with pytest.raises(ConfigError, match="no words for the report"):
+        require_halves(["OBAMA", "MINSK"], named, {Path("plain.jsonl"): hear("A CAT", "")})

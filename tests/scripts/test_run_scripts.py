@@ -310,3 +310,20 @@ def test_two_processes_train_and_one_scores_and_exports_on_the_cpu(
     done = run_script("export.sh", best, "--output_dir", str(tmp_path / "exported"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "exported" / "model.mindir").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("arguments", [[], ["--record"]])
+def test_instructions_are_not_counted_without_a_python(arguments: list[str]) -> None:
+    if not all(map(shutil.which, ("c++", "valgrind", "callgrind_annotate"))):
+        pytest.skip("what is looked for first is not there")
+    command = ["bash", str(ROOT / "scripts" / "count_instructions.sh"), *arguments]
+    done = subprocess.run(command, env=os.environ | {"PYTHON": "/nothing"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no /nothing; make .venv with bash scripts/environment.sh")
+
+
+def test_an_option_too_many_counts_nothing() -> None:
+    command = ["bash", str(ROOT / "scripts" / "count_instructions.sh"), "--record", "twice"]
+    done = subprocess.run(command, env=os.environ | {"PYTHON": "/nothing"}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("Count the instructions")

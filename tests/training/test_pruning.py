@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mindaudio_ds2.config import Config
+from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.training.schedule import count_pruning_epochs, pruned_share
 from tests.tiny_corpus import assert_goes_on_alike, read_metrics, train_with_copies
 
@@ -85,7 +86,7 @@ def test_no_optimizer_moves_a_zero_though_it_has_moved_the_weight_before(name: s
     config = configure({"optimizer.name": name, "optimizer.weight_decay": 0.1})
     network = cells.make_network(rnn_num_layers=1)
     optimizer = make_optimizer(network.trainable_params(), config.optimizer)
-    pruner = Pruner(network.weights(), optimizer, {})
+    pruner = Pruner(network.weights(), optimizer, {}, SHARE)
     update = Update(network, optimizer, 1.0, LossScale(config.precision), is_pruned=pruner.is_pruned)
     draws = np.random.default_rng(0)
 
@@ -141,6 +142,26 @@ def test_the_smallest_weights_go_and_again_changes_nothing() -> None:
         assert np.array_equal(weight * is_kept * find_kept(weight * is_kept, share), weight * is_kept)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.freeze": ["rnns", "head"]}, "training.freeze keeps all that could be pruned, the recurrent and"),
+        ({"training.prune_share": 1e-9}, "prune_share is 1e-09, which makes no weight zero; choose more, or 0"),
+        ({"training.prune_share": 0.9999}, "prune_share is 0.9999, which leaves none of the [0-9]+ weights of"),
+    ],
+    ids=["all frozen", "no zeros", "nothing left"],
+)
+def test_a_share_that_sets_nothing_to_zero_or_everything_is_an_error(
+    configure: Configure, changes: dict[str, Any], message: str
+) -> None:
+    from mindaudio_ds2.machine.backend import STOCK
+    from mindaudio_ds2.machine.collectives import Ranks
+    from mindaudio_ds2.training.learner import Learner
+
+    with pytest.raises(ConfigError, match=message):
+        Learner(configure({**PRUNED, **changes}), STOCK, Ranks())
+
+
 def test_what_is_not_trained_is_not_pruned(configure: Configure) -> None:
     from mindaudio_ds2.machine.backend import STOCK
     from mindaudio_ds2.machine.collectives import Ranks
@@ -155,3 +176,15 @@ def test_what_is_not_trained_is_not_pruned(configure: Configure) -> None:
         f"70.0% of {sum(weights[name].size for name in MATRICES[:-1]):,} weights in 4 matrices"
         in (learner.describe()[0])
     )
+
+
+def test_zeros_of_an_earlier_pruning_stay_and_are_told(configure: Configure) -> None:
+    from mindaudio_ds2.machine.backend import STOCK
+    from mindaudio_ds2.machine.collectives import Ranks
+    from mindaudio_ds2.training.learner import Learner
+
+    learner = Learner(configure({**PRUNED, "training.prune_share": 0.3}), STOCK, Ranks())
+    assert "already" not in learner.describe()[0]
+    learner.prune(SHARE)
+    assert "30.0% of" in learner.describe()[0]
+    assert "; 70.0% are already, and stay so; no epoch before that" in learner.describe()[0]

@@ -115,7 +115,7 @@ def test_of_long_lists_that_differ_only_the_keys_are_told(configure: Configure) 
 def test_a_missing_teacher_is_found_before_anything_slow(configure: Configure) -> None:
     from mindaudio_ds2.training.corpora import check_start
 
-    with pytest.raises(CheckpointError, match="nowhere.ckpt does not exist"):
+    with pytest.raises(CheckpointError, match="^training.teacher: .*nowhere.ckpt does not exist"):
         check_start(configure({"training.teacher": "nowhere.ckpt"}), False, None, True)
 
 

@@ -89,108 +89,112 @@ def test_something_must_be_left_to_train() -> None:
 # Another alphabet -----------------------------------------------------------------------------------------------------
 
 
-def fit(old: tuple[str, Any], new: tuple[str, Any]) -> tuple[Arrays, Arrays, Arrays, str]:
-    """Old weights, what becomes of them, the fresh network's, and the note. Alphabets are (characters, blank)."""
+def fit(
+    configure: Configure, old: dict[str, Any], new: dict[str, Any], texts: list[TextConfig] | None = None
+) -> tuple[Arrays, Arrays, Arrays, str]:
+    """Old weights of the small network with these changes, what of them is taken, what begins anew, and the note."""
     from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
-    from mindaudio_ds2.training.weights import fit_head
+    from mindaudio_ds2.text.tokenizer import Tokenizer
+    from mindaudio_ds2.training.weights import fit_weights
     from tests import cells
 
-    texts = [TextConfig(characters, blank, "keep", "error") for characters, blank in (old, new)]
-    model = dataclasses.replace(cells.SMALL, head_bias=True)
-    networks = [DeepSpeech2(model, cells.NUM_BINS, len(text.characters) + 1) for text in texts]
+    config = configure()
+    models = [dataclasses.replace(cells.SMALL, head_bias=True, **changes) for changes in (old, new)]
+    texts = texts or [config.text] * 2
+    configs = [dataclasses.replace(config, model=m, text=t) for m, t in zip(models, texts, strict=True)]
+    networks = [DeepSpeech2(c.model, cells.NUM_BINS, Tokenizer(c.text).size) for c in configs]
     generator = np.random.default_rng(0)
     weights = {name: generator.normal(size=p.shape).astype(np.float32) for name, p in networks[0].weights().items()}
-    fitted, note = fit_head(weights, texts[0], texts[1], networks[1])
-    return weights, fitted, {name: p.asnumpy().copy() for name, p in networks[1].weights().items()}, note
+    taken, fresh, note = fit_weights(weights, configs[0], configs[1], networks[1])
+    shapes = {name: tuple(p.shape) for name, p in networks[1].weights().items()}
+    assert {name: array.shape for name, array in (taken | fresh).items()} == shapes
+    assert not taken.keys() & fresh.keys()
+    assert all(np.array_equal(array, networks[1].weights()[name].asnumpy()) for name, array in fresh.items())
+    return weights, taken, fresh, note
 
 
-def test_the_same_alphabet_takes_all_as_it_is() -> None:
-    weights, fitted, _, note = fit(("AB C", "first"), ("AB C", "first"))
+def relabel(configure: Configure, old: tuple[str, Any], new: tuple[str, Any]) -> tuple[Arrays, Arrays, Arrays, str]:
+    """The same for alphabets (characters, blank)."""
+    texts = [TextConfig(characters, blank, "keep", "error") for characters, blank in (old, new)]
+    return fit(configure, {}, {}, texts)
+
+
+def test_the_same_alphabet_takes_all_as_it_is(configure: Configure) -> None:
+    weights, taken, fresh, note = relabel(configure, ("AB C", "first"), ("AB C", "first"))
     assert note == ""
-    assert fitted.keys() == weights.keys()
-    assert all(fitted[name] is array for name, array in weights.items())
+    assert not fresh
+    assert all(taken[name] is array for name, array in weights.items())
 
 
 @pytest.mark.parametrize("new", [("C BA", "first"), ("AB C", "last"), (" CAB", "last")])
-def test_the_same_characters_in_another_order_take_their_rows_along(new: tuple[str, Any]) -> None:
-    weights, fitted, _, note = fit(("AB C", "first"), new)
-    assert "rows of head went along" in note
+def test_the_same_characters_in_another_order_take_their_rows_along(configure: Configure, new: tuple[str, Any]) -> None:
+    weights, taken, _, note = relabel(configure, ("AB C", "first"), new)
+    assert note == "; the labels have another order, and the rows of head went along"
     places = {character: place + (new[1] == "first") for place, character in enumerate(new[0])}
     places["blank"] = 0 if new[1] == "first" else 4
     for name in ("head.weight", "head.bias"):
         for row, symbol in enumerate(["blank", "A", "B", " ", "C"]):
-            assert np.array_equal(fitted[name][places[symbol]], weights[name][row])
-    assert all(np.array_equal(fitted[name], array) for name, array in weights.items() if not name.startswith("head."))
+            assert np.array_equal(taken[name][places[symbol]], weights[name][row])
+    assert all(np.array_equal(taken[name], array) for name, array in weights.items() if not name.startswith("head."))
 
 
 @pytest.mark.parametrize("new", [("ABC", "first"), ("AB CD", "first"), ("ABXC", "first"), ("ab c", "first")])
-def test_other_characters_keep_all_but_the_head_and_say_so(new: tuple[str, Any]) -> None:
-    weights, fitted, fresh, note = fit(("AB C", "first"), new)
-    assert fitted.keys() == weights.keys()
-    for name, array in fitted.items():
-        expected = fresh if name in ("head.weight", "head.bias") else weights
-        assert np.array_equal(array, expected[name]), name
+def test_other_characters_keep_all_but_the_head_and_say_so(configure: Configure, new: tuple[str, Any]) -> None:
+    weights, taken, fresh, note = relabel(configure, ("AB C", "first"), new)
+    assert fresh.keys() == {"head.weight", "head.bias"}
+    assert all(np.array_equal(array, weights[name]) for name, array in taken.items())
     assert "taken: convs.0, convs.1, rnns.0, rnns.1, rnn_batch_norms.0, head_batch_norm\n" in note
-    assert "NEW, with random weights: head, because the labels are others: characters 'AB C' before, " in note
+    assert "NEW, untrained: head, because the labels are others: characters 'AB C' before, " in note
     assert note.endswith(f"characters {new[0]!r} now")
 
 
-def test_units_take_their_rows_along_and_begin_a_new_head_after_characters() -> None:
-    from mindaudio_ds2.training.weights import fit_head
-    from tests import cells
-
+def test_units_take_their_rows_along_and_begin_a_new_head_after_characters(configure: Configure) -> None:
     characters = TextConfig("AB ", "first", "keep", "error")
     units = dataclasses.replace(characters, units=["▁", "A", "B", "▁A"], unit_scores=[-1.0, -2.0, -3.0, -4.0])
     others = dataclasses.replace(units, blank="last", units=["▁A", "B", "A", "▁"])
-    network = cells.make_network(head_bias=True)
-    head = {"head.weight": np.arange(10, dtype=np.float32).reshape(5, 2)}
-    moved, note = fit_head(head, units, others, network)
+    weights, taken, _, note = fit(configure, {}, {}, [units, others])
     assert "rows of head went along" in note
-    assert moved["head.weight"][:, 0].tolist() == [8, 6, 4, 2, 0]
-    weights = {name: parameter.asnumpy() for name, parameter in network.weights().items()}
-    fresh, note = fit_head(weights, characters, units, network)
+    assert np.array_equal(taken["head.weight"], weights["head.weight"][[4, 3, 2, 1, 0]])
+    _, _, fresh, note = fit(configure, {}, {}, [characters, units])
     assert "because the labels are others: characters 'AB ' before, 4 units now" in note
-    assert fresh["head.weight"] is not weights["head.weight"]
+    assert fresh.keys() == {"head.weight", "head.bias"}
 
 
-def view(
-    old: dict[str, Any], new: dict[str, Any]
-) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]], str]:
-    """Weights of one small network, the same fitted to another that looks elsewhere, and what was noted."""
-    from mindaudio_ds2.training.weights import fit_view
-    from tests import cells
-
-    models = [dataclasses.replace(cells.SMALL, **changes) for changes in (old, new)]
-    networks = [cells.make_network(**changes) for changes in (old, new)]
-    weights = {name: p.asnumpy().copy() for name, p in networks[0].weights().items()}
-    fitted, note = fit_view(weights, models[0], models[1], networks[1])
-    shapes = {name: tuple(p.shape) for name, p in networks[1].weights().items()}
-    assert {name: array.shape for name, array in fitted.items()} == shapes
-    return weights, fitted, note
-
-
-def test_a_forward_only_network_begins_with_the_forward_half_of_a_two_sided_one() -> None:
-    weights, fitted, note = view({"bidirectional": True}, {"bidirectional": False})
-    fresh = {name for name in fitted if name.split(".")[0] in ("lookahead", "head_batch_norm", "head")}
-    assert all(np.array_equal(array, weights[name]) for name, array in fitted.items() if name not in fresh)
-    assert {name for name in weights if name not in fitted} == {name for name in weights if "backward_rnn" in name}
-    assert "NEW, with random weights: lookahead, head_batch_norm, head, because two directions became one" in note
+@pytest.mark.parametrize(
+    ("characters", "reason"),
+    [("AB C", ""), ("C BA", ""), ("AB", " and the labels are others: characters 'AB C' before, characters 'AB' now")],
+)
+def test_a_forward_only_network_begins_with_the_forward_half_of_a_two_sided_one(
+    configure: Configure, characters: str, reason: str
+) -> None:
+    """Its output layer begins anew whatever the labels are, and all that is said of it is true."""
+    texts = [TextConfig(each, "first", "keep", "error") for each in ("AB C", characters)]
+    weights, taken, fresh, note = fit(configure, {"bidirectional": True}, {"bidirectional": False}, texts)
+    assert {name.split(".")[0] for name in fresh} == {"lookahead", "head_batch_norm", "head"}
+    assert all(np.array_equal(array, weights[name]) for name, array in taken.items())
+    assert {name for name in weights if name not in taken | fresh} == {name for name in weights if "backward" in name}
+    assert note == (
+        "\n  taken: convs.0, convs.1, rnns.0, rnns.1, rnn_batch_norms.0, of recurrent layers the forward direction"
+        f"\n  NEW, untrained: lookahead, head_batch_norm, head, because two directions became one{reason}"
+    )
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
-def test_a_lookahead_keeps_the_frames_it_had(frames: int) -> None:
-    weights, fitted, note = view({"bidirectional": False}, {"bidirectional": False, "lookahead_frames": frames})
-    before, now = weights["lookahead.conv.weight"], fitted["lookahead.conv.weight"]
+def test_a_lookahead_keeps_the_frames_it_had(configure: Configure, frames: int) -> None:
+    changes = {"bidirectional": False}
+    weights, taken, fresh, note = fit(configure, changes, changes | {"lookahead_frames": frames})
+    before, now = weights["lookahead.conv.weight"], taken["lookahead.conv.weight"]
+    assert not fresh
     assert np.array_equal(now[..., :3], before[..., :frames])
     assert not now[..., 3:].any()
-    assert f"the lookahead has {frames} frames, 3 before" in note
+    assert note == f"\n  the lookahead has {frames} frames, 3 before"
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_the_same_view_takes_all_as_it_is(bidirectional: bool) -> None:
-    weights, fitted, note = view({"bidirectional": bidirectional}, {"bidirectional": bidirectional})
+def test_the_same_view_takes_all_as_it_is(configure: Configure, bidirectional: bool) -> None:
+    weights, taken, _, note = fit(configure, {"bidirectional": bidirectional}, {"bidirectional": bidirectional})
     assert note == ""
-    assert all(np.array_equal(fitted[name], array) for name, array in weights.items())
+    assert all(taken[name] is array for name, array in weights.items())
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
@@ -206,7 +210,7 @@ def test_a_network_for_streams_begins_with_a_two_sided_one_of_other_features(
     train_here(config, pre_trained_model_path=str(finished_run / "best.ckpt"))
     shown = capsys.readouterr().err
     assert "of recurrent layers the forward direction" in shown
-    assert shown.count("NEW, with random weights") == 1
+    assert shown.count("NEW, untrained") == 1
     assert "features: mean and deviation of each band from" in shown
     assert "its features are normalised by corpus, by utterance before" in shown
     assert load_checkpoint(Path(config.run_dir) / "best.ckpt").config.features.corpus_mean
@@ -218,7 +222,7 @@ def test_a_network_for_streams_begins_with_a_two_sided_one_of_other_features(
 @pytest.mark.parametrize(
     ("changes", "noted"),
     [
-        ({"text.characters": "ABCDE "}, "NEW, with random weights: head"),
+        ({"text.characters": "ABCDE "}, "NEW, untrained: head"),
         ({"text.blank": "last"}, "rows of head went along"),
         ({"model.rnn_dropout": 0.5, "model.batch_norm_momentum": 0.9, "text.unknown_character": "drop"}, ""),
         ({"model.conv_stride_time": [1]}, "a frame each 10 ms, 20 ms before"),
@@ -276,3 +280,18 @@ def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves(
 def test_random_weights_are_not_worth_freezing(configure: Configure) -> None:
     with pytest.raises(ConfigError, match=r"only random weights to keep; start from a checkpoint with --pre_trained"):
         train_here(configure({"training.freeze": ["convs"]}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.freeze": ["convs", "head"], "text.characters": "ABCDE "}, "freeze names head, but there are only"),
+        ({"training.frozen_norm_share": 1.0, "model.bidirectional": False}, "no statistics to keep yet"),
+    ],
+    ids=["head", "norms"],
+)
+def test_neither_are_those_of_layers_that_begin_anew(
+    configure: Configure, finished_run: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train_here(configure(changes), pre_trained_model_path=str(finished_run / "best.ckpt"))

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 
 from mindaudio_ds2.config_reader import read_config
+from mindaudio_ds2.errors import CheckpointError, ConfigError
 from recipes.benchmark import apart, benchmark_models
 from recipes.benchmark.benchmark_browser import keep
 
@@ -73,6 +75,8 @@ def test_zeros_parameters_and_scores_are_read_from_any_file(tmp_path: Path, mind
 
 def test_files_take_turns_and_one_that_fails_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [str(tmp_path / name) for name in ("a.onnx", "b.ckpt", "c.onnx")]
+    for name in names:
+        Path(name).touch()
     turns = []
 
     def ask(_: Path, text: str) -> apart.Result:
@@ -105,3 +109,29 @@ def test_a_busy_machine_is_named() -> None:
     line = benchmark_models.combine([make_result([0.02], others_share=0.4)])
     about = {"model": "a.onnx", "browser_milliseconds": None, "seconds": 10.0, "num_threads": 1, "cpu": "any"}
     assert "40%, busy machine" in benchmark_models.make_table([{**about, **line}])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seconds": math.nan}, "--seconds is nan"),
+        ({"rounds": 0}, "--rounds is 0"),
+        ({"threads": 10_000}, "cores that this process may use"),
+        ({"output": Path("table.md")}, "name a .jsonl"),
+    ],
+)
+def test_impossible_options_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    options = argparse.Namespace(**{**vars(make_options(tmp_path, "a.onnx")), "output": None, **changes})
+    with pytest.raises(ConfigError, match=message):
+        benchmark_models.check(options)
+
+
+def test_files_that_cannot_be_read_are_found_before_any_turn(tmp_path: Path) -> None:
+    options = make_options(tmp_path, str(tmp_path / "none.ckpt"))
+    with pytest.raises(CheckpointError, match=r"none\.ckpt does not exist"):
+        benchmark_models.run(options)
+    for content in (None, "no JSON", '{"other": 1}', "[]"):
+        if content is not None:
+            options.browser.write_text(content)
+        with pytest.raises(ConfigError, match=r"--browser .*benchmark_browser\.py --output"):
+            benchmark_models.read_browser(options.browser)

@@ -1,10 +1,13 @@
 """Matrices of a lower rank or of few values, as a study of what they cost."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.cluster.vq import kmeans2
+
+from mindaudio_ds2.errors import ConfigError, OutputError
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -50,3 +53,19 @@ def test_only_the_large_matrices_change(finished_run: Path, tmp_path: Path) -> N
         is_large = name == "head.weight" or ".weight_" in name
         assert np.array_equal(array, before.weights[name]) != is_large
         assert not is_large or len(np.unique(array)) <= 16
+
+
+def test_the_network_itself_is_never_written_over(finished_run: Path, tmp_path: Path) -> None:
+    from recipes.benchmark.compress_weights import compress_checkpoint
+
+    source = Path(shutil.copy(finished_run / "best.ckpt", tmp_path / "best.ckpt"))
+    content = source.read_bytes()
+    for output in (source, tmp_path / "x.onnx"):
+        with pytest.raises(OutputError, match="name another file than the source, one that ends with .ckpt"):
+            compress_checkpoint(source, output, None, 4)
+    with pytest.raises(OutputError, match="cannot write"):
+        compress_checkpoint(source, source / "below.ckpt", None, 4)
+    with pytest.raises(ConfigError, match="give --rank_share, --shared_bits or both"):
+        compress_checkpoint(source, tmp_path / "same.ckpt", None, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
+    assert source.read_bytes() == content
