@@ -38,6 +38,8 @@ LONGEST = (
     "test_units_run",
     "test_weight_average",
     "test_consistency",
+    "test_pruning",
+    "test_teacher",
     "test_streaming_network",
     "test_step",
     "test_optimizer",

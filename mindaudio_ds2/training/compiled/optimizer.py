@@ -5,11 +5,16 @@ schedule hands the rate in, so that there is one owner. All have run on the CPU 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindaudio_ds2.training_config import OptimizerConfig
+
+# Mapped over weights, and of primitives, because that compiles sooner than a loop; see step.py.
+_map = ops.HyperMap()
+_multiply, _assign = ops.Mul(), ops.Assign()
 
 
 class Optimizer(nn.Cell):
@@ -78,6 +83,7 @@ class Adam(Optimizer):
         self.beta1, self.beta2 = config.betas
         self.epsilon = config.epsilon
         self.decoupled = config.name == "adamw"
+        self.decays = tuple(self.is_decayed(i) for i in range(len(self.weights)))
         self.update = ops.Adam()
 
     def construct(self, gradients: tuple[Tensor, ...], learning_rate: Tensor) -> Tensor:
@@ -92,25 +98,32 @@ class Adam(Optimizer):
         """
         beta1_power = ops.assign(self.beta1_power, self.beta1_power * self.beta1)
         beta2_power = ops.assign(self.beta2_power, self.beta2_power * self.beta2)
-        for i, gradient in enumerate(gradients):
-            weight, rate = self.weights[i], self.rate_of(i, learning_rate)
-            if self.is_decayed(i) and self.decoupled:
-                gradient = ops.depend(gradient, ops.assign(weight, weight * (1 - rate * self.weight_decay)))
-            elif self.is_decayed(i):
+        move = ops.partial(self._move, beta1_power, beta2_power, learning_rate)
+        moved = _map(move, self.weights, self.moment1, self.moment2, self.factors, self.decays, gradients)
+        return ops.depend(learning_rate, moved)
+
+    def _move(
+        self,
+        beta1_power: Tensor,
+        beta2_power: Tensor,
+        learning_rate: Tensor,
+        weight: Parameter,
+        moment1: Parameter,
+        moment2: Parameter,
+        factor: float,
+        is_decayed: bool,
+        gradient: Tensor,
+    ) -> Any:
+        """Update one weight."""
+        rate = learning_rate if factor == 1 else _multiply(learning_rate, factor)
+        if is_decayed:
+            if self.decoupled:
+                decayed = _multiply(weight, 1 - rate * self.weight_decay)
+                gradient = ops.depend(gradient, _assign(weight, decayed))
+            else:
                 gradient = gradient + self.weight_decay * weight
-            self.update(
-                weight,
-                self.moment1[i],
-                self.moment2[i],
-                beta1_power,
-                beta2_power,
-                rate,
-                self.beta1,
-                self.beta2,
-                self.epsilon,
-                gradient,
-            )
-        return learning_rate
+        numbers = (self.beta1, self.beta2, self.epsilon)
+        return self.update(weight, moment1, moment2, beta1_power, beta2_power, rate, *numbers, gradient)
 
 
 class NesterovSGD(Optimizer):
