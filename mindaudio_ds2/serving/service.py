@@ -99,7 +99,6 @@ class Service:
         if not hotwords:
             return self.recognizer
         network = self.recognizer.network
-        normalize = network.tokenizer.normalize
         try:
             words = tuple(parse_hotwords(hotwords, "hotwords"))
             spellings = sum(1 + len(word.sounds_like) for word in words)
