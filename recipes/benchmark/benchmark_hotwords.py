@@ -6,8 +6,8 @@
 
 Names that the model knows are left out, and named. The weight of a letter is chosen on every other name and every other
 utterance without names: where most names are found while at most `MOST_FALSE` of the words of text without names become
-one. The rest, whose names are others, is what is reported; there the list holds its own half of the names, then all of
-them. "none" is a search without hotwords. Weights of the file do not count.
+one. The rest, whose names are others, is what is reported; with one of --weights nothing is chosen, and all of it is.
+"none" is a search without hotwords. Weights of the file do not count.
 """
 
 import argparse
@@ -176,6 +176,21 @@ def choose(rows: dict[float, Row]) -> float:
     return max(bearable, key=lambda weight: (bearable[weight].found, -weight))
 
 
+def report(
+    bench: Bench, names: Sequence[Hotword], named: Sequence[Heard], plain: dict[Path, list[Heard]], weight: float
+) -> None:
+    """Measure names and utterances that chose nothing, and print a table for each manifest without names."""
+    own = [heard for heard in named if any(count(name.text, heard.reference) for name in names)]
+    for path, each in plain.items():
+        print(f"\nreported: {len(names)} names in {len(own)} utterances, without names {path}\n{HEAD}")
+        for title, listed, nats in (
+            ("none", names, None),
+            (f"{weight:g}", names, weight),
+            (f"{weight:g}, only as they are written", only_written(names), weight),
+        ):
+            print(bench.measure(own, each, listed, nats).show(title))
+
+
 @exit_on_error
 def main() -> None:
     """Measure, and print."""
@@ -197,6 +212,9 @@ def main() -> None:
     names = leave_out_known(bench.read_names(choice.hotwords_path), choice.model_path)
     named = bench.hear(options.named)
     plain = {path: bench.hear(path, options.max_utterances) for path in options.plain}
+    if len(options.weights) == 1:
+        report(bench, names, named, plain, options.weights[0])
+        return
     require_halves([name.text for name in names], named, plain)
     for_choice = [heard for each in plain.values() for heard in each[::2]]
     rows = {weight: bench.measure(named, for_choice, names[::2], weight) for weight in options.weights}
@@ -204,17 +222,7 @@ def main() -> None:
     print(bench.measure(named, for_choice, names[::2], None).show("none"))
     for weight, row in rows.items():
         print(row.show(f"{weight:g}"))
-    best = choose(rows)
-    for path, each in plain.items():
-        print(f"\nreported: the other {len(names[1::2])} names, without names {path}\n{HEAD}")
-        for title, listed, weight in (
-            ("none", names[1::2], None),
-            (f"{best:g}", names[1::2], best),
-            (f"{best:g}, only as they are written", only_written(names[1::2]), best),
-            (f"{best:g}, all {len(names)} names listed", names, best),
-        ):
-            own = [heard for heard in named if any(count(name.text, heard.reference) for name in names[1::2])]
-            print(bench.measure(own, each[1::2], listed, weight).show(title))
+    report(bench, names[1::2], named, {path: each[1::2] for path, each in plain.items()}, choose(rows))
 
 
 if __name__ == "__main__":

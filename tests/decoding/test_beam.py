@@ -270,7 +270,8 @@ def test_what_sounds_like_a_hotword_is_found_and_written_as_the_hotword(has_comp
     assert found[0].text.split()[1] == "TIJUANA"
     assert " ".join(word.text for word in found[0].words) == found[0].text
     assert len({hypothesis.text for hypothesis in found}) == len(found)  # once, however it was spelt
-    stream, said = decoder.start(), []
+    said: list[Word] = []
+    stream = decoder.start()
     for chunk in np.array_split(log_probs, 9):
         stream.feed(chunk)
         assert not any("TEWANA" in hypothesis.text.split() for hypothesis in stream.read())

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mindaudio_ds2.decoding.choice import read_hotwords
+from mindaudio_ds2.decoding.hotwords import Hotword
 from mindaudio_ds2.errors import ConfigError
 from recipes.benchmark.benchmark_hotwords import Heard, Row, choose, count, leave_out_known, require_halves
 from recipes.english.say_names import CARRIERS, draw_plain, fill_carriers, read_names, speak
@@ -14,7 +16,8 @@ from recipes.english.sentences import LETTERS
 from recipes.english.voices import Request
 from tests.decoding.beam_cases import make_model
 
-NAMES = Path(__file__).resolve().parents[2] / "recipes" / "english" / "names.txt"
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "english"
+NAMES = (RECIPE / "names.txt", RECIPE / "more_names.txt")
 
 
 class Beeper:
@@ -58,10 +61,12 @@ def test_names_are_read_as_hotwords_are(tmp_path: Path) -> None:
 
 
 def test_no_carrier_and_no_name_holds_what_cannot_be_recognised() -> None:
-    names = [line for line in NAMES.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    assert len(names) == len({*names}) == 40
-    assert all(set(name) <= LETTERS for name in names)
-    assert not any(count(name, carrier.upper()) for name in names for carrier in CARRIERS)
+    hotwords = [word for path in NAMES for word in read_hotwords(path)]
+    spellings = [text for word in hotwords for text in (word.text, *word.sounds_like)]
+    assert len(hotwords) == 60
+    assert len(spellings) == len({*spellings})
+    assert all(set(text) <= LETTERS for text in spellings)
+    assert not any(count(text, carrier.upper()) for text in spellings for carrier in CARRIERS)
 
 
 def test_sentences_without_names_are_beginnings_of_transcripts() -> None:
@@ -92,7 +97,8 @@ def test_whole_words_count_and_neighbours_twice() -> None:
 
 def test_a_name_of_known_words_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_model(tmp_path)
-    assert leave_out_known(["A B", "A BB", "AB"], Path(model.path)) == ["A BB"]
+    names = [Hotword(text, 1.0, ("BB",) * len(text.split())) for text in ("A B", "A BB", "AB")]
+    assert leave_out_known(names, Path(model.path)) == [names[1]]
     assert "A B, AB" in capsys.readouterr().out
 
 
