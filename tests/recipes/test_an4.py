@@ -19,6 +19,7 @@ from mindaudio_ds2.audio.io import read_audio, read_sound
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import parse_command_line
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest
+from mindaudio_ds2.decoding.choice import load_choice
 from mindaudio_ds2.errors import ManifestError
 from recipes.an4 import prepare as recipe
 
@@ -338,11 +339,28 @@ def test_the_whole_recipe_goes_on_from_long_frames_with_short_ones(copy: Path, m
     assert evaluation == ["eval.py", "--pre_trained_model_path", f"{fine.run_dir}/last.ckpt"]
 
 
+def test_the_english_network_is_trained_on_and_scored_with_and_without_a_model(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, (_, merge, training, model, greedy, beam) = run_script(copy, "--start", "english", "--seed", "2")
+    assert status == 0
+    config, start = read_training(training, monkeypatch)
+    assert (start, config.seed, config.data.train_manifest) == ("english", 2, merge[-1])
+    assert model[2:4] == ["build_lm", merge[-1]]
+    assert model[model.index("--exclude") + 1] == "data/an4/test.jsonl"
+    assert greedy == ["eval.py", "--pre_trained_model_path", f"{config.run_dir}/last.ckpt"]
+    assert beam[:3] == greedy
+    assert beam[beam.index("--lm") + 1] == model[-1]
+    choice = load_choice(ROOT / beam[beam.index("--decoder") + 1])
+    assert choice.kind == "beam"
+    assert choice.model_path is None
+
+
 def test_without_a_source_the_corpus_is_downloaded(copy: Path) -> None:
     assert run_script(copy)[1][0] == ["recipes/an4/prepare.py", "--download"]
 
 
-@pytest.mark.parametrize("arguments", [["--sed", "1"], ["--seed"], ["--seed", "x"], ["here"]])
+@pytest.mark.parametrize("arguments", [["--sed", "1"], ["--seed"], ["--seed", "x"], ["--start", "here"], ["here"]])
 def test_what_it_does_not_know_stops_it_at_once(copy: Path, arguments: list[str]) -> None:
     assert run_script(copy, *arguments) == (2, [])
 
