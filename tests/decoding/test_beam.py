@@ -249,7 +249,7 @@ def test_impossible_settings_are_refused(changes: dict[str, float]) -> None:
             [Hotword("A", math.nan)],
             [Hotword("A", 1e308)],
         ),
-        *([Hotword("A", 1.0, ("b",))], [Hotword("A", 1.0, ("B B",))], [Hotword("A B", 1.0, ("B",))]),
+        *([Hotword("A", 1.0, ("c",))], [Hotword("A", 1.0, ("B B",))], [Hotword("A B", 1.0, ("B",))]),
         [Hotword("A", 1.0, ("AB",)), Hotword("B", 1.0, ("AB",))],  # AB would be written in two ways
         [Hotword("A", 1.0, ("B",)), Hotword("A B", 1.0)],  # B is to be written A, and B
     ],
