@@ -181,6 +181,8 @@ def report(
 ) -> None:
     """Measure names and utterances that chose nothing, and print a table for each manifest without names."""
     own = [heard for heard in named if any(count(name.text, heard.reference) for name in names)]
+    if not own or not all(any(heard.reference for heard in each) for each in plain.values()):
+        raise ConfigError("none of the names is said, or a manifest without names has no words; give others")
     for path, each in plain.items():
         print(f"\nreported: {len(names)} names in {len(own)} utterances, without names {path}\n{HEAD}")
         for title, listed, nats in (

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
+from mindaudio_ds2.decoding.choice import read_hotwords
 from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.files import write_atomically
 from recipes.english.downloads import find_kokoro
@@ -66,20 +67,16 @@ class Line:
 
 
 def read_names(path: Path) -> list[str]:
-    """Names of a file as `--hotwords` takes it: one a line, a tab and a weight may follow, # begins a comment.
+    """Names of a file as `--hotwords` takes it.
 
     Raises:
-        ConfigError: it cannot be read, holds none, or one of other letters than the transcripts'.
+        LanguageModelError: it cannot be read, or holds none.
+        ConfigError: a name of other letters than the transcripts'.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--names {path} cannot be read as UTF-8 text: {error}") from None
-    names = [line.partition("\t")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+    names = [word.text for word in read_hotwords(path)]
     foreign = [name for name in names if not name or not LETTERS.issuperset(name.upper())]
-    if foreign or not names:
-        trouble = f"{foreign[0]!r}, which is spelt with others" if foreign else "no name"
-        raise ConfigError(f"--names {path} holds {trouble}; write names in letters, spaces and apostrophes, one a line")
+    if foreign:
+        raise ConfigError(f"--names {path} holds {foreign[0]!r}; write names in letters, spaces and apostrophes")
     return names
 
 

@@ -9,8 +9,17 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.decoding.choice import read_hotwords
 from mindaudio_ds2.decoding.hotwords import Hotword
-from mindaudio_ds2.errors import ConfigError
-from recipes.benchmark.benchmark_hotwords import Heard, Row, choose, count, leave_out_known, require_halves
+from mindaudio_ds2.errors import ConfigError, DeepSpeechError
+from recipes.benchmark.benchmark_hotwords import (
+    Bench,
+    Heard,
+    Row,
+    choose,
+    count,
+    leave_out_known,
+    report,
+    require_halves,
+)
 from recipes.english.say_names import CARRIERS, draw_plain, fill_carriers, read_names, speak
 from recipes.english.sentences import LETTERS
 from recipes.english.voices import Request
@@ -52,11 +61,11 @@ def test_names_are_read_as_hotwords_are(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("\ufeff# people\r\nObama\t3\r\n\r\nO'Hara \r\n", encoding="utf-8")
     assert read_names(path) == ["Obama", "O'Hara"]
-    for content, said in ((b"", "no name"), (b"# nobody\n", "no name"), (b"A\nR2D2\n", "'R2D2'"), (b"\xff", "UTF-8")):
+    for content, said in ((b"", "none"), (b"# nobody\n", "none"), (b"A\nR2D2\n", "'R2D2'"), (b"\xff", "UTF-8")):
         path.write_bytes(content)
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(DeepSpeechError, match=said):
             read_names(path)
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(DeepSpeechError, match="cannot be read"):
         read_names(tmp_path / "none.txt")
 
 
@@ -125,3 +134,6 @@ def test_what_cannot_be_measured_is_an_error_before_it_is() -> None:
             require_halves(names, named, plain)
     with pytest.raises(ConfigError, match="no words for the report"):
         require_halves(["OBAMA", "MINSK"], named, {Path("plain.jsonl"): hear("A CAT", "")})
+    nobody = Bench.__new__(Bench)  # nothing is heard or decoded
+    with pytest.raises(ConfigError, match="none of the names is said"):
+        report(nobody, [Hotword("TIJUANA", 1.0)], named, plain, 1.0)
