@@ -85,6 +85,7 @@ RECIPE_IMPORTS = (
     "corpus",
     "text",
     "audio.io",
+    "decoding.hotwords",
     "models",
     "segmentation.detectors",
 )

@@ -11,6 +11,7 @@ name is written in its place.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from mindaudio_ds2.decoding.language_model import LanguageModel
@@ -64,6 +65,49 @@ class Phrase(NamedTuple):
 def choose_weight(text: str, a_letter: float = WEIGHT_A_LETTER) -> float:
     """The weight of a hotword that comes without one (nats)."""
     return BASE_WEIGHT + a_letter * sum(map(len, text.split()))
+
+
+def read_hotwords(path: Path) -> list[Hotword]:
+    """Names and phrases to expect, one a line. A tab and a weight (nats) may follow, else see `choose_weight`; then a
+    tab and what it sounds like, with commas between several. # begins a comment.
+
+    Raises:
+        LanguageModelError: the file cannot be read, is empty, or a line is not like that.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise LanguageModelError(f"hotwords {path} are no UTF-8 text: {error}; save the file as UTF-8") from None
+    except OSError as error:
+        raise LanguageModelError(f"hotwords {path} cannot be read: {error}; correct the path") from None
+    found = parse_hotwords(lines, f"hotwords {path}")
+    if not found:
+        raise LanguageModelError(f"hotwords {path} holds none; write one a line, or leave out --hotwords")
+    return found
+
+
+def parse_hotwords(lines: Sequence[str], source: str) -> list[Hotword]:
+    """Hotwords of lines, as `read_hotwords` has them; `source` names them in errors.
+
+    Raises:
+        LanguageModelError: a line is not like that.
+    """
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        text, weight, sounds, *more = [*line.split("\t"), "", ""]
+        if "".join(more).strip():
+            raise LanguageModelError(
+                f"{source}, line {number}: too many tabs; a line is a hotword, a weight, and what it sounds like"
+            )
+        try:
+            value = float(weight) if weight.strip() else choose_weight(text)
+        except ValueError:
+            raise LanguageModelError(f"{source}, line {number}: {weight!r} is no weight; give a number") from None
+        sounds_like = tuple(sound.strip() for sound in sounds.split(",") if sound.strip())
+        found.append(Hotword(text.strip(), value, sounds_like))
+    return found
 
 
 def weigh(hotwords: Sequence[Hotword], model: LanguageModel | None, model_weight: float) -> list[Phrase]:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from mindaudio_ds2.decoding.choice import DecoderChoice, parse_hotwords
+from mindaudio_ds2.decoding.choice import DecoderChoice
+from mindaudio_ds2.decoding.hotwords import parse_hotwords
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.serving.dispatcher import Dispatcher
 from mindaudio_ds2.serving.limits import Limits, Refusal

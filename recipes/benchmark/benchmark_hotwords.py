@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.corpus.manifest import read_manifest
-from mindaudio_ds2.decoding.choice import DecoderChoice, add_decoding_options, read_choice, read_hotwords
-from mindaudio_ds2.decoding.hotwords import Hotword, check_hotwords, choose_weight
+from mindaudio_ds2.decoding.choice import DecoderChoice, add_decoding_options, read_choice
+from mindaudio_ds2.decoding.hotwords import Hotword, check_hotwords, choose_weight, read_hotwords
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.metrics import ErrorCounts, count_errors
 from mindaudio_ds2.errors import ConfigError, exit_on_error

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
-from mindaudio_ds2.decoding.choice import read_hotwords
+from mindaudio_ds2.decoding.hotwords import read_hotwords
 from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.files import write_atomically
 from recipes.english.downloads import find_kokoro

@@ -16,11 +16,9 @@ from mindaudio_ds2.decoding.choice import (
     load_choice,
     make_choice,
     read_choice,
-    read_hotwords,
     save_choice,
 )
 from mindaudio_ds2.decoding.confidence import Calibration, fit_calibration, measure_calibration
-from mindaudio_ds2.decoding.hotwords import Hotword, choose_weight
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.decoding.tuning import Trial, count_trials, search
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
@@ -133,21 +131,6 @@ def test_foreign_decoder_json_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "decoder.json").write_text(content)
     with pytest.raises(LanguageModelError, match="tune"):
         load_choice(tmp_path / "decoder.json")
-
-
-def test_hotwords_are_lines_with_or_without_a_weight_and_what_they_sound_like(tmp_path: Path) -> None:
-    (tmp_path / "hot.txt").write_text("# names\nA B\nBB\t2.5\n\nAB\t\tBA , BBA,\nB\t1\tA\t\n")
-    assert read_hotwords(tmp_path / "hot.txt") == [
-        *(Hotword("A B", choose_weight("A B")), Hotword("BB", 2.5)),
-        *(Hotword("AB", choose_weight("AB"), ("BA", "BBA")), Hotword("B", 1.0, ("A",))),
-    ]
-    for content, said in (
-        *((b"", "none"), (b"# nothing\n", "none"), (b"A\tmuch\n", "line 1"), (b"A\tBA\n", "line 1")),
-        *((b"A\t1\tB\tBA\n", "too many tabs"), (b"\xff", "as UTF-8")),
-    ):
-        (tmp_path / "hot.txt").write_bytes(content)
-        with pytest.raises(LanguageModelError, match=rf"hot\.txt.*{said}"):
-            read_hotwords(tmp_path / "hot.txt")
 
 
 def test_a_greedy_stream_equals_the_whole() -> None:

@@ -1,10 +1,11 @@
 """What hotwords are worth to a search: against what a language model takes for the same words."""
 
 import math
+from pathlib import Path
 
 import pytest
 
-from mindaudio_ds2.decoding.hotwords import Hotword, check_hotwords, choose_weight, weigh
+from mindaudio_ds2.decoding.hotwords import Hotword, check_hotwords, choose_weight, read_hotwords, weigh
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.decoding.ngram_estimate import estimate
 from mindaudio_ds2.errors import LanguageModelError
@@ -84,3 +85,18 @@ def test_all_that_no_label_spells_is_found_at_once() -> None:
         check_hotwords(Tokenizer(TextConfig("AB ", "first", "upper", "error")), [Hotword("A", 1.0), *names])
     assert "8 of 9 hotwords" in str(raised.value)
     assert "'AB3', 'AB4', ...; respell them" in str(raised.value)
+
+
+def test_hotwords_are_lines_with_or_without_a_weight_and_what_they_sound_like(tmp_path: Path) -> None:
+    (tmp_path / "hot.txt").write_text("# names\nA B\nBB\t2.5\n\nAB\t\tBA , BBA,\nB\t1\tA\t\n")
+    assert read_hotwords(tmp_path / "hot.txt") == [
+        *(Hotword("A B", choose_weight("A B")), Hotword("BB", 2.5)),
+        *(Hotword("AB", choose_weight("AB"), ("BA", "BBA")), Hotword("B", 1.0, ("A",))),
+    ]
+    for content, said in (
+        *((b"", "none"), (b"# nothing\n", "none"), (b"A\tmuch\n", "line 1"), (b"A\tBA\n", "line 1")),
+        *((b"A\t1\tB\tBA\n", "too many tabs"), (b"\xff", "as UTF-8")),
+    ):
+        (tmp_path / "hot.txt").write_bytes(content)
+        with pytest.raises(LanguageModelError, match=rf"hot\.txt.*{said}"):
+            read_hotwords(tmp_path / "hot.txt")

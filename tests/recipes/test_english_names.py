@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.decoding.choice import read_hotwords
-from mindaudio_ds2.decoding.hotwords import Hotword
+from mindaudio_ds2.decoding.hotwords import Hotword, read_hotwords
 from mindaudio_ds2.errors import ConfigError, DeepSpeechError
 from recipes.benchmark.benchmark_hotwords import (
     Bench,
