@@ -85,6 +85,7 @@ RECIPE_IMPORTS = (
     "corpus",
     "text",
     "audio.io",
+    "audio.sound_files",
     "decoding.hotwords",
     "models",
     "segmentation.detectors",

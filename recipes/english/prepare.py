@@ -28,8 +28,13 @@ HELD_OUT = ("dev", "test_mini", "test_clean")
 LEAST_REAL_SHARE = 0.4
 
 
-def prepare_real(source: Path, output: Path) -> None:
+def prepare_real(source: Path, output: Path, labelled: Sequence[Path] = ()) -> None:
     """Write the manifests of real speech and say what each holds, what is missing, and what was left out.
+
+    Args:
+        source: folder of the corpora.
+        output: folder of the manifests.
+        labelled: manifests of `label.py`, which train, too.
 
     Raises:
         ManifestError: no speech at all for train or dev; or more problems than one in a hundred.
@@ -46,6 +51,8 @@ def prepare_real(source: Path, output: Path) -> None:
     for name in ("train_real", "dev"):
         if not parts[name]:
             raise ManifestError(f"{source} has no speech for {name}; README.md says which subsets it takes")
+    for path in labelled:
+        parts["train_real"] += _leave_out_known(read_manifest(path), utterances, str(path))
     held_out = [utterance for name in HELD_OUT for utterance in parts[name]]
     parts["train_real"] = _keep_separate(parts["train_real"], held_out, "train_real")
     for name, members in parts.items():
@@ -92,6 +99,15 @@ def _read(output: Path, name: str) -> list[Utterance]:
     return read_manifest(output / f"{name}.jsonl")
 
 
+def _leave_out_known(labelled: Sequence[Utterance], utterances: Sequence[Utterance], name: str) -> list[Utterance]:
+    """Those that no corpus has with its own transcript; nobody who is held out is among them."""
+    refuse_held_out(labelled)
+    known = {utterance.id for utterance in utterances}
+    new = [utterance for utterance in labelled if utterance.id not in known]
+    print(f"{name}: {len(new)} utterances train, {len(labelled) - len(new)} left out, whose transcripts are known")
+    return new
+
+
 def _keep_separate(utterances: Sequence[Utterance], held_out: Sequence[Utterance], name: str) -> list[Utterance]:
     separate, overlapping = split_by_overlap(utterances, held_out)
     if overlapping:
@@ -123,6 +139,8 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     real = verbs.add_parser("real", help="manifests of real speech")
     real.add_argument("--source", type=Path, required=True, metavar="DIR", help="folder of the corpora")
+    text = "speech that label.py gave transcripts"
+    real.add_argument("--labelled", type=Path, nargs="*", default=[], metavar="MANIFEST", help=text)
     mixing = verbs.add_parser("mix", help="train.jsonl of real and synthetic speech")
     mixing.add_argument("--synthetic", type=Path, nargs="*", default=[], metavar="MANIFEST", help="by speak.py")
     text = "of synthetic speech, in equal parts of each manifest (hours; default: all)"

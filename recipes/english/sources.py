@@ -1,6 +1,10 @@
-"""The corpora of real speech, wherever they lie below one folder: LibriSpeech's subsets and LJSpeech."""
+"""The corpora of real speech, wherever they lie below one folder.
+
+LibriSpeech's subsets, LJSpeech, CMU ARCTIC and speechocean762; README.md tells where each comes from.
+"""
 
 import csv
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +14,10 @@ from mindaudio_ds2.audio.io import measure_durations
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.errors import AudioError, ManifestError
+from recipes.english.readers import choose_part
 from recipes.librispeech.tree import CHARACTERS, read_tree
 
-LJSPEECH = "LJSpeech-1.1"
+LJSPEECH, ARCTIC, SPEECHOCEAN = "LJSpeech-1.1", "cmu_arctic", "speechocean762"
 WORKERS = 4
 
 
@@ -23,18 +28,23 @@ class Known:
     Attributes:
         num_utterances: that it has where it is whole, or in the part that was to be had (counts).
         what: it is, for the message where it is missing.
+        is_split: its readers are those of dev and test, too; of any other corpus, readers of dev and test are left out.
     """
 
     num_utterances: tuple[int, ...]
     what: str
+    is_split: bool = False
 
 
 KNOWN = {
-    "train-clean-5": Known((1519, 1438), "five hours of train; 1438 utterances without readers 1970 and 6848"),
-    "dev-clean": Known((2703,), "40 readers, of whom six are dev and the others train"),
-    "dev-clean-20": Known((1313,), "20 of dev-clean's readers; dev-clean makes it needless"),
-    "test-clean": Known((2620,), "the field's test, for final scores only"),
+    "train-clean-5": Known((1519, 1438), "five hours of train; 1438 utterances without readers 1970 and 6848", True),
+    "dev-clean": Known((2703,), "40 readers, of whom six are dev and the others train", True),
+    "dev-clean-20": Known((1313,), "20 of dev-clean's readers; dev-clean makes it needless", True),
+    "test-clean": Known((2620,), "the field's test, for final scores only", True),
+    "train-clean-100": Known((28539, 367), "100 hours of train; 367 utterances of readers 19, 26 and 27"),
     LJSPEECH: Known((13100, 385), "one reader, public domain; 385 utterances in its first part"),
+    ARCTIC: Known((2264, 3884), "folders by reader, with cmuarctic.data; three readers of 1132 sentences and more"),
+    SPEECHOCEAN: Known((5000,), "125 grown-ups and as many children who speak Mandarin, CC BY 4.0"),
 }
 
 
@@ -65,10 +75,15 @@ def read_sources(found: dict[str, Path], problems: Problems) -> list[Utterance]:
     """All utterances of the corpora, measured; a count that is not a known one is said."""
     pending: list[tuple[str, str, str, str]] = []
     for name, folder in found.items():
-        rows = _read_ljspeech(folder, problems) if name == LJSPEECH else _read_librispeech(folder, problems)
+        rows = READERS.get(name, _read_librispeech)(folder, problems)
         if len(rows) not in KNOWN[name].num_utterances:
             expected = " or ".join(map(str, KNOWN[name].num_utterances))
             print(f"warning: {folder} has {len(rows)} utterances, not {expected}")
+        if not KNOWN[name].is_split:
+            learnt = [row for row in rows if choose_part(row[3]) == "train_real"]
+            if len(learnt) < len(rows):
+                print(f"{folder}: {len(rows) - len(learnt)} utterances left out, of readers of dev and test")
+            rows = learnt
         pending += rows
     durations = measure_durations([Path(path) for _, path, _, _ in pending], WORKERS)
     utterances = []
@@ -87,11 +102,7 @@ def _read_librispeech(folder: Path, problems: Problems) -> list[tuple[str, str, 
 
 def _read_ljspeech(folder: Path, problems: Problems) -> list[tuple[str, str, str, str]]:
     """The third column of metadata.csv has numbers and abbreviations in words. Only files that are there count."""
-    table = folder / "metadata.csv"
-    try:
-        text = table.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ManifestError(f"{table} cannot be read: {error.strerror}; it comes with LJSpeech") from error
+    text = _read_table(folder / "metadata.csv")
     lines: Sequence[list[str]] = list(csv.reader(text.splitlines(), delimiter="|", quoting=csv.QUOTE_NONE))
     rows = []
     for line in lines:
@@ -105,6 +116,50 @@ def _read_ljspeech(folder: Path, problems: Problems) -> list[tuple[str, str, str
             rows.append((line[0], str(path), transcript, "LJ"))
     print(f"{folder}: {len(rows)} of the {len(lines)} utterances of its table are there")
     return rows
+
+
+def _read_arctic(folder: Path, problems: Problems) -> list[tuple[str, str, str, str]]:
+    """`<reader>/arctic_a0001*.wav`, said as line `( arctic_a0001 "…" )` of cmuarctic.data; some come again."""
+    texts = dict(re.findall(r'^\( (arctic_\w+) "(.*)" \)$', _read_table(folder / "cmuarctic.data"), re.MULTILINE))
+    rows = []
+    for path in sorted(folder.absolute().glob("*/arctic_*.wav")):
+        name, reader = "_".join(path.stem.split("_")[:2]), path.parent.name
+        transcript = write_as_librispeech(texts.get(name, ""))
+        if transcript is None:
+            problems.add("transcript missing or not spoken as written", f"{path}: {texts.get(name, '')[:60]!r}")
+        else:
+            rows.append(
+                (f"arctic-{reader}-{path.stem.removeprefix('arctic_')}", str(path), transcript, f"arctic-{reader}")
+            )
+    return rows
+
+
+def _read_speechocean(folder: Path, problems: Problems) -> list[tuple[str, str, str, str]]:
+    """Kaldi's lists of both halves. Children are taken, too: the table of ages is not asked."""
+    rows = []
+    for half in ("train", "test"):
+        texts, paths, speakers = (
+            dict(line.split(maxsplit=1) for line in _read_table(folder / half / name).splitlines())
+            for name in ("text", "wav.scp", "utt2spk")
+        )
+        for name, text in texts.items():
+            transcript = write_as_librispeech(text)
+            if transcript is None or name not in paths:
+                problems.add("transcript or recording that is not there", f"{SPEECHOCEAN} {name}: {text[:60]!r}")
+            else:
+                path = folder.absolute() / paths[name]
+                rows.append((f"speechocean-{name}", str(path), transcript, f"speechocean-{speakers.get(name, '')}"))
+    return rows
+
+
+READERS = {LJSPEECH: _read_ljspeech, ARCTIC: _read_arctic, SPEECHOCEAN: _read_speechocean}
+
+
+def _read_table(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} cannot be read: {error}; it comes with the corpus") from error
 
 
 def write_as_librispeech(text: str) -> str | None:

@@ -63,6 +63,24 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
+def write_arctic(folder: Path) -> None:
+    """Two takes of a sentence by one reader, another by a second."""
+    for name in ("bdl/arctic_a0001_1", "bdl/arctic_a0001_2", "slt/arctic_b0002"):
+        write_sound(folder / f"{name}.wav")
+    lines = ["( arctic_a0001 \"Author, of the 'trail'.\" )", '( arctic_b0002 "He isn\'t." )', "( damaged"]
+    (folder / "cmuarctic.data").write_text("\n".join(lines), encoding="utf-8")
+
+
+def write_speechocean(folder: Path) -> None:
+    """A speaker whose number is a held-out reader's of LibriSpeech, and one more."""
+    for half, speaker, text in (("train", "1970", "WE CALL IT BEAR"), ("test", "0003", "ZERO FIVE")):
+        write_sound(folder / "WAVE" / f"{speaker}.WAV")
+        (folder / half).mkdir()
+        rows = {"text": text, "wav.scp": f"WAVE/{speaker}.WAV", "utt2spk": speaker}
+        for name, value in rows.items():
+            (folder / half / name).write_text(f"{speaker}1\t{value}\n", encoding="utf-8")
+
+
 @pytest.fixture
 def prepared(source: Path, tmp_path: Path) -> Path:
     prepare_real(source, tmp_path / "made")
@@ -233,3 +251,40 @@ def test_letter_shares_add_up() -> None:
     assert shares["A"] == pytest.approx(4 / 10)
     assert set(shares) == LETTERS - {" "}
     assert (found["num_words"], found["num_different_words"]) == (3, 3)
+
+
+def test_other_corpora_train_and_their_readers_of_dev_and_test_are_left_out(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_arctic(source / "cmu_arctic")
+    write_speechocean(source / "speechocean762")
+    write_tree(source / "LibriSpeech" / "train-clean-100", {"19-198-0000": "FOR DEV", "26-1-0000": "FOR LEARNING TOO"})
+    write_tree(source / "LibriSpeech" / "train-clean-100", {"226-1-0000": "FOR TEST", "27-1-0000": "AND THIS"})
+    prepare_real(source, tmp_path / "made")
+    found = {u.id: u.transcript for u in read_manifest(tmp_path / "made" / "train_real.jsonl")}
+    assert {name: text for name, text in found.items() if name[0] in "as"} == {
+        **dict.fromkeys(("arctic-bdl-a0001_1", "arctic-bdl-a0001_2"), "AUTHOR OF THE TRAIL"),
+        **{"arctic-slt-b0002": "HE ISN'T", "speechocean-19701": "WE CALL IT BEAR", "speechocean-00031": "ZERO FIVE"},
+    }
+    assert {"19-198-0000", "226-1-0000", "26-1-0000", "27-1-0000"} & found.keys() == {"26-1-0000", "27-1-0000"}
+    assert name_ids(tmp_path / "made" / "dev.jsonl") == {"19-5-0000", "84-3-0000"}
+    assert "2 utterances left out, of readers of dev and test" in capsys.readouterr().out
+
+
+def test_a_corpus_without_its_table_is_named(source: Path) -> None:
+    (source / "cmu_arctic").mkdir()
+    with pytest.raises(ManifestError, match=r"cmuarctic\.data cannot be read"):
+        read_sources(find_sources(source), Problems())
+
+
+def test_speech_with_a_teachers_text_trains_unless_it_is_known_or_held_out(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_manifest(tmp_path / "labelled.jsonl", [utter("103-1-0000", "HEARD"), utter("32-1-0000", "HEARD OTHERWISE")])
+    prepare_real(source, tmp_path / "made", [tmp_path / "labelled.jsonl"])
+    found = {u.id: u.transcript for u in read_manifest(tmp_path / "made" / "train_real.jsonl")}
+    assert (found["103-1-0000"], found["32-1-0000"]) == ("HEARD", "SOMETHING OF ITS OWN")
+    assert "1 utterances train, 1 left out" in capsys.readouterr().out
+    write_manifest(tmp_path / "labelled.jsonl", [utter("61-1-0000", "HEARD")])
+    with pytest.raises(ManifestError, match="held out"):
+        prepare_real(source, tmp_path / "other", [tmp_path / "labelled.jsonl"])

@@ -12,6 +12,7 @@ from mindaudio_ds2.errors import ManifestError
 pytest.importorskip("ctranslate2", reason="comparing with others needs the extra [english]")
 pytest.importorskip("whisper_normalizer", reason="comparing with others needs the extra [english]")
 
+from recipes.english.label import find_recordings, label
 from recipes.english.peers import choose, describe, run_peer, score, score_own
 from recipes.english.recognisers import Recogniser, open_peer
 
@@ -92,6 +93,30 @@ def test_a_network_of_ours_is_scored_from_what_eval_wrote(tmp_path: Path) -> Non
     assert found.num_bytes == 5
     with pytest.raises(ManifestError, match="lacks 1 utterances"):
         score_own(write_own(tmp_path, ["a"]), [utter("a", "NUMBER 1"), utter("b", "NUMBER TWO")])
+
+
+def test_a_teachers_text_is_taken_where_another_hears_the_same() -> None:
+    utterances = [utter(name, "UNKNOWN") for name in "abcd"]
+    taught = ["Mr. Smith's here.", "He came in 1908.", "Nothing of the kind.", ""]
+    heard = ["mister smiths here", "he came in 1908", "something else altogether", ""]
+    found, left_out = label(utterances, taught, heard, 0.1)
+    assert [(u.id, u.transcript) for u in found] == [("a", "MR SMITH'S HERE")]
+    assert left_out == {"written with digits or signs, or not at all": 2, "heard otherwise by the two": 1}
+
+
+def test_recordings_to_label_are_named_by_reader_and_nobody_held_out_is_among_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seconds in (("103-1-0000", 1), ("26-1-0000", 31)):
+        soundfile.write(tmp_path / f"{name}.flac", np.zeros(seconds * 16000), 16000)
+    (tmp_path / "104-1-0000.flac").write_bytes(b"nothing")
+    assert [(u.id, u.speaker) for u in find_recordings(tmp_path)] == [("103-1-0000", "103")]
+    said = capsys.readouterr().out
+    assert "104-1-0000" in said
+    assert "lasts 31.0 s" in said
+    soundfile.write(tmp_path / "61-1-0000.flac", np.zeros(16000), 16000)
+    with pytest.raises(ManifestError, match="61-1-0000"):
+        find_recordings(tmp_path)
 
 
 def test_a_limit_takes_recordings_evenly() -> None:
