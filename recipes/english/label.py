@@ -90,11 +90,11 @@ def main() -> None:
     add("--downloads", type=Path, default=Path("data/english/downloads"), help=text)
     arguments = parser.parse_args()
     utterances = find_recordings(arguments.recordings)
-    texts = []
-    for name in (TEACHER, CHECKER):
-        record = arguments.output / f"{name}.jsonl"
-        texts.append(run_peer(open_peer(name, arguments.downloads), utterances, record)[0])
-    labelled, left_out = label(utterances, *texts, arguments.max_disagreement)
+    taught, heard = (
+        run_peer(open_peer(name, arguments.downloads), utterances, arguments.output / f"{name}.jsonl")[0]
+        for name in (TEACHER, CHECKER)
+    )
+    labelled, left_out = label(utterances, taught, heard, arguments.max_disagreement)
     if not labelled:
         raise ManifestError(f"nothing in {arguments.recordings} is heard alike by both; is it English speech?")
     write_manifest(arguments.output / "manifest.jsonl", labelled)
