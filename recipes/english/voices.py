@@ -89,7 +89,7 @@ class KokoroEngine:
     name = "kokoro"
 
     def __init__(self, model: Path, styles: Path) -> None:
-        self._session = _open_session(model)
+        self._session = open_session(model)
         self._styles = {voice: _read_style(styles / f"{voice}.bin") for voice in KOKORO_VOICES}
         to_phonemes = need("hibari.g2p").G2P
         self._phonemes = {"a": to_phonemes(), "b": to_phonemes(british=True)}
@@ -166,7 +166,8 @@ def warp(spectrum: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
     return np.ascontiguousarray(spectrum[bins])
 
 
-def _open_session(model: Path) -> Any:
+def open_session(model: Path) -> Any:
+    """An onnxruntime session with one thread."""
     onnxruntime = need("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
