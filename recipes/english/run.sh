@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
 # English from corpora and novels to a scored network:
 #
-#     bash recipes/english/run.sh --source DIR --text 'FILE...' [--hibari HOURS] [--kokoro HOURS] [--downloads DIR]
+#     bash recipes/english/run.sh --source DIR --text 'FILE...' [--recordings DIR] [--hibari HOURS] [--kokoro HOURS]
+#         [--downloads DIR]
 #
-# Makes the environment, the manifests of real speech, synthetic speech (6 h of hibari, none of Kokoro unless told otherwise),
-# their mix, proves that nothing of dev and test is learnt, trains (a network that aligns, one on parts cut at pauses, the
-# last on such parts in every condition), builds a language model, scores, packs, and scores others beside it. That takes a
-# day on two cores. Each stage goes on where it stopped or sees that it is done, so an interrupted run is simply started
-# again. README.md says where DIR and the novels come from.
+# Makes the environment, has recordings without transcripts written down by a teacher, makes the manifests of real speech,
+# synthetic speech (6 h of hibari, none of Kokoro unless told otherwise), their mix, proves that nothing of dev and test is
+# learnt, trains (a network that aligns, one on parts cut at pauses, the last on such parts in every condition), builds a
+# language model, scores, packs, and scores others beside it. That takes a day on two cores. Each stage goes on where it
+# stopped or sees that it is done, so an interrupted run is simply started again. README.md says where DIR and the novels
+# come from.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-usage="usage: bash recipes/english/run.sh --source DIR --text 'FILE...' [--hibari HOURS] [--kokoro HOURS] [--downloads DIR]"
-source='' texts=() hibari=6 kokoro=0 downloads=data/english/downloads
+usage="usage: bash recipes/english/run.sh --source DIR --text 'FILE...' [--recordings DIR] [--hibari HOURS] [--kokoro HOURS] \
+[--downloads DIR]"
+source='' recordings='' texts=() hibari=6 kokoro=0 downloads=data/english/downloads
 while [[ $# -gt 0 ]]; do
     case "$1 ${2:-}" in
     "--source "?*) source=$2 ;;
+    "--recordings "?*) recordings=$2 ;;
     "--text "?*) read -ra texts <<<"$2" ;;
     "--hibari "[0-9]*) hibari=$2 ;;
     "--kokoro "[0-9]*) kokoro=$2 ;;
@@ -42,7 +46,12 @@ bash scripts/environment.sh
 .venv/bin/python -c 'import hibari, ctranslate2, whisper_normalizer, pocketsphinx, moonshine_onnx' 2>/dev/null ||
     run_python -m pip install --quiet -e '.[english]'
 data=data/english run=runs/english held_out=(data/english/dev.jsonl)
-run_python recipes/english/prepare.py real --source "$source"
+labelled=()
+if [[ -n $recordings ]]; then
+    run_python recipes/english/label.py "$recordings" --output "$data/labelled" --downloads "$downloads"
+    labelled=(--labelled "$data/labelled/manifest.jsonl")
+fi
+run_python recipes/english/prepare.py real --source "$source" "${labelled[@]}"
 for name in test_mini test_clean; do
     [[ -f $data/$name.jsonl ]] && held_out+=("$data/$name.jsonl")
 done

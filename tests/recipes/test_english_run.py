@@ -112,6 +112,13 @@ def test_an_engine_of_no_hours_says_nothing(house: Path) -> None:
     assert not [call for call in calls if "speak.py" in call]
 
 
+def test_recordings_without_transcripts_are_labelled_before_all_else(house: Path) -> None:
+    status, calls = run(house, "--source", "corpora", "--text", "a.txt", "--recordings", "talks", "--hibari", "0")
+    assert status == 0
+    assert calls[0].startswith("recipes/english/label.py talks --output data/english/labelled")
+    assert calls[1] == "recipes/english/prepare.py real --source corpora --labelled data/english/labelled/manifest.jsonl"
+
+
 @pytest.mark.parametrize("options", [("--source", "corpora"), ("--hours", "3"), ("--source",)])
 def test_wrong_options_end_with_the_usage(house: Path, options: tuple[str, ...]) -> None:
     assert run(house, *options) == (2, [])
