@@ -101,8 +101,9 @@ class PrecisionConfig:
     """In which numbers training computes. Weights, batch norm, CTC, clipping and the update are always float32."""
 
     compute: Literal["fp32", "fp16", "bf16"]
-    """Of convolutions, recurrent layers and output layer; recurrent layers have no bf16 and stay fp32 with it. On the
-    CPU only fp32 is possible. eval.py, transcribe.py and export.py always compute in fp32."""
+    """Of convolutions, recurrent layers and output layer. On the CPU fp32, or bf16 where the processor has AVX512-BF16
+    and native kernels are used; the output layer stays fp32. On Ascend recurrent layers have no bf16 and stay fp32 with
+    it. eval.py, transcribe.py and export.py always compute in fp32."""
     loss_scale: float
     """Factor of the loss before gradients are taken, which keeps fp16 gradients from vanishing; a power of two; 1 for
     none. Where the scale is dynamic, what it starts from."""

@@ -17,12 +17,14 @@ class Backend:
         stays_on_device: whether gradients are summed inside the graph, and not by the host.
         joint_sum: sums an array over all processes, for batch norms over all of them (`ops.joint`); None takes the
             statistics of each process's own batch.
+        is_bfloat16: whether the kernels multiply in bfloat16, which only training asks for.
     """
 
     kernels: Path | None = None
     takes_open_shapes: bool = True
     stays_on_device: bool = False
     joint_sum: Callable[[Any], Any] | None = None
+    is_bfloat16: bool = False
 
 
 STOCK = Backend()

@@ -20,7 +20,7 @@ from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.machine.devices import choose_device, connect, serve_workers
 from mindaudio_ds2.machine.msrun import end_with_workers, find_command
 from mindaudio_ds2.machine.ranks import Place, find_place
-from mindaudio_ds2.ops.library import find_kernels
+from mindaudio_ds2.ops.library import find_kernels, has_bfloat16
 
 QUIET = "4"  # of MindSpore's log levels
 # How often a thread of the kernels looks for work before it sleeps. libgomp's own 300,000 times are milliseconds, in
@@ -76,11 +76,11 @@ def start(
         DeviceError: the device or, where they are insisted on, the kernels are not there; or the device cannot compute
             in that precision.
     """
-    if device_target == "CPU" and precision != "fp32":
+    if device_target == "CPU" and precision == "fp16":
         raise DeviceError(
-            f"precision.compute is {precision}, but on the CPU MindSpore has no kernels for it: it converts fp16 to "
-            "float32 and back around every operator, which is slower and less exact than fp32, and refuses bf16. "
-            "Use --precision.compute fp32."
+            "precision.compute is fp16, but on the CPU MindSpore has no kernels for it: it converts to float32 and "
+            "back around every operator, which is slower and less exact than fp32. Use --precision.compute fp32, or "
+            "bf16 where the processor has AVX512-BF16."
         )
     if device_target == "GPU" and precision == "bf16":
         raise DeviceError(
@@ -90,6 +90,9 @@ def start(
     if num_threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))
     kernels = find_kernels(native, device_target)
+    is_bfloat16 = device_target == "CPU" and precision == "bf16"
+    if is_bfloat16:
+        _require_bfloat16(kernels, native)
     if kernels is not None:
         let_threads_sleep()
     os.environ.setdefault("GLOG_v", QUIET)  # MindSpore's exceptions say it all; its log repeats them, and more
@@ -107,7 +110,17 @@ def start(
         connect(device_target)
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(seed)
-    return Backend(kernels, device_target == "CPU", stays_on_device(device_target))
+    return Backend(kernels, device_target == "CPU", stays_on_device(device_target), is_bfloat16=is_bfloat16)
+
+
+def _require_bfloat16(kernels: Path | None, native: str) -> None:
+    reason = None
+    if kernels is None:
+        reason = f"only the native kernels have it, and they are off or not there (ops.native: {native})"
+    elif not has_bfloat16(kernels):
+        reason = f"it needs the instructions AVX512-BF16, which this one ({_name_processor()}) lacks"
+    if reason:
+        raise DeviceError(f"precision.compute is bf16, but on the CPU {reason}. Use --precision.compute fp32.")
 
 
 def let_threads_sleep() -> None:

@@ -3,10 +3,11 @@
 import mindspore as ms
 from mindspore import nn
 
+from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
 
 
-def compute_in(network: DeepSpeech2, precision: str) -> None:
+def compute_in(network: DeepSpeech2, precision: str, backend: Backend) -> None:
     """Let the large products of a network be computed in another precision. Call it before the network is compiled.
 
     Convolutions, recurrent layers and the output layer take their inputs and weights in 16 bits and give back float32;
@@ -19,10 +20,11 @@ def compute_in(network: DeepSpeech2, precision: str) -> None:
     it, in tests.
 
     Args:
-        network: not yet compiled; without native kernels unless `precision` is "fp32".
+        network: not yet compiled.
         precision: "fp32", "fp16" or "bf16".
+        backend: what it was built on. Native kernels need nothing more: see `Backend.is_bfloat16`.
     """
-    if precision == "fp32":
+    if precision == "fp32" or backend.kernels is not None:
         return
     kinds = (nn.Conv2d, nn.Dense, nn.LSTM, nn.GRU) if precision == "fp16" else (nn.Conv2d, nn.Dense)
     for _, cell in network.cells_and_names():

@@ -6,6 +6,7 @@ name made of the sources' and the compiler's hash: other sources, another compil
 library. Behind it stands its checksum, which is compared before it is loaded.
 """
 
+import ctypes
 import functools
 import hashlib
 import os
@@ -24,14 +25,16 @@ from mindaudio_ds2.files import list_cache_folders, write_atomically
 SOURCE_FOLDER = Path(__file__).parent / "csrc"
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-ffp-contract=fast", "-Wall", "-Wextra")
+AVX512_FLAGS = ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma", "-mprefer-vector-width=512")
 # A source named isa_X.cpp is compiled for X; one for another architecture is left out.
 ISA_FLAGS = {
     "isa_generic": (),
     "isa_avx2": ("-mavx2", "-mfma"),
-    "isa_avx512": ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"),
+    "isa_avx512": AVX512_FLAGS,
+    "isa_avx512_bf16": (*AVX512_FLAGS, "-mavx512bf16"),
 }
 SEAL = b"\nmindaudio_ds2 sha256 "
-X86_ONLY = ("isa_avx2", "isa_avx512")
+X86_ONLY = ("isa_avx2", "isa_avx512", "isa_avx512_bf16")
 
 
 class CompileError(Exception):
@@ -64,6 +67,11 @@ def find_kernels(mode: str, device_target: str) -> Path | None:
             raise DeviceError(f"ops.native is on, but {error}. Install a C++ compiler, or set it to auto") from None
         console.write_line(f"using MindSpore's own operators, which are slower: {error}")
         return None
+
+
+def has_bfloat16(kernels: Path) -> bool:
+    """Whether this processor has the instructions that the library multiplies in bfloat16 with (AVX512-BF16)."""
+    return bool(ctypes.CDLL(str(kernels)).ds2_has_bfloat16())
 
 
 def _find_installed() -> Path | None:

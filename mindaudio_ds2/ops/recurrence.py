@@ -1,7 +1,8 @@
 """MindSpore Cells around the native recurrent layers, with their gradients.
 
 Shapes: B batch, S output frames, H hidden units, G gates. All arrays are float32 unless said otherwise. Large products
-of matrices, before and behind the recurrence, stay with MindSpore's own MatMul. They have run on x86-64 CPUs.
+of matrices, before and behind the recurrence, stay with MindSpore's own MatMul; those in bfloat16, which it has not on
+a CPU, are ours. They have run on x86-64 CPUs.
 """
 
 from pathlib import Path
@@ -28,22 +29,64 @@ class Packing(nn.Cell):
         return self.run(w_hh)
 
 
+class Bfloat16Projection(nn.Cell):
+    """The product of a layer's input and its weights in bfloat16, summed in float32; the gradients likewise.
+
+    Args:
+        kernels: the shared library.
+    """
+
+    def __init__(self, kernels: Path) -> None:
+        super().__init__()
+        self.run = load_op(kernels, "Bf16MatMulNT", "ff", 1)
+        self.run_back_to_input = load_op(kernels, "Bf16MatMulNN", "ff", 1)
+        self.run_back_to_weight = load_op(kernels, "Bf16MatMulTN", "ff", 1)
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        """(N, K) and (M, K) -> (N, M)."""
+        return self.run(x, weight)
+
+    def bprop(self, x: Tensor, weight: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of both inputs."""
+        return self.run_back_to_input(dout, weight), self.run_back_to_weight(dout, x)
+
+
+class WeightGradient(nn.Cell):
+    """Gradients of recurrent weights and biases from those of what they gave at each step.
+
+    Args:
+        kernels: the shared library.
+        is_bfloat16: multiply in bfloat16.
+    """
+
+    def __init__(self, kernels: Path, is_bfloat16: bool) -> None:
+        super().__init__()
+        self.run = load_op(kernels, "Bf16MatMulTN", "ff", 1) if is_bfloat16 else ops.MatMul(transpose_a=True)
+
+    def construct(self, d_hidden: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+        """(S, B, G * H) and the hidden states before each step, (S, B, H) -> (G * H, H) and (G * H,)."""
+        flat = d_hidden.reshape((-1, d_hidden.shape[2]))
+        return self.run(flat, previous.reshape((-1, previous.shape[2]))), _sum_rows(d_hidden)
+
+
 class NativeRecurrence(nn.Cell):
     """The part of a recurrent layer that goes step by step, for one direction (paper, section 3.1).
 
     Args:
         kernels: the shared library.
         rnn_type: "lstm" or "gru".
+        is_bfloat16: multiply in bfloat16; states, gates and sums are float32. `resume` never does.
     """
 
-    def __init__(self, kernels: Path, rnn_type: str) -> None:
+    def __init__(self, kernels: Path, rnn_type: str, is_bfloat16: bool = False) -> None:
         super().__init__()
         self.is_lstm = rnn_type == "lstm"
-        name = "Lstm1" if self.is_lstm else "Gru1"
+        name = _name_operator(f"{rnn_type.title()}1", is_bfloat16)
         inputs, num_saved = ("fffi", 3) if self.is_lstm else ("ffffi", 2)
         self.run_saving = load_op(kernels, f"{name}Forward", inputs, 1 + num_saved)
         self.run_only = load_op(kernels, f"{name}Inference", inputs, 1)
         self.run_back = load_op(kernels, f"{name}Backward", "ffffi", 1 if self.is_lstm else 2)
+        self.differentiate = WeightGradient(kernels, is_bfloat16)
         states, kind = ("ff", "Lstm") if self.is_lstm else ("f", "Gru")
         self.pack = Packing(kernels, kind)
         self.run_resuming = load_op(kernels, f"{kind}Resume", inputs + states, 1 + len(states))
@@ -106,7 +149,7 @@ class NativeRecurrence(nn.Cell):
             d_hidden = d_projected
         else:
             d_projected, d_hidden = self.run_back(dout[0], w_hh, out[1], previous, lengths)
-        d_w_hh, d_bias_hh = _sum_over_time(d_hidden, previous)
+        d_w_hh, d_bias_hh = self.differentiate(d_hidden, previous)
         d_bias_ih = d_bias_hh if self.is_lstm else _sum_rows(d_projected)
         return d_projected, d_w_hh, d_bias_ih, d_bias_hh, ops.zeros_like(lengths)
 
@@ -117,16 +160,18 @@ class NativeBidirectionalRecurrence(nn.Cell):
     Args:
         kernels: the shared library.
         rnn_type: "lstm" or "gru".
+        is_bfloat16: multiply in bfloat16; states, gates and sums are float32.
     """
 
-    def __init__(self, kernels: Path, rnn_type: str) -> None:
+    def __init__(self, kernels: Path, rnn_type: str, is_bfloat16: bool = False) -> None:
         super().__init__()
         self.is_lstm = rnn_type == "lstm"
-        name = "Lstm2" if self.is_lstm else "Gru2"
+        name = _name_operator(f"{rnn_type.title()}2", is_bfloat16)
         inputs, num_saved = ("ffffffi", 6) if self.is_lstm else ("ffffffffi", 4)
         self.run_saving = load_op(kernels, f"{name}Forward", inputs, 1 + num_saved)
         self.run_only = load_op(kernels, f"{name}Inference", inputs, 1)
         self.run_back = load_op(kernels, f"{name}Backward", "fffffffi", 2 if self.is_lstm else 4)
+        self.differentiate = WeightGradient(kernels, is_bfloat16)
 
     def construct(
         self,
@@ -170,18 +215,16 @@ class NativeBidirectionalRecurrence(nn.Cell):
         saved = (out[1], out[2], out[3], out[4])  # gates; cells of an LSTM, previous states of a GRU
         d_all = self.run_back(dout[0], w_hh, w_hh_back, *saved, lengths)
         d_projected, d_projected_back, d_hidden, d_hidden_back = d_all[0], d_all[1], d_all[-2], d_all[-1]
-        d_w_hh, d_bias_hh = _sum_over_time(d_hidden, previous)
-        d_w_hh_back, d_bias_hh_back = _sum_over_time(d_hidden_back, previous_back)
+        d_w_hh, d_bias_hh = self.differentiate(d_hidden, previous)
+        d_w_hh_back, d_bias_hh_back = self.differentiate(d_hidden_back, previous_back)
         d_bias_ih = d_bias_hh if self.is_lstm else _sum_rows(d_projected)
         d_bias_ih_back = d_bias_hh_back if self.is_lstm else _sum_rows(d_projected_back)
         d_weights = (d_w_hh, d_w_hh_back, d_bias_ih, d_bias_ih_back, d_bias_hh, d_bias_hh_back)
         return d_projected, d_projected_back, *d_weights, ops.zeros_like(lengths)
 
 
-def _sum_over_time(d_hidden: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of w_hh (G * H, H) and bias_hh (G * H,) from those of what they gave at each step."""
-    flat = d_hidden.reshape((-1, d_hidden.shape[2]))
-    return ops.MatMul(transpose_a=True)(flat, previous.reshape((-1, previous.shape[2]))), _sum_rows(d_hidden)
+def _name_operator(name: str, is_bfloat16: bool) -> str:
+    return f"Bf16{name}" if is_bfloat16 else name
 
 
 def _sum_rows(gradient: Tensor) -> Tensor:

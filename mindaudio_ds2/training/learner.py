@@ -59,7 +59,7 @@ class Learner:
             joint_sum = DeviceSum() if backend.stays_on_device else JointSum(ranks.sum)
             joint = dataclasses.replace(backend, joint_sum=joint_sum)
         self.network = build_network(config, joint)
-        compute_in(self.network, config.precision.compute)
+        compute_in(self.network, config.precision.compute, backend)
         self.trained = choose_trained(self.network, config.training)
         self.optimizer = make_optimizer(self.trained.parameters, config.optimizer, self.trained.factors)
         decay = config.training.ema_decay

@@ -57,7 +57,7 @@ def load_teacher(config: Config, backend: Backend, ranks: Ranks) -> Teacher | No
     for parameter in network.get_parameters():
         parameter.requires_grad = False
     network.update_parameters_name("teacher.")  # a graph wants different names
-    compute_in(network, config.precision.compute)
+    compute_in(network, config.precision.compute, backend)
     return Teacher(network, digest_of(checkpoint.weights), text)
 
 

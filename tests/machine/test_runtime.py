@@ -117,10 +117,32 @@ def test_one_process_is_welcome_however_it_is_said(
     runtime.start("CPU", seed=1)
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_sixteen_bits_on_the_cpu_are_refused_with_the_reason(precision: str) -> None:
-    with pytest.raises(DeviceError, match=rf"precision.compute is {precision}.*CPU.*--precision.compute fp32"):
-        runtime.start("CPU", seed=1, precision=precision)
+def test_float16_on_the_cpu_is_refused_with_the_reason() -> None:
+    with pytest.raises(DeviceError, match=r"precision.compute is fp16.*CPU.*--precision.compute fp32, or bf16"):
+        runtime.start("CPU", seed=1, precision="fp16")
+
+
+def test_bfloat16_without_the_native_kernels_is_refused() -> None:
+    with pytest.raises(DeviceError, match=r"bf16, .*native kernels.*ops.native: off.*--precision.compute fp32"):
+        runtime.start("CPU", seed=1, native="off", precision="bf16")
+
+
+def test_bfloat16_is_refused_by_processors_that_lack_it(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda path: path != kernels)
+    monkeypatch.setattr(runtime, "find_kernels", lambda native, device_target: kernels)
+    with pytest.raises(
+        DeviceError, match=r"bf16, .*AVX512-BF16, which this one \(.+\) lacks.*--precision.compute fp32"
+    ):
+        runtime.start("CPU", seed=1, native="auto", precision="bf16")
+
+
+def test_bfloat16_is_asked_of_the_kernels_where_the_processor_has_it(
+    mindspore_cpu: None, kernels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda path: path == kernels)
+    monkeypatch.setattr(runtime, "find_kernels", lambda native, device_target: kernels)
+    assert runtime.start("CPU", seed=1, native="auto", precision="bf16").is_bfloat16
+    assert not runtime.start("CPU", seed=1, native="auto").is_bfloat16
 
 
 def test_bfloat16_on_a_gpu_is_refused_before_the_device_is_asked_for() -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mindaudio_ds2.machine.backend import STOCK
+
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
 
@@ -18,7 +20,7 @@ def run_network(precision: str, features: NDArray[np.float32], in_training: bool
     from tests import cells
 
     network = cells.make_network(**changes)
-    compute_in(network, precision)
+    compute_in(network, precision, STOCK)
     network.set_train(in_training)
     lengths = np.array([features.shape[1], features.shape[1] - 7], np.int32)
     return cells.run(network, features, lengths)[0], network
@@ -53,7 +55,7 @@ def test_weights_and_gradients_stay_float32() -> None:
     numbers = []
     for precision in ("fp32", "fp16"):
         network = cells.make_network()
-        compute_in(network, precision)
+        compute_in(network, precision, STOCK)
         numbers.append(cells.run(cells.LossAndGradients(network).set_train(), *batch))
         assert {parameter.dtype for parameter in network.get_parameters()} == {network.head.weight.dtype}
     for expected, actual in zip(*numbers, strict=True):
@@ -69,7 +71,7 @@ def list_flags(precision: str, **changes: Any) -> dict[str, bool]:
     from tests import cells
 
     network = cells.make_network(**changes)
-    compute_in(network, precision)
+    compute_in(network, precision, STOCK)
     flag = {"fp16": "fp16", "bf16": "bf16", "fp32": "fp16"}[precision]
     kinds = (nn.Conv2d, nn.Dense, nn.LSTM, nn.GRU)
     layers = {name: cell for name, cell in network.cells_and_names() if isinstance(cell, kinds)}

@@ -1,5 +1,6 @@
 // The recurrent layers as MindSpore operators: {Lstm,Gru}{1,2}{Forward,Inference,Backward}, {Lstm,Gru}{Pack,Resume}.
 //
+// All but Pack and Resume exist with the prefix Bf16, too: the same, multiplied in bfloat16.
 // 1 or 2 is the number of directions; the second reads each utterance from its last frame to its first. Arrays of one
 // kind stand together, one a direction (G = 4 for LSTM, 3 for GRU):
 //   LstmForward: projected (S, B, 4H), w_hh (4H, H), bias (4H,), lengths (B,) int32
@@ -29,9 +30,16 @@ namespace {
 struct Kind {
     bool is_lstm;
     int num_directions;
+    bool is_bfloat16 = false;
 
     int num_gates() const { return is_lstm ? 4 : 3; }
     int num_states() const { return is_lstm ? 2 : 1; }
+    // Null where this processor cannot.
+    const RecurrentKernels* find_kernels() const {
+        if (!is_bfloat16) return &kernels().recurrent;
+        return bfloat16_kernels() == nullptr ? nullptr : &bfloat16_kernels()->recurrent;
+    }
+
     int num_forward_inputs() const { return (is_lstm ? 3 : 4) * num_directions + 1; }
 };
 
@@ -110,7 +118,8 @@ int forward(const Call& call, Kind kind, Mode mode) {
     const int n = kind.num_directions, G = kind.num_gates(), num_inputs = kind.num_forward_inputs();
     const int y = num_inputs + (mode == Mode::resume ? kind.num_states() : 0);
     const int num_saved = mode == Mode::training ? (kind.num_states() + 1) * n : y - num_inputs;
-    if (call.num_arrays != y + 1 + num_saved || call.ranks[y] != 3) return 1;
+    const RecurrentKernels* run = kind.find_kernels();
+    if (run == nullptr || call.num_arrays != y + 1 + num_saved || call.ranks[y] != 3) return 1;
     const int64_t S = call.shapes[y][0], B = call.shapes[y][1], H = call.shapes[y][2];
     if (!check_forward(call, kind, mode, y, S, B, H)) return 1;
     const Sorted sorted(call.integers(num_inputs - 1), S, B);
@@ -143,18 +152,23 @@ int forward(const Call& call, Kind kind, Mode mode) {
     const int64_t rounded = round_up(H, kMaxLanes);
     const int64_t num_packed = mode == Mode::resume ? 0 : count_packed(H, G), num_hidden = round_up(H, kOperandChunk) * B;
     const int64_t num_totals = split.num_threads() * std::max(kLeastCells, B) * 4 * kMaxLanes;
-    const int64_t num_of_team = Scratch::rounded(num_packed) + 2 * Scratch::rounded(num_hidden) + rounded * B;
+    const int64_t num_operands = kind.is_bfloat16 ? 4 : 2;  // in float32 hidden states are operands
+    const int64_t num_of_team = Scratch::rounded(num_packed) + num_operands * Scratch::rounded(num_hidden) + rounded * B;
     Scratch scratch(split.num_teams * num_of_team + num_totals);
     for (int d = 0; d < n; ++d) {
         const bool is_shared = d >= split.num_teams;
         p.packed[d] = is_shared ? p.packed[0] : scratch.take(num_packed);
-        for (int i = 0; i < 2; ++i) p.hidden[d][i] = is_shared ? p.hidden[0][i] : scratch.take(num_hidden);
+        for (int i = 0; i < 2; ++i) {
+            p.hidden[d][i] = is_shared ? p.hidden[0][i] : scratch.take(num_hidden);
+            p.operand[d][i] = is_shared           ? p.operand[0][i]
+                              : kind.is_bfloat16 ? scratch.take(num_hidden)
+                                                 : p.hidden[d][i];
+        }
         p.cell[d] = is_shared ? p.cell[0] : scratch.take(rounded * B);
     }
     if (mode == Mode::resume) p.packed[0] = const_cast<float*>(call.input(n));  // only read
     p.totals = scratch.take(num_totals);
-    const RecurrentKernels& run = kernels().recurrent;
-    run_teams(kind.is_lstm ? run.lstm_forward : run.gru_forward, p, split);
+    run_teams(kind.is_lstm ? run->lstm_forward : run->gru_forward, p, split);
     return 0;
 }
 
@@ -173,7 +187,8 @@ bool check_backward(const Call& call, Kind kind, int64_t S, int64_t B, int64_t H
 
 int backward(const Call& call, Kind kind) {
     const int n = kind.num_directions, G = kind.num_gates(), first_output = 2 + 3 * n;
-    if (call.num_arrays != first_output + (kind.is_lstm ? 1 : 2) * n || call.ranks[0] != 3) return 1;
+    const RecurrentKernels* run = kind.find_kernels();
+    if (run == nullptr || call.num_arrays != first_output + (kind.is_lstm ? 1 : 2) * n || call.ranks[0] != 3) return 1;
     const int64_t S = call.shapes[0][0], B = call.shapes[0][1], H = call.shapes[0][2];
     if (!check_backward(call, kind, S, B, H)) return 1;
     const Sorted sorted(call.integers(first_output - 1), S, B);
@@ -201,8 +216,7 @@ int backward(const Call& call, Kind kind) {
         p.carried_hidden[d] = is_shared ? p.carried_hidden[0] : scratch.take(rounded * B);
         p.carried_cell[d] = is_shared ? p.carried_cell[0] : scratch.take(rounded * B);
     }
-    const RecurrentKernels& run = kernels().recurrent;
-    run_teams(kind.is_lstm ? run.lstm_backward : run.gru_backward, p, split);
+    run_teams(kind.is_lstm ? run->lstm_backward : run->gru_backward, p, split);
     return 0;
 }
 
@@ -267,12 +281,12 @@ using Types = std::vector<mindspore::TypeId>;
     DS2_EXPORT std::vector<ds2::Shape> name##InferShape(int*, int64_t** shapes, void*) { return inferred; }        \
     DS2_EXPORT ds2::Types name##InferType(ds2::Types types, void*) { return ds2::Types(num_outputs, types[0]); }
 
-#define DS2_FORWARD(prefix, is_lstm, n)                                                                            \
-    DS2_RUN(prefix##Forward, ds2::forward(call, {is_lstm, n}, ds2::Mode::training))                                \
+#define DS2_FORWARD(prefix, is_lstm, n, is_bfloat16)                                                               \
+    DS2_RUN(prefix##Forward, ds2::forward(call, {is_lstm, n, is_bfloat16}, ds2::Mode::training))                   \
     DS2_INFER_SEVERAL(prefix##Forward, ds2::infer_forward(shapes, {is_lstm, n}), 1 + (is_lstm ? 3 : 2) * n)        \
-    DS2_RUN(prefix##Inference, ds2::forward(call, {is_lstm, n}, ds2::Mode::inference))                             \
+    DS2_RUN(prefix##Inference, ds2::forward(call, {is_lstm, n, is_bfloat16}, ds2::Mode::inference))                \
     DS2_INFER_ONE(prefix##Inference, ds2::infer_y(shapes, {is_lstm, n}))                                           \
-    DS2_RUN(prefix##Backward, ds2::backward(call, {is_lstm, n}))
+    DS2_RUN(prefix##Backward, ds2::backward(call, {is_lstm, n, is_bfloat16}))
 
 #define DS2_RESUME(prefix, is_lstm)                                                                                \
     DS2_RUN(prefix##Pack, ds2::pack(call, {is_lstm, 1}))                                                           \
@@ -283,13 +297,17 @@ using Types = std::vector<mindspore::TypeId>;
 #define DS2_INFER_GRADIENTS(name, num_outputs)                                                                     \
     DS2_INFER_SEVERAL(name, std::vector<ds2::Shape>(num_outputs, ds2::infer_gradient(shapes)), num_outputs)
 
-DS2_FORWARD(Lstm1, true, 1)
+#define DS2_LAYERS(prefix, is_bfloat16)                                                                            \
+    DS2_FORWARD(prefix##Lstm1, true, 1, is_bfloat16)                                                               \
+    DS2_INFER_ONE(prefix##Lstm1Backward, ds2::infer_gradient(shapes))                                              \
+    DS2_FORWARD(prefix##Lstm2, true, 2, is_bfloat16)                                                               \
+    DS2_INFER_GRADIENTS(prefix##Lstm2Backward, 2)                                                                  \
+    DS2_FORWARD(prefix##Gru1, false, 1, is_bfloat16)                                                               \
+    DS2_INFER_GRADIENTS(prefix##Gru1Backward, 2)                                                                   \
+    DS2_FORWARD(prefix##Gru2, false, 2, is_bfloat16)                                                               \
+    DS2_INFER_GRADIENTS(prefix##Gru2Backward, 4)
+
+DS2_LAYERS(, false)
+DS2_LAYERS(Bf16, true)
 DS2_RESUME(Lstm, true)
-DS2_INFER_ONE(Lstm1Backward, ds2::infer_gradient(shapes))
-DS2_FORWARD(Lstm2, true, 2)
-DS2_INFER_GRADIENTS(Lstm2Backward, 2)
-DS2_FORWARD(Gru1, false, 1)
 DS2_RESUME(Gru, false)
-DS2_INFER_GRADIENTS(Gru1Backward, 2)
-DS2_FORWARD(Gru2, false, 2)
-DS2_INFER_GRADIENTS(Gru2Backward, 4)

@@ -17,7 +17,6 @@ constexpr int64_t kPanel = 2 * kLanes;  // output channels of a register tile
 constexpr int kTileFrames = kRegisters >= 32 ? 12 : 6;
 constexpr int64_t kFrameBlock = 128;  // frames summed in registers before they join the weight gradient
 
-inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 

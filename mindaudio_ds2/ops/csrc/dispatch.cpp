@@ -40,6 +40,14 @@ std::atomic<const Kernels*>& chosen() {
 
 const Kernels& kernels() { return *chosen().load(std::memory_order_acquire); }
 
+const Bfloat16Kernels* bfloat16_kernels() {
+#if defined(__x86_64__)
+    static const bool has_bfloat16 = find_level(2) != nullptr && __builtin_cpu_supports("avx512bf16");
+    if (has_bfloat16) return &avx512_bf16::kKernels;
+#endif
+    return nullptr;
+}
+
 }  // namespace ds2
 
 #define DS2_EXPORT extern "C" __attribute__((visibility("default")))
@@ -51,6 +59,8 @@ DS2_EXPORT int ds2_set_isa(int level) {
     ds2::chosen().store(found, std::memory_order_release);
     return 0;
 }
+
+DS2_EXPORT int ds2_has_bfloat16() { return ds2::bfloat16_kernels() != nullptr; }
 
 DS2_EXPORT const char* ds2_isa() { return ds2::kernels().isa; }
 

@@ -4,6 +4,7 @@
 #include "convolution_arguments.h"
 #include "ctc_arguments.h"
 #include "lookahead_arguments.h"
+#include "matmul_arguments.h"
 #include "norm_arguments.h"
 #include "recurrent_arguments.h"
 
@@ -18,7 +19,15 @@ struct Kernels {
     LookaheadKernels lookahead;
 };
 
+// Kernels that multiply in bfloat16; what they do not have, `Kernels` does.
+struct Bfloat16Kernels {
+    RecurrentKernels recurrent;
+    RunMatMul matmul;
+};
+
 const Kernels& kernels();
+
+const Bfloat16Kernels* bfloat16_kernels();  // null where this processor has no instructions for them
 
 // One of each is defined by isa_*.cpp, through isa_table.h.
 namespace generic {
@@ -30,6 +39,9 @@ extern const Kernels kKernels;
 }
 namespace avx512 {
 extern const Kernels kKernels;
+}
+namespace avx512_bf16 {
+extern const Bfloat16Kernels kKernels;
 }
 #endif
 

@@ -16,7 +16,7 @@ namespace ds2::ISA {
 
 extern const Kernels kKernels = {
     DS2_QUOTE_VALUE(ISA),
-    {run_forward<Lstm>, run_forward<Gru>, pack_all<Lstm>, pack_all<Gru>, run_backward<Lstm>, run_backward<Gru>},
+    find_recurrent<Float32>(),
     {run_norm_forward, run_norm_backward, run_norm_scale},
     {run_conv_forward, run_conv_input_gradient, run_conv_weight_gradient},
     run_ctc,

@@ -1,20 +1,19 @@
 // The product of a few rows and a packed matrix that the recurrent layers run once a frame.
 //
-// The matrix is cut into panels of V vectors (V * kLanes columns), packed as [k][vector][lane]; the rows stand in an
+// A k is here an element of its product, Float32 or Bfloat16. The matrix is cut into panels of V vectors (V * kLanes columns), packed as [k][vector][lane]; the rows stand in an
 // operand with the k of one chunk side by side. A chunk of a panel stays in the L1 cache over all rows. Every element
 // is summed in the same order whatever the number of rows and panels: neither threads nor other rows change a result.
 #pragma once
 
 #include <algorithm>
 
-#include "simd.h"
+#include "float32.h"
 
 namespace ds2::ISA {
 
-constexpr int64_t kChunk = 64;       // k summed in registers; a multiple of kLanes
+constexpr int64_t kChunk = 64;       // elements summed in registers; a multiple of kLanes
 constexpr int kMaxVectors = 4;       // of a panel
 constexpr int64_t kGroupRows = 32;   // rows that share a chunk of the panel while it is in L1
-constexpr int64_t kLineFloats = 16;  // of a cache line
 
 // The most rows of a register tile: accumulators, V vectors of weights (or `rows` broadcasts) and one more fit.
 template <int V>
@@ -29,7 +28,7 @@ inline int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1)
 
 // totals (R, V * kLanes) += rows (R, num_k) x panel (num_k, V * kLanes), fetching F cache lines from `next` on for
 // each k.
-template <int R, int V, int F>
+template <typename Product, int R, int V, int F>
 void multiply_tile(const float* rows, const float* panel, int64_t num_k, float* totals, const float* next) {
     Vec sums[R][V] = {};
     for (int64_t k = 0; k < num_k; ++k) {
@@ -37,15 +36,15 @@ void multiply_tile(const float* rows, const float* panel, int64_t num_k, float* 
             Vec weights[V];
             for (int v = 0; v < V; ++v) weights[v] = load(panel + v * kLanes);
             for (int r = 0; r < R; ++r) {
-                const Vec x = broadcast(rows[r * kChunk + k]);
-                for (int v = 0; v < V; ++v) sums[r][v] += x * weights[v];
+                const Vec x = Product::spread(rows + r * kChunk + k);
+                for (int v = 0; v < V; ++v) sums[r][v] = Product::add_product(sums[r][v], x, weights[v]);
             }
         } else {
             Vec x[R];
-            for (int r = 0; r < R; ++r) x[r] = broadcast(rows[r * kChunk + k]);
+            for (int r = 0; r < R; ++r) x[r] = Product::spread(rows + r * kChunk + k);
             for (int v = 0; v < V; ++v) {
                 const Vec weights = load(panel + v * kLanes);
-                for (int r = 0; r < R; ++r) sums[r][v] += x[r] * weights;
+                for (int r = 0; r < R; ++r) sums[r][v] = Product::add_product(sums[r][v], x[r], weights);
             }
         }
         panel += V * kLanes;
@@ -62,17 +61,17 @@ void multiply_tile(const float* rows, const float* panel, int64_t num_k, float* 
     }
 }
 
-template <int V, int F, int R = kTileRows<V>>
+template <typename Product, int V, int F, int R = kTileRows<V>>
 void multiply_rows(int64_t num_rows, const float* rows, const float* panel, int64_t num_k, float* totals,
                    const float* next) {
     if constexpr (R > 1) {
-        if (num_rows < R) return multiply_rows<V, F, R - 1>(num_rows, rows, panel, num_k, totals, next);
+        if (num_rows < R) return multiply_rows<Product, V, F, R - 1>(num_rows, rows, panel, num_k, totals, next);
     }
-    multiply_tile<R, V, F>(rows, panel, num_k, totals, next);
+    multiply_tile<Product, R, V, F>(rows, panel, num_k, totals, next);
 }
 
 // multiply_panel for one row: reading the panel is all the work, so the totals stay in registers and nothing interrupts.
-template <int V>
+template <typename Product, int V>
 void multiply_row(const float* operand, int64_t operand_rows, const float* panel, int64_t num_k, float* totals,
                   const float* next_panel) {
     constexpr int kFloats = V * kLanes;
@@ -83,8 +82,8 @@ void multiply_row(const float* operand, int64_t operand_rows, const float* panel
         const float* next = first + kChunk < num_k ? panel + kChunk * kFloats : next_panel;
         for (int v = 0; v < V; ++v) sums[v] = Vec{};
         for (int64_t k = 0; k < depth; ++k, panel += kFloats) {
-            const Vec x = broadcast(operand[k]);
-            for (int v = 0; v < V; ++v) sums[v] += x * load(panel + v * kLanes);
+            const Vec x = Product::spread(operand + k);
+            for (int v = 0; v < V; ++v) sums[v] = Product::add_product(sums[v], x, load(panel + v * kLanes));
             for (int line = 0; line < kFloats; line += kLineFloats) __builtin_prefetch(next + k * kFloats + line);
         }
         for (int v = 0; v < V; ++v) all[v] += sums[v];
@@ -96,11 +95,11 @@ void multiply_row(const float* operand, int64_t operand_rows, const float* panel
 // totals (num_rows, V * kLanes) += operand (num_rows, num_k) x panel; the operand has room for operand_rows rows.
 // While it works on one chunk it fetches the next, and at the end the first of next_panel: the hardware does not see
 // through the repeated passes over a chunk.
-template <int V>
+template <typename Product, int V>
 void multiply_panel(const float* operand, int64_t operand_rows, int64_t num_rows, const float* panel, int64_t num_k,
                     float* totals, const float* next_panel) {
     constexpr int64_t kFloats = V * kLanes, kLines = std::max<int64_t>(1, kFloats / kLineFloats);  // for each k
-    if (num_rows == 1) return multiply_row<V>(operand, operand_rows, panel, num_k, totals, next_panel);
+    if (num_rows == 1) return multiply_row<Product, V>(operand, operand_rows, panel, num_k, totals, next_panel);
     for (int64_t first = 0; first < num_rows; first += kGroupRows) {
         const int64_t group_rows = std::min(kGroupRows, num_rows - first);
         const int64_t num_tiles = (group_rows + kTileRows<V> - 1) / kTileRows<V>;
@@ -115,14 +114,14 @@ void multiply_panel(const float* operand, int64_t operand_rows, int64_t num_rows
                 float* to = totals + row * kFloats;
                 if (num_tiles >= kLines) {
                     if (tile < kLines) {
-                        multiply_rows<V, 1>(tile_rows, rows, chunk, depth, to, next + tile * kChunk * kLineFloats);
+                        multiply_rows<Product, V, 1>(tile_rows, rows, chunk, depth, to, next + tile * kChunk * kLineFloats);
                     } else {
-                        multiply_rows<V, 0>(tile_rows, rows, chunk, depth, to, next);
+                        multiply_rows<Product, V, 0>(tile_rows, rows, chunk, depth, to, next);
                     }
                 } else if (num_tiles * 2 >= kLines) {
-                    multiply_rows<V, 2>(tile_rows, rows, chunk, depth, to, next + 2 * tile * kChunk * kLineFloats);
+                    multiply_rows<Product, V, 2>(tile_rows, rows, chunk, depth, to, next + 2 * tile * kChunk * kLineFloats);
                 } else {
-                    multiply_rows<V, 4>(tile_rows, rows, chunk, depth, to, next);
+                    multiply_rows<Product, V, 4>(tile_rows, rows, chunk, depth, to, next);
                 }
             }
         }

@@ -2,6 +2,7 @@
 //
 // The threads of a team work on one direction at a time, each on its own hidden units, and meet once a frame; each core
 // reads only its own share of the direction's packed weights. There is one team, or one for each direction: split.h.
+// Product, Float32 or Bfloat16, is what the weights are multiplied in; cells, states and gradients are float32 always.
 #pragma once
 
 #include "panel.h"
@@ -158,32 +159,41 @@ struct Gru {
     }
 };
 
-// Panels of kLanes hidden units with all their gates, [unit vector][k < H][gate][lane].
-template <int G>
+// Panels of kLanes hidden units with all their gates, [unit vector][element of k < H][gate][lane].
+template <typename Product, int G>
 void pack_forward(const float* weights, int64_t num_hidden, const Share& share, float* packed) {
+    const int64_t panel_floats = ceil_divide(num_hidden, Product::kDepth) * G * kLanes;
     for (int64_t vector = share.begin; vector < share.end; ++vector) {
-        float* panel = packed + vector * num_hidden * G * kLanes;
-        for (int64_t first = 0; first < num_hidden; first += kLineFloats) {
-            const int64_t end = std::min(num_hidden, first + kLineFloats);
-            for (int gate = 0; gate < G; ++gate) {
-                for (int lane = 0; lane < kLanes; ++lane) {
-                    const int64_t unit = vector * kLanes + lane;
-                    const float* row = weights + (gate * num_hidden + unit) * num_hidden;
-                    float* out = panel + gate * kLanes + lane;
-                    for (int64_t k = first; k < end; ++k) out[k * G * kLanes] = unit < num_hidden ? row[k] : 0.0f;
-                }
-            }
+        for (int gate = 0; gate < G; ++gate) {
+            const int64_t unit = vector * kLanes;
+            Product::pack_lines(weights + (gate * num_hidden + unit) * num_hidden, num_hidden, num_hidden - unit,
+                                num_hidden, packed + vector * panel_floats + gate * kLanes, G * kLanes);
         }
     }
 }
 
-template <typename Cell>
+template <typename Product, typename Cell>
 void pack_all(const float* weights, int64_t num_hidden, float* packed) {
-    pack_forward<Cell::kGates>(weights, num_hidden, Share(num_hidden, 0, 1), packed);
+    pack_forward<Product, Cell::kGates>(weights, num_hidden, Share(num_hidden, 0, 1), packed);
+}
+
+// Where the elements of a row's vector of numbers along k begin in an operand.
+template <typename Product>
+int64_t element_index(int64_t row, int64_t k, int64_t num_rows) {
+    return operand_index(row, k / Product::kDepth, num_rows);
+}
+
+// A hidden state, which in float32 is also the operand of the next product.
+template <typename Product>
+void store_hidden(const ForwardArguments& p, int d, int64_t step, int64_t row, int64_t vector, Vec h) {
+    const int64_t num_rows = p.sequences.num_utterances, k = vector * kLanes;
+    store(p.hidden[d][step % 2] + operand_index(row, k, num_rows), h);
+    if (Product::kDepth == 1) return;
+    Product::store_elements(p.operand[d][step % 2] + element_index<Product>(row, k, num_rows), h);
 }
 
 // The cells of a vector of hidden units at a frame, from the totals (active, G * kLanes) of their products.
-template <typename Cell>
+template <typename Product, typename Cell>
 void step_cells(const ForwardArguments& p, int d, int64_t step, bool is_added, int64_t frame, int64_t vector,
                 const float* totals) {
     const Sequences& s = p.sequences;
@@ -193,7 +203,7 @@ void step_cells(const ForwardArguments& p, int d, int64_t step, bool is_added, i
         float* cell = p.cell[d] + (vector * s.num_utterances + row) * kLanes;
         const Vec h_before = load(p.hidden[d][step % 2] + k);
         const Vec h = Cell::step(p, d, at, totals + row * Cell::kGates * kLanes, h_before, cell);
-        store(p.hidden[d][(step + 1) % 2] + k, h);
+        store_hidden<Product>(p, d, step + 1, row, vector, h);
         at.write(p.y, is_added ? h + at.read(p.y) : h);
         if (p.previous[d] != nullptr) at.write(p.previous[d], h_before);
         if (p.end_hidden != nullptr) at.write_state(p.end_hidden, h, s.utterance[row]);
@@ -203,12 +213,13 @@ void step_cells(const ForwardArguments& p, int d, int64_t step, bool is_added, i
 
 // A cell is a long chain of dependent operations, so the processor should have kLeastCells to work on at once: with few
 // rows those of several panels. More would keep the next panel, fetched meanwhile, from coming.
-template <typename Cell>
+template <typename Product, typename Cell>
 void step_forward(const ForwardArguments& p, int d, int64_t step, bool is_added, const Share& share, float* totals) {
     constexpr int G = Cell::kGates;
     const Sequences& s = p.sequences;
     const int64_t frame = d == 0 ? step : s.longest - 1 - step, active = s.num_active[frame];
-    const int64_t panel_floats = s.num_hidden * G * kLanes, panel_totals = active * G * kLanes;
+    const int64_t num_k = ceil_divide(s.num_hidden, Product::kDepth);
+    const int64_t panel_floats = num_k * G * kLanes, panel_totals = active * G * kLanes;
     const int64_t block = std::max<int64_t>(1, kLeastCells / active);
     for (int64_t first = share.begin; first < share.end; first += block) {
         const int64_t end = std::min(share.end, first + block);
@@ -217,27 +228,27 @@ void step_forward(const ForwardArguments& p, int d, int64_t step, bool is_added,
             const int64_t vector = turn(i, step, share.begin, share.end);
             const int64_t next = i + 1 < share.end ? turn(i + 1, step, share.begin, share.end) : vector;
             for (int64_t row = 0; row < active; ++row) find_place(s, frame, row, vector).fetch(p.projected[d], G);
-            multiply_panel<G>(p.hidden[d][step % 2], s.num_utterances, active, p.packed[d] + vector * panel_floats,
-                              s.num_hidden, totals + (i - first) * panel_totals, p.packed[d] + next * panel_floats);
+            multiply_panel<Product, G>(p.operand[d][step % 2], s.num_utterances, active,
+                                       p.packed[d] + vector * panel_floats, num_k, totals + (i - first) * panel_totals,
+                                       p.packed[d] + next * panel_floats);
         }
         for (int64_t i = first; i < end; ++i) {
             const int64_t vector = turn(i, step, share.begin, share.end);
-            step_cells<Cell>(p, d, step, is_added, frame, vector, totals + (i - first) * panel_totals);
+            step_cells<Product, Cell>(p, d, step, is_added, frame, vector, totals + (i - first) * panel_totals);
         }
     }
 }
 
 // Packs this thread's weights of a direction and sets its states before the first step.
-template <typename Cell>
+template <typename Product, typename Cell>
 void start_forward(const ForwardArguments& p, int d, const Share& share) {
     const Sequences& s = p.sequences;
-    if (p.weights[d] != nullptr) pack_forward<Cell::kGates>(p.weights[d], s.num_hidden, share, p.packed[d]);
+    if (p.weights[d] != nullptr) pack_forward<Product, Cell::kGates>(p.weights[d], s.num_hidden, share, p.packed[d]);
     for (int64_t vector = share.begin; vector < share.end; ++vector) {
         for (int64_t row = 0; row < s.num_utterances; ++row) {
-            const int64_t k = operand_index(row, vector * kLanes, s.num_utterances);
             const Place at = find_place(s, 0, row, vector);
-            store(p.hidden[d][0] + k, at.read_state(p.start_hidden, s.utterance[row]));
-            store(p.hidden[d][1] + k, Vec{});
+            store_hidden<Product>(p, d, 0, row, vector, at.read_state(p.start_hidden, s.utterance[row]));
+            store_hidden<Product>(p, d, 1, row, vector, Vec{});
             store(p.cell[d] + (vector * s.num_utterances + row) * kLanes,
                   at.read_state(p.start_cell, s.utterance[row]));
         }
@@ -246,7 +257,7 @@ void start_forward(const ForwardArguments& p, int d, const Share& share) {
 
 // Both directions write y. Who comes to a frame first writes, who comes second adds: the sum of two floats does not
 // depend on their order. Teams that run side by side come from both ends and meet once, in the middle.
-template <typename Cell>
+template <typename Product, typename Cell>
 void run_forward(const ForwardArguments& p, const Member& member) {
     const Sequences& s = p.sequences;
     const Share share(s.num_hidden, member.thread, member.num_threads);
@@ -257,12 +268,12 @@ void run_forward(const ForwardArguments& p, const Member& member) {
         zero_padding(s, p.gates[d], 4 * s.num_hidden, member.thread, member.num_threads);
         zero_padding(s, p.cells[d], s.num_hidden, member.thread, member.num_threads);
         zero_padding(s, p.previous[d], s.num_hidden, member.thread, member.num_threads);
-        start_forward<Cell>(p, d, share);
+        start_forward<Product, Cell>(p, d, share);
         member.team_barrier.wait(member.num_threads);
         const int64_t num_written = member.has_direction_alone() ? (s.longest + 1 - d) / 2 : d == 0 ? s.longest : 0;
         for (int64_t step = 0; step < s.longest; ++step) {
             if (step == num_written) member.meet_other_team();
-            step_forward<Cell>(p, d, step, step >= num_written, share, totals);
+            step_forward<Product, Cell>(p, d, step, step >= num_written, share, totals);
             member.team_barrier.wait(member.num_threads);
         }
         if (num_written == s.longest) member.meet_other_team();
@@ -280,27 +291,26 @@ struct Panels {
     int num_vectors(int64_t panel) const { return static_cast<int>(begin(panel + 1) - begin(panel)); }
 };
 
-// The weights transposed: panels of hidden units that the gradient goes to, [k = gate, unit][column]; both kinds of
-// unit are rounded up to vectors with zeros.
-template <int G>
+// The weights transposed: panels of hidden units that the gradient goes to, [element of k = gate, unit][column]; both
+// kinds of unit are rounded up to vectors with zeros.
+template <typename Product, int G>
 void pack_backward(const float* weights, int64_t num_hidden, const Panels& panels, float* packed) {
     const int64_t rounded = panels.share.all * kLanes;
     for (int64_t panel = 0; panel < panels.count; ++panel) {
         const int64_t first = panels.begin(panel) * kLanes, width = panels.num_vectors(panel) * kLanes;
         const int64_t num_real = std::min(width, num_hidden - first);
-        float* out = packed + first * G * rounded;
+        float* out = packed + first * (G * rounded / Product::kDepth);
         for (int gate = 0; gate < G; ++gate) {
-            for (int64_t unit = 0; unit < rounded; ++unit, out += width) {
-                if (unit >= num_hidden || num_real < width) std::memset(out, 0, width * sizeof(float));
-                if (unit >= num_hidden) continue;
-                std::memcpy(out, weights + (gate * num_hidden + unit) * num_hidden + first, num_real * sizeof(float));
+            for (int64_t unit = 0; unit < rounded; unit += Product::kDepth, out += width) {
+                Product::pack_rows(weights + (gate * num_hidden + unit) * num_hidden + first, num_hidden,
+                                   num_hidden - unit, num_real, out, width);
             }
         }
     }
 }
 
 // Gradients of this thread's gates at one frame, left in the outputs and in the operand of the product to come.
-template <typename Cell>
+template <typename Product, typename Cell>
 void step_gates_back(const BackwardArguments& p, int d, int64_t step, const Panels& panels) {
     constexpr int G = Cell::kGates;
     const Sequences& s = p.sequences;
@@ -322,7 +332,8 @@ void step_gates_back(const BackwardArguments& p, int d, int64_t step, const Pane
                 Cell::step_back(p, d, at, has_before ? &before : nullptr, load(carried) + at.read(p.dy), carried,
                                 carried_cell, operand);
                 for (int gate = 0; gate < G; ++gate) {
-                    store(out + operand_index(row, gate * rounded + at.unit, s.num_utterances), operand[gate]);
+                    const int64_t k = gate * rounded + at.unit;
+                    Product::store_elements(out + element_index<Product>(row, k, s.num_utterances), operand[gate]);
                 }
             }
         }
@@ -330,11 +341,11 @@ void step_gates_back(const BackwardArguments& p, int d, int64_t step, const Pane
 }
 
 // Adds to the carried gradient what reaches this thread's hidden units through the weights.
-template <typename Cell>
+template <typename Product, typename Cell>
 void step_hidden_back(const BackwardArguments& p, int d, int64_t step, const Panels& panels) {
     const Sequences& s = p.sequences;
     const int64_t active = s.num_active[d == 0 ? s.longest - 1 - step : step];
-    const int64_t num_k = Cell::kGates * panels.share.all * kLanes;
+    const int64_t num_k = Cell::kGates * panels.share.all * kLanes / Product::kDepth;
     const float* operand = p.operand[d][step % 2];
     for (int64_t i = 0; i < panels.count; ++i) {
         const int64_t panel = turn(i, step, 0, panels.count);
@@ -344,15 +355,15 @@ void step_hidden_back(const BackwardArguments& p, int d, int64_t step, const Pan
         const float* next = p.packed[d] + panels.begin(next_panel) * kLanes * num_k;
         float* totals = p.carried_hidden[d] + first * s.num_utterances;
         switch (panels.num_vectors(panel)) {
-            case 1: multiply_panel<1>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
-            case 2: multiply_panel<2>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
-            case 3: multiply_panel<3>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
-            default: multiply_panel<4>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
+            case 1: multiply_panel<Product, 1>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
+            case 2: multiply_panel<Product, 2>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
+            case 3: multiply_panel<Product, 3>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
+            default: multiply_panel<Product, 4>(operand, s.num_utterances, active, weights, num_k, totals, next); break;
         }
     }
 }
 
-template <typename Cell>
+template <typename Product, typename Cell>
 void run_backward(const BackwardArguments& p, const Member& member) {
     const Sequences& s = p.sequences;
     const Panels panels(Share(s.num_hidden, member.thread, member.num_threads));
@@ -361,16 +372,22 @@ void run_backward(const BackwardArguments& p, const Member& member) {
     for (int d = member.first_direction; d < member.end_direction; ++d) {
         zero_padding(s, p.dprojected[d], Cell::kGates * s.num_hidden, member.thread, member.num_threads);
         zero_padding(s, p.dhidden[d], Cell::kGates * s.num_hidden, member.thread, member.num_threads);
-        pack_backward<Cell::kGates>(p.weights[d], s.num_hidden, panels, p.packed[d]);
+        pack_backward<Product, Cell::kGates>(p.weights[d], s.num_hidden, panels, p.packed[d]);
         set_zero(p.carried_hidden[d] + carried_begin, carried_end - carried_begin);
         if (Cell::kHasCell) set_zero(p.carried_cell[d] + carried_begin, carried_end - carried_begin);
         for (int64_t step = 0; step < s.longest; ++step) {
-            step_gates_back<Cell>(p, d, step, panels);
+            step_gates_back<Product, Cell>(p, d, step, panels);
             member.team_barrier.wait(member.num_threads);
-            if (step + 1 < s.longest) step_hidden_back<Cell>(p, d, step, panels);
+            if (step + 1 < s.longest) step_hidden_back<Product, Cell>(p, d, step, panels);
         }
         // Here the last barrier is behind all threads and no product follows it, so that operands may be overwritten.
     }
+}
+
+template <typename Product>
+constexpr RecurrentKernels find_recurrent() {
+    return {run_forward<Product, Lstm>, run_forward<Product, Gru>,   pack_all<Product, Lstm>,
+            pack_all<Product, Gru>,     run_backward<Product, Lstm>, run_backward<Product, Gru>};
 }
 
 }  // namespace ds2::ISA

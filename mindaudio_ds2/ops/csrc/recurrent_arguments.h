@@ -39,6 +39,7 @@ struct ForwardArguments {
     float* end_cell;              // (B, H) LSTM only
     float* packed[2];             // scratch, as sized in aot_recurrent.cpp; a team's directions may share theirs
     float* hidden[2][2];          // of the frame before and this one
+    float* operand[2][2];         // the same as the product takes them: in float32 `hidden` itself
     float* cell[2];
     float* totals;                // of all threads
 };

@@ -46,6 +46,8 @@ inline void set_zero(float* values, int64_t count) {
     for (int64_t i = 0; i < count; ++i) values[i] = 0.0f;
 }
 
+inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // The first n < kLanes floats; the other lanes are zero.
 inline Vec load_partial(const float* p, int n) {
     Vec v{};

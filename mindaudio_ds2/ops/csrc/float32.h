@@ -1,0 +1,43 @@
+// What products are made of: operands of elements as long as a float, summed in float32.
+//
+// Kernels that multiply take Float32 or, where the instruction set has it, Bfloat16 (bfloat16.h) as an argument.
+#pragma once
+
+#include "simd.h"
+
+namespace ds2::ISA {
+
+constexpr int64_t kLineFloats = 16;  // of a cache line
+
+// An element is a float.
+struct Float32 {
+    static constexpr int kDepth = 1;  // k of an element
+
+    static Vec spread(const float* element) { return broadcast(*element); }
+    static Vec add_product(Vec sum, Vec x, Vec y) { return sum + x * y; }
+
+    // kLanes numbers that follow each other along k.
+    static void store_elements(float* out, Vec numbers) { store(out, numbers); }
+
+    // kLanes lines of `depth` k each, `stride` floats apart, across: [element][line], `width` from element to element.
+    // Lines from num_lines on are zero.
+    static void pack_lines(const float* lines, int64_t stride, int64_t num_lines, int64_t depth, float* out,
+                           int64_t width) {
+        for (int64_t first = 0; first < depth; first += kLineFloats) {
+            const int64_t end = first + kLineFloats < depth ? first + kLineFloats : depth;
+            for (int64_t line = 0; line < kLanes; ++line) {
+                const float* values = lines + line * stride;
+                for (int64_t k = first; k < end; ++k) out[k * width + line] = line < num_lines ? values[k] : 0.0f;
+            }
+        }
+    }
+
+    // The kDepth rows from `rows` on as a row of `width` elements, a whole number of vectors; what is beyond num_rows
+    // and num_columns is zero.
+    static void pack_rows(const float* rows, int64_t, int64_t num_rows, int64_t num_columns, float* out, int64_t width) {
+        if (num_rows < 1 || num_columns < width) std::memset(out, 0, width * sizeof(float));
+        if (num_rows >= 1) std::memcpy(out, rows, num_columns * sizeof(float));
+    }
+};
+
+}  // namespace ds2::ISA

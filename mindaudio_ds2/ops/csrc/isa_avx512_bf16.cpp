@@ -1,0 +1,11 @@
+// Kernels that multiply in bfloat16; compiled with the flags for avx512_bf16.
+#define ISA avx512_bf16
+#include "dispatch.h"
+#include "matmul.h"
+#include "recurrent.h"
+
+namespace ds2::ISA {
+
+extern const Bfloat16Kernels kKernels = {find_recurrent<Bfloat16>(), matmul::run_matmul};
+
+}  // namespace ds2::ISA

@@ -1,0 +1,28 @@
+// What aot_matmul.cpp hands to the product of matrices in matmul.h; knows of no instruction set.
+//
+// result (M, N) = a (M, K) x b (K, N), all float32; either may stand transposed.
+#pragma once
+
+#include <cstdint>
+
+namespace ds2 {
+
+constexpr int64_t kMatMulDepth = 1024;   // k summed in registers, an even number of vectors
+constexpr int64_t kMatMulColumns = 1024;  // of b that share a packed block; a multiple of 32
+constexpr int64_t kMatMulRows = 12;      // of a register tile
+
+struct MatMulArguments {
+    int64_t M, N, K;
+    const float* a;
+    bool is_a_transposed;  // a stands as (K, M)
+    const float* b;
+    bool is_b_transposed;  // b stands as (N, K)
+    float* result;
+    float* block;  // scratch: kMatMulColumns * kMatMulDepth / 2 floats
+    float* tiles;  // scratch: kMatMulRows * kMatMulDepth / 2 floats a thread
+    int num_threads;
+};
+
+using RunMatMul = void (*)(const MatMulArguments&);
+
+}  // namespace ds2
