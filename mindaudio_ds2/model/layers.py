@@ -60,7 +60,7 @@ class MaskedConv(nn.Cell):
             padding=(top, top, left, left),
             has_bias=has_bias,
         )
-        self.native_conv = NativeConv(backend.kernels, stride) if backend.kernels else None
+        self.native_conv = NativeConv(backend.kernels, stride, backend.is_bfloat16) if backend.kernels else None
         self.is_tanh = activation == "tanh"
         self.batch_norm = MaskedBatchNorm(out_channels, False, momentum, epsilon, not self.is_tanh, backend)
         self.time_stride = stride[1]
@@ -121,8 +121,9 @@ class Recurrent(nn.Cell):
         self.reverse = ops.ReverseSequence(seq_dim=0, batch_dim=1)
         native = NativeBidirectionalRecurrence if bidirectional else NativeRecurrence
         self.native: Any = native(backend.kernels, rnn_type, backend.is_bfloat16) if backend.kernels else None
-        is_ours = backend.kernels and backend.is_bfloat16
-        self.multiply = Bfloat16Projection(backend.kernels) if is_ours else ops.MatMul(transpose_b=True)
+        self.multiply: Any = ops.MatMul(transpose_b=True)
+        if backend.kernels and backend.is_bfloat16:
+            self.multiply = Bfloat16Projection(backend.kernels)
 
     def construct(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Run over time.

@@ -36,19 +36,26 @@ def load_op(kernels: Path, name: str, inputs: str, num_outputs: int) -> ops.Cust
     return ops.Custom(f"{kernels}:{name}", None, None, func_type="aot", reg_info=info)
 
 
+def name_operator(name: str, is_bfloat16: bool) -> str:
+    """How the operator is called that does the same in bfloat16, or in float32."""
+    return f"Bf16{name}" if is_bfloat16 else name
+
+
 class NativeConv(nn.Cell):
     """A convolution over frequency and time without bias, padded by half the kernel, channels last.
 
     Args:
         kernels: the shared library.
         stride: over (frequency, time).
+        is_bfloat16: multiply in bfloat16, the gradients too; sums are float32.
     """
 
-    def __init__(self, kernels: Path, stride: tuple[int, int]) -> None:
+    def __init__(self, kernels: Path, stride: tuple[int, int], is_bfloat16: bool = False) -> None:
         super().__init__()
-        self.run = load_op(kernels, "ConvForward", "fff", 1)
-        self.run_back_to_input = load_op(kernels, "ConvInputGradient", "ffff", 1)
-        self.run_back_to_weight = load_op(kernels, "ConvWeightGradient", "ffff", 1)
+        name = name_operator("Conv", is_bfloat16)
+        self.run = load_op(kernels, f"{name}Forward", "fff", 1)
+        self.run_back_to_input = load_op(kernels, f"{name}InputGradient", "ffff", 1)
+        self.run_back_to_weight = load_op(kernels, f"{name}WeightGradient", "ffff", 1)
         self.stride = ops.zeros(stride, ms.float32)  # its shape tells the kernels the stride
 
     def construct(self, x: Tensor, weight: Tensor) -> Tensor:

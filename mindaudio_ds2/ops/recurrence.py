@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mindspore import Tensor, nn, ops
 
-from mindaudio_ds2.ops.native import load_op
+from mindaudio_ds2.ops.native import load_op, name_operator
 
 
 class Packing(nn.Cell):
@@ -81,7 +81,7 @@ class NativeRecurrence(nn.Cell):
     def __init__(self, kernels: Path, rnn_type: str, is_bfloat16: bool = False) -> None:
         super().__init__()
         self.is_lstm = rnn_type == "lstm"
-        name = _name_operator(f"{rnn_type.title()}1", is_bfloat16)
+        name = name_operator(f"{rnn_type.title()}1", is_bfloat16)
         inputs, num_saved = ("fffi", 3) if self.is_lstm else ("ffffi", 2)
         self.run_saving = load_op(kernels, f"{name}Forward", inputs, 1 + num_saved)
         self.run_only = load_op(kernels, f"{name}Inference", inputs, 1)
@@ -166,7 +166,7 @@ class NativeBidirectionalRecurrence(nn.Cell):
     def __init__(self, kernels: Path, rnn_type: str, is_bfloat16: bool = False) -> None:
         super().__init__()
         self.is_lstm = rnn_type == "lstm"
-        name = _name_operator(f"{rnn_type.title()}2", is_bfloat16)
+        name = name_operator(f"{rnn_type.title()}2", is_bfloat16)
         inputs, num_saved = ("ffffffi", 6) if self.is_lstm else ("ffffffffi", 4)
         self.run_saving = load_op(kernels, f"{name}Forward", inputs, 1 + num_saved)
         self.run_only = load_op(kernels, f"{name}Inference", inputs, 1)
@@ -221,10 +221,6 @@ class NativeBidirectionalRecurrence(nn.Cell):
         d_bias_ih_back = d_bias_hh_back if self.is_lstm else _sum_rows(d_projected_back)
         d_weights = (d_w_hh, d_w_hh_back, d_bias_ih, d_bias_ih_back, d_bias_hh, d_bias_hh_back)
         return d_projected, d_projected_back, *d_weights, ops.zeros_like(lengths)
-
-
-def _name_operator(name: str, is_bfloat16: bool) -> str:
-    return f"Bf16{name}" if is_bfloat16 else name
 
 
 def _sum_rows(gradient: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 // Convolutions as MindSpore operators, channels last. A stride stands in the shape of a float32 array (SF, ST).
+// All exist with the prefix Bf16, too: the same, multiplied in bfloat16.
 //   ConvForward: x (B, F, T, Ci), weights (Co, Ci, KF, KT), stride -> y (B, F', T', Co)
 //   ConvInputGradient: dy (B, F', T', Co), weights, x (only its shape counts), stride -> dx (B, F, T, Ci)
 //   ConvWeightGradient: dy, x, weights (only their shape counts), stride -> dw (Co, Ci, KF, KT)
@@ -28,7 +29,9 @@ bool describe(const Call& call, int x, int weights, int stride, int y, ConvSizes
     return w[1] == s.Ci && call.has_shape(y, {s.B, s.F_out, s.T_out, s.Co});
 }
 
-int run_conv(ConvArguments a, RunConv run) noexcept {
+int run_conv(ConvArguments a, bool is_bfloat16, RunConv ConvKernels::*choice) noexcept {
+    if (is_bfloat16 && bfloat16_kernels() == nullptr) return 1;
+    const ConvKernels& run = is_bfloat16 ? bfloat16_kernels()->convolution : kernels().convolution;
     const ConvSizes& s = a.sizes;
     const bool is_weight_gradient = a.x != nullptr && a.dy != nullptr;
     const int64_t most = std::max(s.Ci, s.Co);
@@ -37,7 +40,8 @@ int run_conv(ConvArguments a, RunConv run) noexcept {
     a.num_line = s.T_out * round_up(s.Co, kMaxConvPanel) + (s.T + s.KT) * s.Ci + kMaxConvRows;
     if (!is_weight_gradient) {
         a.num_packed = s.KF * s.KT * round_up(s.Ci, kMaxConvPanel) * round_up(s.Co, kMaxConvPanel);
-        a.num_line = kMaxConvRows * kMaxConvPanel + ((kMaxConvRows - 1) * s.ST + s.KT) * most;
+        a.num_tile = Scratch::rounded(kMaxConvRows * kMaxConvPanel + ((kMaxConvRows - 1) * s.ST + s.KT) * most);
+        a.num_line = a.num_tile + (is_bfloat16 ? std::max((s.T + s.KT) * s.Ci, (s.T_out + s.KT) * s.Co) : 0);
     }
     a.num_line = Scratch::rounded(a.num_line);
     a.num_packed = Scratch::rounded(a.num_packed);
@@ -47,67 +51,74 @@ int run_conv(ConvArguments a, RunConv run) noexcept {
         Scratch scratch(num_packs * a.num_packed + num_lines * a.num_line);
         a.packed = scratch.take(num_packs * a.num_packed);
         a.lines = scratch.take(num_lines * a.num_line);
-        run(a);
+        (run.*choice)(a);
         return 0;
     } catch (const std::bad_alloc&) {
         return 1;
     }
 }
 
+int forward(const Call& call, bool is_bfloat16) {
+    ConvArguments a{};
+    if (call.num_arrays != 4 || !describe(call, 0, 1, 2, 3, a.sizes)) return 1;
+    a.x = call.input(0);
+    a.weights = call.input(1);
+    a.result = call.output(3);
+    return run_conv(a, is_bfloat16, &ConvKernels::forward);
+}
+
+int differentiate_input(const Call& call, bool is_bfloat16) {
+    ConvArguments a{};
+    if (call.num_arrays != 5 || !describe(call, 2, 1, 3, 0, a.sizes)) return 1;
+    a.dy = call.input(0);
+    a.weights = call.input(1);
+    a.result = call.output(4);
+    return run_conv(a, is_bfloat16, &ConvKernels::input_gradient);
+}
+
+int differentiate_weight(const Call& call, bool is_bfloat16) {
+    ConvArguments a{};
+    if (call.num_arrays != 5 || !describe(call, 1, 2, 3, 0, a.sizes)) return 1;
+    a.dy = call.input(0);
+    a.x = call.input(1);
+    a.result = call.output(4);
+    return run_conv(a, is_bfloat16, &ConvKernels::weight_gradient);
+}
+
+Shape infer_forward(int64_t* const* shapes) {
+    const int64_t *x = shapes[0], *stride = shapes[2];
+    return {x[0], count_outputs(x[1], stride[0]), count_outputs(x[2], stride[1]), shapes[1][0]};
+}
+
+using Types = std::vector<mindspore::TypeId>;
+
 }  // namespace
 }  // namespace ds2
 
 #define DS2_ARGUMENTS int nparam, void **params, int *ndims, int64_t **shapes, const char **, void *, void *
 
-DS2_EXPORT int ConvForward(DS2_ARGUMENTS) {
-    const ds2::Call call{nparam, params, ndims, shapes};
-    ds2::ConvArguments a{};
-    if (nparam != 4 || !ds2::describe(call, 0, 1, 2, 3, a.sizes)) return 1;
-    a.x = call.input(0);
-    a.weights = call.input(1);
-    a.result = call.output(3);
-    return ds2::run_conv(a, ds2::kernels().convolution.forward);
-}
+#define DS2_CONV(prefix, is_bfloat16)                                                                              \
+    DS2_EXPORT int prefix##Forward(DS2_ARGUMENTS) {                                                                \
+        return ds2::forward({nparam, params, ndims, shapes}, is_bfloat16);                                         \
+    }                                                                                                              \
+    DS2_EXPORT int prefix##InputGradient(DS2_ARGUMENTS) {                                                          \
+        return ds2::differentiate_input({nparam, params, ndims, shapes}, is_bfloat16);                             \
+    }                                                                                                              \
+    DS2_EXPORT int prefix##WeightGradient(DS2_ARGUMENTS) {                                                         \
+        return ds2::differentiate_weight({nparam, params, ndims, shapes}, is_bfloat16);                            \
+    }                                                                                                              \
+    DS2_EXPORT ds2::Shape prefix##ForwardInferShape(int*, int64_t** shapes, void*) {                               \
+        return ds2::infer_forward(shapes);                                                                         \
+    }                                                                                                              \
+    DS2_EXPORT ds2::Shape prefix##InputGradientInferShape(int*, int64_t** shapes, void*) {                         \
+        return ds2::Shape(shapes[2], shapes[2] + 4);                                                               \
+    }                                                                                                              \
+    DS2_EXPORT ds2::Shape prefix##WeightGradientInferShape(int*, int64_t** shapes, void*) {                        \
+        return ds2::Shape(shapes[2], shapes[2] + 4);                                                               \
+    }                                                                                                              \
+    DS2_EXPORT mindspore::TypeId prefix##ForwardInferType(ds2::Types types, void*) { return types[0]; }            \
+    DS2_EXPORT mindspore::TypeId prefix##InputGradientInferType(ds2::Types types, void*) { return types[0]; }      \
+    DS2_EXPORT mindspore::TypeId prefix##WeightGradientInferType(ds2::Types types, void*) { return types[0]; }
 
-DS2_EXPORT int ConvInputGradient(DS2_ARGUMENTS) {
-    const ds2::Call call{nparam, params, ndims, shapes};
-    ds2::ConvArguments a{};
-    if (nparam != 5 || !ds2::describe(call, 2, 1, 3, 0, a.sizes)) return 1;
-    a.dy = call.input(0);
-    a.weights = call.input(1);
-    a.result = call.output(4);
-    return ds2::run_conv(a, ds2::kernels().convolution.input_gradient);
-}
-
-DS2_EXPORT int ConvWeightGradient(DS2_ARGUMENTS) {
-    const ds2::Call call{nparam, params, ndims, shapes};
-    ds2::ConvArguments a{};
-    if (nparam != 5 || !ds2::describe(call, 1, 2, 3, 0, a.sizes)) return 1;
-    a.dy = call.input(0);
-    a.x = call.input(1);
-    a.result = call.output(4);
-    return ds2::run_conv(a, ds2::kernels().convolution.weight_gradient);
-}
-
-DS2_EXPORT ds2::Shape ConvForwardInferShape(int*, int64_t** shapes, void*) {
-    const int64_t *x = shapes[0], *stride = shapes[2];
-    return {x[0], ds2::count_outputs(x[1], stride[0]), ds2::count_outputs(x[2], stride[1]), shapes[1][0]};
-}
-
-DS2_EXPORT ds2::Shape ConvInputGradientInferShape(int*, int64_t** shapes, void*) {
-    return ds2::Shape(shapes[2], shapes[2] + 4);
-}
-
-DS2_EXPORT ds2::Shape ConvWeightGradientInferShape(int*, int64_t** shapes, void*) {
-    return ds2::Shape(shapes[2], shapes[2] + 4);
-}
-
-DS2_EXPORT mindspore::TypeId ConvForwardInferType(std::vector<mindspore::TypeId> types, void*) { return types[0]; }
-
-DS2_EXPORT mindspore::TypeId ConvInputGradientInferType(std::vector<mindspore::TypeId> types, void*) {
-    return types[0];
-}
-
-DS2_EXPORT mindspore::TypeId ConvWeightGradientInferType(std::vector<mindspore::TypeId> types, void*) {
-    return types[0];
-}
+DS2_CONV(Conv, false)
+DS2_CONV(Bf16Conv, true)

@@ -74,6 +74,19 @@ struct Bfloat16 {
                   round_rows(load_lanes(rows + column, first), load_lanes(rows + stride + column, second)));
         }
     }
+
+    static void put(float number, int64_t k, float* packed, int64_t width) {
+        const __m128bh rounded = _mm_cvtneps_pbh(_mm_set_ss(number));
+        std::memcpy(reinterpret_cast<char*>(packed + k / 2 * width) + k % 2 * 2, &rounded, 2);
+    }
+
+    static void join_neighbours(float* values, int64_t count, int64_t distance) {
+        for (int64_t i = 0; i < count; i += kLanes) {
+            const Vec first = load_lanes(values + i, count - i);
+            const Vec second = load_lanes(values + i + distance, count - i - distance);
+            store_lanes(values + i, round_rows(first, second), count - i);
+        }
+    }
 };
 
 }  // namespace ds2::ISA

@@ -23,6 +23,7 @@ struct ConvArguments {
     float* packed;         // scratch: num_packed of it; the weight gradient needs as much for each part
     float* lines;          // scratch: num_line for each thread, in the weight gradient for each part
     int64_t num_packed, num_line;
+    int64_t num_tile;      // of a thread's scratch come before the copy of a line; not in the weight gradient
     int num_threads;
 };
 

@@ -22,6 +22,7 @@ struct Kernels {
 // Kernels that multiply in bfloat16; what they do not have, `Kernels` does.
 struct Bfloat16Kernels {
     RecurrentKernels recurrent;
+    ConvKernels convolution;
     RunMatMul matmul;
 };
 

@@ -38,6 +38,12 @@ struct Float32 {
         if (num_rows < 1 || num_columns < width) std::memset(out, 0, width * sizeof(float));
         if (num_rows >= 1) std::memcpy(out, rows, num_columns * sizeof(float));
     }
+
+    // One number of a packed matrix that is zero so far, with `width` from element to element.
+    static void put(float number, int64_t k, float* packed, int64_t width) { packed[k * width] = number; }
+
+    // Makes elements of floats in their place: each takes in its neighbours along k, which are `distance` apart.
+    static void join_neighbours(float*, int64_t, int64_t) {}
 };
 
 }  // namespace ds2::ISA

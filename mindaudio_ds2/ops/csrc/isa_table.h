@@ -18,7 +18,7 @@ extern const Kernels kKernels = {
     DS2_QUOTE_VALUE(ISA),
     find_recurrent<Float32>(),
     {run_norm_forward, run_norm_backward, run_norm_scale},
-    {run_conv_forward, run_conv_input_gradient, run_conv_weight_gradient},
+    find_convolution<Float32>(),
     run_ctc,
     {run_lookahead_forward, run_lookahead_backward},
 };

@@ -17,8 +17,6 @@ constexpr int64_t kPairs = kMatMulDepth / 2;        // in a block, at most
 constexpr int64_t kStep = 2 * kLanes;               // k rounded by one instruction
 static_assert(kMatMulColumns % kPanel == 0 && kMatMulDepth % kStep == 0);
 
-inline int64_t smaller(int64_t x, int64_t y) { return x < y ? x : y; }
-
 // A part of a matrix that is summed over k: its lines, num_lines of `depth` k each, stand as rows or as columns.
 struct Part {
     const float* values;

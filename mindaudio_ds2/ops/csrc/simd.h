@@ -47,6 +47,8 @@ inline void set_zero(float* values, int64_t count) {
 }
 
 inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // The first n < kLanes floats; the other lanes are zero.
 inline Vec load_partial(const float* p, int n) {
