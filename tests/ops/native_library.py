@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 GENERIC, AVX2, AVX512 = range(3)
 
 
+def round_to_bfloat16(x: NDArray) -> NDArray[np.float32]:
+    """The nearest bfloat16 of finite numbers, ties to even; a second implementation, on the bits."""
+    bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return rounded.astype(np.uint32).view(np.float32)
+
+
 class NativeLibrary:
     """The shared library of the kernels.
 
@@ -21,6 +28,11 @@ class NativeLibrary:
     def __init__(self, path: Path) -> None:
         self._library = ctypes.CDLL(str(path))
         self._library.ds2_isa.restype = ctypes.c_char_p
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether the operators whose names begin with Bf16 run on this processor."""
+        return bool(self._library.ds2_has_bfloat16())
 
     def try_call(
         self, name: str, inputs: Sequence[NDArray], output_shapes: Sequence[Sequence[int]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.ops.native_library import AVX2, AVX512, GENERIC, NativeLibrary
+from tests.ops.native_library import AVX2, AVX512, GENERIC, NativeLibrary, round_to_bfloat16
 
 Array = NDArray[np.float64]
 
@@ -90,6 +90,29 @@ def test_a_convolution_and_its_gradients_are_those_of_the_reference(
     expect_close(dx, r.input_gradient())
     dw = library.call("ConvWeightGradient", [r.dy, r.x, r.w, r.stride], [r.w.shape])[0]
     expect_close(dw, r.weight_gradient())
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_in_bfloat16_they_are_those_of_the_reference_with_rounded_inputs(
+    case: tuple[int, ...], library: NativeLibrary
+) -> None:
+    if not library.has_bfloat16:
+        pytest.skip("this processor lacks AVX512-BF16")
+    r = Reference(case)
+    results = []
+    for num_threads in (1, 3):
+        with library.use(num_threads=num_threads):
+            y = library.call("Bf16ConvForward", [r.x, r.w, r.stride], [r.out])[0]
+            dx = library.call("Bf16ConvInputGradient", [r.dy, r.w, r.x, r.stride], [r.x.shape])[0]
+            dw = library.call("Bf16ConvWeightGradient", [r.dy, r.x, r.w, r.stride], [r.w.shape])[0]
+        results.append((y, dx, dw))
+    near = [r.forward(), r.input_gradient(), r.weight_gradient()]
+    r.x, r.w, r.dy = map(round_to_bfloat16, (r.x, r.w, r.dy))
+    expected = [r.forward(), r.input_gradient(), r.weight_gradient()]
+    for one, other, exact, unrounded in zip(*results, expected, near, strict=True):
+        np.testing.assert_array_equal(one, other)
+        expect_close(one, exact)
+        assert np.abs(one - unrounded).max() < 0.02 * np.abs(unrounded).max()
 
 
 def test_the_reference_has_the_right_slope() -> None:

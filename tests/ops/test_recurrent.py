@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tests.ops.native_library import AVX2, AVX512, GENERIC, NativeLibrary
 
 NUM_GATES = {"Lstm": 4, "Gru": 3}
+ALL_KINDS = ["Lstm", "Gru", "Bf16Lstm", "Bf16Gru"]
 # H of less than a vector, of odd size, of whole vectors, of several panels a thread.
 SIZES = [(7, 3, 5), (9, 1, 20), (6, 8, 33), (5, 17, 64), (4, 6, 144), (1, 2, 16), (3, 40, 48), (3, 30, 260)]
 
@@ -117,14 +118,21 @@ def differentiate_reference(
     return [array for kinds in zip(*outputs, strict=True) for array in kinds]
 
 
+@pytest.fixture(autouse=True)
+def _needed_instructions(request: pytest.FixtureRequest) -> None:
+    kind = request.node.callspec.params.get("kind", "") if hasattr(request.node, "callspec") else ""
+    if kind.startswith("Bf16") and not request.getfixturevalue("library").has_bfloat16:
+        pytest.skip("this processor lacks AVX512-BF16")
+
+
 class Case:
     """Random inputs of a recurrent layer (float32), with lengths that include S and, where B > 2, 0."""
 
     def __init__(self, kind: str, num_directions: int, num_frames: int, num_utterances: int, num_hidden: int) -> None:
         rng = np.random.default_rng([num_frames, num_utterances, num_hidden])
-        self.kind, self.n, self.name = kind, num_directions, f"{kind}{num_directions}"
+        self.name, self.kind, self.n = f"{kind}{num_directions}", kind.removeprefix("Bf16"), num_directions
         self.shape = (num_frames, num_utterances, num_hidden)
-        width = NUM_GATES[kind] * num_hidden
+        width = NUM_GATES[self.kind] * num_hidden
         self.projected = self.draw(rng, 1.0, (num_frames, num_utterances, width))
         self.w = self.draw(rng, 1 / np.sqrt(num_hidden), (width, num_hidden))
         self.bias_ih, self.bias_hh = self.draw(rng, 0.3, (width,)), self.draw(rng, 0.3, (width,))
@@ -224,7 +232,7 @@ def test_the_reference_gradient_is_the_slope_of_the_reference(kind: str) -> None
             assert gradients[d][at] == pytest.approx(slope, rel=1e-5, abs=1e-7)
 
 
-@pytest.mark.parametrize("kind", ["Lstm", "Gru"])
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_inference_gives_the_hidden_states_of_training(library: NativeLibrary, kind: str) -> None:
     for num_directions in (1, 2):
         case = Case(kind, num_directions, 11, 7, 48)
@@ -232,7 +240,7 @@ def test_inference_gives_the_hidden_states_of_training(library: NativeLibrary, k
         np.testing.assert_array_equal(y, case.forward(library)[0])
 
 
-@pytest.mark.parametrize("kind", ["Lstm", "Gru"])
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_the_number_of_threads_changes_no_bit(library: NativeLibrary, kind: str) -> None:
     case = Case(kind, 2, 6, 24, 400)  # work enough for ten threads
     with library.use(num_threads=1):
@@ -243,7 +251,7 @@ def test_the_number_of_threads_changes_no_bit(library: NativeLibrary, kind: str)
                 np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("kind", ["Lstm", "Gru"])
+@pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("size", [(1, 3, 64), (2, 1, 300), (7, 5, 33), (5, 24, 400)])  # the last for teams of several
 def test_teams_of_threads_change_no_bit(library: NativeLibrary, kind: str, size: tuple[int, int, int]) -> None:
     for num_directions in (1, 2):
@@ -259,7 +267,7 @@ def test_teams_of_threads_change_no_bit(library: NativeLibrary, kind: str, size:
                     np.testing.assert_array_equal(one, other, err_msg=f"{num_directions=} {num_teams=} {num_threads=}")
 
 
-@pytest.mark.parametrize("kind", ["Lstm", "Gru"])
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_the_other_utterances_of_a_batch_change_no_bit(library: NativeLibrary, kind: str) -> None:
     case = Case(kind, 2, 12, 23, 80)
     outputs = case.run(library)
@@ -273,7 +281,7 @@ def test_the_other_utterances_of_a_batch_change_no_bit(library: NativeLibrary, k
             np.testing.assert_array_equal(one, other[:num_frames, b : b + 1])
 
 
-@pytest.mark.parametrize("kind", ["Lstm", "Gru"])
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_what_stands_in_the_padding_is_never_read(library: NativeLibrary, kind: str) -> None:
     case = Case(kind, 2, 10, 6, 33)
     expected = case.run(library)
@@ -294,7 +302,7 @@ def test_extreme_inputs_saturate_the_gates_and_stay_finite(library: NativeLibrar
     np.testing.assert_allclose(actual[0], case.run_reference()[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["Lstm", "Gru"])
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_a_value_that_is_not_a_number_stays_in_its_utterance(library: NativeLibrary, kind: str) -> None:
     case = Case(kind, 2, 8, 5, 32)
     b = int(np.argmax(case.lengths))
