@@ -9,6 +9,7 @@ from mindaudio_ds2.portable.description import WeightKind
 from recipes.benchmark.case import ContenderError, Task, TimedBatch
 
 OURS_NATIVE = "ours-native"
+OURS_BFLOAT16 = "ours-bfloat16"
 OURS_STOCK = "ours-stock"
 PYTORCH = "pytorch"
 ONNXRUNTIME = "onnxruntime"
@@ -17,6 +18,7 @@ DEEPSPEECH_PYTORCH = "deepspeech.pytorch"
 MINDSPORE_OFFICIAL = "mindspore-official"
 CONTENDERS = (
     OURS_NATIVE,
+    OURS_BFLOAT16,
     OURS_STOCK,
     PYTORCH,
     ONNXRUNTIME,
@@ -24,7 +26,7 @@ CONTENDERS = (
     DEEPSPEECH_PYTORCH,
     MINDSPORE_OFFICIAL,
 )
-SAME_NETWORK = (OURS_NATIVE, OURS_STOCK, PYTORCH)  # must have the same number of weights
+SAME_NETWORK = (OURS_NATIVE, OURS_BFLOAT16, OURS_STOCK, PYTORCH)  # must have the same number of weights
 EXPORTED: dict[str, WeightKind] = {ONNXRUNTIME: "fp32", ONNXRUNTIME_INT8: "int8"}  # how their weights are stored
 
 GEMM_SIZES = (1024, 2048, 4096)  # of square matrices; which of them is fastest depends on caches and threads
@@ -68,7 +70,7 @@ def build_contender(name: str, config: Config, task: Task, batches: list[TimedBa
 
     Raises:
         ContenderError: it cannot be had here, or cannot do this.
-        DeviceError: there are no native kernels.
+        DeviceError: there are no native kernels, or the processor has no bfloat16.
     """
     if name in (PYTORCH, DEEPSPEECH_PYTORCH):
         try:
@@ -91,7 +93,8 @@ def build_contender(name: str, config: Config, task: Task, batches: list[TimedBa
     from mindaudio_ds2.machine import runtime
 
     # Without our kernels `start` keeps oneDNN off AVX-512, where its convolutions crawl; that helps the official too.
-    backend = runtime.start("CPU", config.seed, "on" if name == OURS_NATIVE else "off")
+    native = "on" if name in (OURS_NATIVE, OURS_BFLOAT16) else "off"
+    backend = runtime.start("CPU", config.seed, native, precision="bf16" if name == OURS_BFLOAT16 else "fp32")
     if name == MINDSPORE_OFFICIAL:
         from recipes.benchmark.mindspore_official import MindSporeOfficial
 

@@ -1,20 +1,15 @@
-"""Products in bfloat16 against float64 ones of the same rounded numbers, and the network that computes with them.
+"""Products in bfloat16 against float64 ones of the same rounded numbers.
 
 What recurrent layers have in common in both precisions is in test_recurrent.py, convolutions in test_convolution.py.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindaudio_ds2.machine.backend import Backend
-from mindaudio_ds2.ops.library import has_bfloat16
 from tests.ops.native_library import NativeLibrary, round_to_bfloat16
-from tests.ops.test_native import make_batch
 from tests.ops.test_recurrent import SIZES, Case, sigmoid
 
 # M, N, K: single ones, odd ones, what fills no vector, tile or block, several blocks in each direction.
@@ -23,8 +18,8 @@ FORMS = {"NN": (False, False), "NT": (False, True), "TN": (True, False)}
 
 
 @pytest.fixture(autouse=True)
-def _instructions(kernels: Path) -> None:
-    if not has_bfloat16(kernels):
+def _needed_instructions(library: NativeLibrary) -> None:
+    if not library.has_bfloat16:
         pytest.skip("this processor lacks AVX512-BF16")
 
 
@@ -177,8 +172,8 @@ def test_each_step_back_is_that_of_the_reference_with_rounded_products(
     outputs = case.forward(library)
     gradients = [gradient.astype(np.float64) for gradient in case.backward(library, outputs)]
     for d in range(2):
-        saved = [outputs[1 + d].astype(np.float64), outputs[3 + d].astype(np.float64)]
-        d_input, d_hidden = step_back(case, d, *saved, gradients[-2 + d])
+        gates, memory = outputs[1 + d].astype(np.float64), outputs[3 + d].astype(np.float64)
+        d_input, d_hidden = step_back(case, d, gates, memory, gradients[-2 + d])
         np.testing.assert_allclose(gradients[d], d_input, rtol=5e-5, atol=1e-5)
         np.testing.assert_allclose(gradients[-2 + d], d_hidden, rtol=5e-5, atol=1e-5)
 
@@ -188,25 +183,3 @@ def test_results_are_near_those_of_float32_and_not_the_same(library: NativeLibra
     expected = Case(kind, 2, 30, 5, 100).run(library)
     for one, other in zip(Case(f"Bf16{kind}", 2, 30, 5, 100).run(library), expected, strict=True):
         assert 1e-5 < np.abs(one - other).max() / np.abs(other).max() < 0.02
-
-
-# The network ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("mindspore_cpu")
-@pytest.mark.parametrize("changes", [{}, {"rnn_type": "gru", "bidirectional": False}], ids=["lstm", "forward-only gru"])
-def test_loss_and_gradients_of_a_network_are_near_those_of_float32(changes: dict[str, Any], kernels: Path) -> None:
-    from tests import cells
-
-    results = []
-    for backend in (Backend(kernels), Backend(kernels, is_bfloat16=True)):
-        network = cells.make_network(backend, **changes)
-        step = cells.LossAndGradients(network, backend).set_train()
-        results.append(cells.run(step, *make_batch(44)))
-        assert {parameter.dtype for parameter in network.get_parameters()} == {network.head.weight.dtype}
-    names = ["loss", *(name for name, p in network.parameters_and_names() if p.requires_grad)]
-    for name, single, half in zip(names, *results, strict=True):
-        assert half.dtype == np.float32
-        difference = np.linalg.norm(half - single) / np.linalg.norm(single)
-        assert difference < 0.2, name  # rounding lets some outputs of the clipped ReLU cross its ends
-        assert name == "loss" or difference > 1e-4, f"{name} was not computed in bfloat16"

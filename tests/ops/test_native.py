@@ -1,4 +1,4 @@
-"""The network on native kernels against the network on MindSpore's own operators."""
+"""The network on native kernels against the network on MindSpore's own operators, and in bfloat16 against float32."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mindaudio_ds2.machine.backend import Backend
+from mindaudio_ds2.ops.library import has_bfloat16
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -110,3 +111,23 @@ def test_weights_have_the_same_names_with_either(kernels: Path) -> None:
 
     native, stock = (cells.make_network(which).weights() for which in (Backend(kernels), Backend()))
     assert {n: p.shape for n, p in native.items()} == {n: p.shape for n, p in stock.items()}
+
+
+@pytest.mark.parametrize("changes", [{}, {"rnn_type": "gru", "bidirectional": False}], ids=["lstm", "forward-only gru"])
+def test_in_bfloat16_loss_and_gradients_are_near_those_of_float32(changes: dict[str, Any], kernels: Path) -> None:
+    from tests import cells
+
+    if not has_bfloat16(kernels):
+        pytest.skip("this processor lacks AVX512-BF16")
+    results = []
+    for backend in (Backend(kernels), Backend(kernels, is_bfloat16=True)):
+        network = cells.make_network(backend, **changes)
+        step = cells.LossAndGradients(network, backend).set_train()
+        results.append(cells.run(step, *make_batch(44)))
+        assert {parameter.dtype for parameter in network.get_parameters()} == {network.head.weight.dtype}
+    names = ["loss", *(name for name, p in network.parameters_and_names() if p.requires_grad)]
+    for name, single, half in zip(names, *results, strict=True):
+        assert half.dtype == np.float32
+        difference = np.linalg.norm(half - single) / np.linalg.norm(single)
+        assert difference < 0.2, name  # rounding lets some outputs of the clipped ReLU cross its ends
+        assert name == "loss" or difference > 1e-4, f"{name} was not computed in bfloat16"
