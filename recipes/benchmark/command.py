@@ -23,9 +23,7 @@ from recipes.benchmark.contender import (
     DEEPSPEECH_PYTORCH,
     EXPORTED,
     MINDSPORE_OFFICIAL,
-    OURS_BFLOAT16,
-    OURS_NATIVE,
-    OURS_STOCK,
+    PYTORCH,
     SAME_NETWORK,
 )
 from recipes.benchmark.worker import Job, measure
@@ -49,8 +47,8 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--contenders",
         default=None,
-        help="some of " + ",".join(CONTENDERS) + f"; without it all that can do the task but {OURS_BFLOAT16}, the last "
-        "two where their checkouts are given",
+        help="some of " + ",".join(CONTENDERS) + "; without it all that can do the task, the last two where their "
+        "checkouts are given",
     )
     parser.add_argument("--deepspeech_pytorch", default=None, help="checkout of SeanNaren/deepspeech.pytorch (path)")
     parser.add_argument("--mindspore_models", default=None, help="checkout of mindspore-ai/models (path)")
@@ -129,10 +127,9 @@ def list_contenders(options: Any) -> dict[str, str | None]:
     if options.contenders is not None:
         names = options.contenders.split(",")
     elif options.pieces:
-        names = [OURS_NATIVE, OURS_STOCK]
+        names = [name for name in SAME_NETWORK if name != PYTORCH]
     else:
-        anywhere = [name for name in CONTENDERS if name != OURS_BFLOAT16]  # which few processors can
-        able = [name for name in anywhere if options.task == "inference" or name not in EXPORTED]
+        able = [name for name in CONTENDERS if options.task == "inference" or name not in EXPORTED]
         names = [name for name in able if name not in checkouts or checkouts[name]]
     for name in names:
         if name not in CONTENDERS:

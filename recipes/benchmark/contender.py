@@ -9,7 +9,6 @@ from mindaudio_ds2.portable.description import WeightKind
 from recipes.benchmark.case import ContenderError, Task, TimedBatch
 
 OURS_NATIVE = "ours-native"
-OURS_BFLOAT16 = "ours-bfloat16"
 OURS_STOCK = "ours-stock"
 PYTORCH = "pytorch"
 ONNXRUNTIME = "onnxruntime"
@@ -18,7 +17,6 @@ DEEPSPEECH_PYTORCH = "deepspeech.pytorch"
 MINDSPORE_OFFICIAL = "mindspore-official"
 CONTENDERS = (
     OURS_NATIVE,
-    OURS_BFLOAT16,
     OURS_STOCK,
     PYTORCH,
     ONNXRUNTIME,
@@ -26,7 +24,7 @@ CONTENDERS = (
     DEEPSPEECH_PYTORCH,
     MINDSPORE_OFFICIAL,
 )
-SAME_NETWORK = (OURS_NATIVE, OURS_BFLOAT16, OURS_STOCK, PYTORCH)  # must have the same number of weights
+SAME_NETWORK = (OURS_NATIVE, OURS_STOCK, PYTORCH)  # must have the same number of weights
 EXPORTED: dict[str, WeightKind] = {ONNXRUNTIME: "fp32", ONNXRUNTIME_INT8: "int8"}  # how their weights are stored
 
 GEMM_SIZES = (1024, 2048, 4096)  # of square matrices; which of them is fastest depends on caches and threads
@@ -70,7 +68,7 @@ def build_contender(name: str, config: Config, task: Task, batches: list[TimedBa
 
     Raises:
         ContenderError: it cannot be had here, or cannot do this.
-        DeviceError: there are no native kernels, or the processor has no bfloat16.
+        DeviceError: there are no native kernels.
     """
     if name in (PYTORCH, DEEPSPEECH_PYTORCH):
         try:
@@ -93,8 +91,7 @@ def build_contender(name: str, config: Config, task: Task, batches: list[TimedBa
     from mindaudio_ds2.machine import runtime
 
     # Without our kernels `start` keeps oneDNN off AVX-512, where its convolutions crawl; that helps the official too.
-    native = "on" if name in (OURS_NATIVE, OURS_BFLOAT16) else "off"
-    backend = runtime.start("CPU", config.seed, native, precision="bf16" if name == OURS_BFLOAT16 else "fp32")
+    backend = runtime.start("CPU", config.seed, "on" if name == OURS_NATIVE else "off")
     if name == MINDSPORE_OFFICIAL:
         from recipes.benchmark.mindspore_official import MindSporeOfficial
 

@@ -22,6 +22,10 @@ MARKERS = {
         "<!-- recurrent: written by recipes/benchmark/benchmark_recurrent.py -->",
         "<!-- end of recurrent -->",
     ),
+    "precision": (
+        "<!-- precision: written by recipes/benchmark/benchmark_precision.py -->",
+        "<!-- end of precision -->",
+    ),
     "devices": ("<!-- devices: written by recipes/benchmark/device_audit.py -->", "<!-- end of devices -->"),
     "machines": ("<!-- machines: written by recipes/benchmark/benchmark_scaling.py -->", "<!-- end of machines -->"),
 }

@@ -7,6 +7,7 @@ import pytest
 from mindaudio_ds2.ops import library
 
 COMPILED = b"a library" * 100
+CPUINFO = Path("/proc/cpuinfo")
 
 
 @pytest.fixture
@@ -36,3 +37,9 @@ def test_a_damaged_library_is_compiled_again(cached: Path, damage: object) -> No
 def test_another_compiler_has_a_library_of_its_own(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "_find_compiler", lambda: "another")
     assert library._build_cached() != cached
+
+
+@pytest.mark.skipif(not CPUINFO.exists(), reason="what the processor has is read from /proc/cpuinfo")
+def test_bfloat16_is_found_where_the_system_names_it(kernels: Path) -> None:
+    flags = next((line for line in CPUINFO.read_text().splitlines() if line.startswith("flags")), "").split()
+    assert library.has_bfloat16(kernels) == ("avx512_bf16" in flags)
