@@ -153,7 +153,8 @@ int forward(const Call& call, Kind kind, Mode mode) {
     const int64_t num_packed = mode == Mode::resume ? 0 : count_packed(H, G), num_hidden = round_up(H, kOperandChunk) * B;
     const int64_t num_totals = split.num_threads() * std::max(kLeastCells, B) * 4 * kMaxLanes;
     const int64_t num_operands = kind.is_bfloat16 ? 4 : 2;  // in float32 hidden states are operands
-    const int64_t num_of_team = Scratch::rounded(num_packed) + num_operands * Scratch::rounded(num_hidden) + rounded * B;
+    const int64_t num_states = num_operands * Scratch::rounded(num_hidden) + rounded * B;
+    const int64_t num_of_team = Scratch::rounded(num_packed) + num_states;
     Scratch scratch(split.num_teams * num_of_team + num_totals);
     for (int d = 0; d < n; ++d) {
         const bool is_shared = d >= split.num_teams;

@@ -5,8 +5,8 @@
 // place, with the packed weights of that kernel row. The input gradient is such a product too, of dy with the reversed
 // kernel; where time is strided by ST, it is ST of them, one for each remainder of the frame divided by ST.
 //
-// Product is Float32 or Bfloat16. In bfloat16 a line is copied first, and each of its floats made an element of its own with
-// what follows it along k, so that a pair may begin at any of them.
+// Product is Float32 or Bfloat16. In bfloat16 a line is copied first, and each of its floats made an element of its own
+// with what follows it along k, so that a pair may begin at any of them.
 #pragma once
 
 #include <omp.h>
@@ -269,7 +269,8 @@ void add_weight_gradient(const ConvArguments& a, int64_t begin, int64_t end, flo
             if (Product::kDepth > 1 || s.Co % kPanel) {
                 stride = num_panels * kPanel;
                 for (int64_t t = 0; t < s.T_out; t += Product::kDepth) {
-                    Product::pack_rows(line + t * s.Co, s.Co, s.T_out - t, s.Co, dy + t / Product::kDepth * stride, stride);
+                    float* packed = dy + t / Product::kDepth * stride;
+                    Product::pack_rows(line + t * s.Co, s.Co, s.T_out - t, s.Co, packed, stride);
                 }
                 line = dy;
             }
@@ -278,8 +279,8 @@ void add_weight_gradient(const ConvArguments& a, int64_t begin, int64_t end, flo
                 for (int64_t t = 0; t < s.T_out; t += kFrameBlock) {
                     const int64_t num_frames = smaller(kFrameBlock, s.T_out - t);
                     for (int64_t k = 0; k < rounded; k += kTileFrames) {
-                        add_outer_tile<Product>(x + t * s.ST * s.Ci + k, s.ST * s.Ci,
-                                                line + t / Product::kDepth * stride + panel * kPanel, stride, num_frames,
+                        const float* frames = line + t / Product::kDepth * stride + panel * kPanel;
+                        add_outer_tile<Product>(x + t * s.ST * s.Ci + k, s.ST * s.Ci, frames, stride, num_frames,
                                                 to + k * kPanel);
                     }
                 }

@@ -32,9 +32,10 @@ struct Float32 {
         }
     }
 
-    // The kDepth rows from `rows` on as a row of `width` elements, a whole number of vectors; what is beyond num_rows
+    // The kDepth rows from `rows` on, `stride` floats apart, as a row of `width` elements, a whole number of vectors; what is beyond num_rows
     // and num_columns is zero.
-    static void pack_rows(const float* rows, int64_t, int64_t num_rows, int64_t num_columns, float* out, int64_t width) {
+    static void pack_rows(const float* rows, int64_t /* stride */, int64_t num_rows, int64_t num_columns, float* out,
+                          int64_t width) {
         if (num_rows < 1 || num_columns < width) std::memset(out, 0, width * sizeof(float));
         if (num_rows >= 1) std::memcpy(out, rows, num_columns * sizeof(float));
     }

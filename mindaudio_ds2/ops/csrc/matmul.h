@@ -1,7 +1,7 @@
 // The product of two large matrices in bfloat16, summed in float32.
 //
 // A block of b, kMatMulDepth deep and kMatMulColumns wide, is rounded and packed in panels of two vectors and shared by
-// all threads through the L2 cache; each thread rounds tiles of kMatMulRows rows of a into its L1 cache. Each element is
+// all threads through the caches; each thread rounds tiles of kMatMulRows rows of a into its L1 cache. Each element is
 // summed in the same order whatever the number of threads.
 #pragma once
 
@@ -12,9 +12,9 @@
 
 namespace ds2::ISA::matmul {
 
-constexpr int64_t kPanel = 2 * kLanes;              // columns of b of a register tile
-constexpr int64_t kPairs = kMatMulDepth / 2;        // in a block, at most
-constexpr int64_t kStep = 2 * kLanes;               // k rounded by one instruction
+constexpr int64_t kPanel = 2 * kLanes;        // columns of b of a register tile
+constexpr int64_t kPairs = kMatMulDepth / 2;  // in a block, at most
+constexpr int64_t kStep = 2 * kLanes;         // k rounded by one instruction
 static_assert(kMatMulColumns % kPanel == 0 && kMatMulDepth % kStep == 0);
 
 // A part of a matrix that is summed over k: its lines, num_lines of `depth` k each, stand as rows or as columns.
@@ -30,11 +30,12 @@ struct Part {
     }
 };
 
+// The part of a matrix of `num_lines` times `depth` that begins at a line and a k.
 inline Part find_part(const float* values, bool is_line_a_row, int64_t num_lines, int64_t depth, int64_t line,
                       int64_t k, int64_t most_lines) {
     const int64_t stride = is_line_a_row ? depth : num_lines;
-    return {values + (is_line_a_row ? line * stride + k : k * stride + line), stride, smaller(most_lines, num_lines - line),
-            smaller(kMatMulDepth, depth - k)};
+    const float* first = values + (is_line_a_row ? line * stride + k : k * stride + line);
+    return {first, stride, smaller(most_lines, num_lines - line), smaller(kMatMulDepth, depth - k)};
 }
 
 // Rows of pairs [line][pair], kPairs from line to line.
@@ -60,8 +61,8 @@ inline void round_columns(const Part& part, int64_t num_lines, float* out) {
 inline void pack_panel(const Part& part, bool is_transposed, float* out) {
     if (!is_transposed) return round_columns(part, kPanel, out);
     for (int64_t line = 0; line < kPanel; line += kLanes) {
-        Bfloat16::pack_lines(part.values + line * part.stride, part.stride, part.num_lines - line, part.depth, out + line,
-                             kPanel);
+        Bfloat16::pack_lines(part.values + line * part.stride, part.stride, part.num_lines - line, part.depth,
+                             out + line, kPanel);
     }
 }
 

@@ -1,8 +1,9 @@
 // The product of a few rows and a packed matrix that the recurrent layers run once a frame.
 //
-// A k is here an element of its product, Float32 or Bfloat16. The matrix is cut into panels of V vectors (V * kLanes columns), packed as [k][vector][lane]; the rows stand in an
-// operand with the k of one chunk side by side. A chunk of a panel stays in the L1 cache over all rows. Every element
-// is summed in the same order whatever the number of rows and panels: neither threads nor other rows change a result.
+// A k is here an element of the product, Float32 or Bfloat16. The matrix is cut into panels of V vectors (V * kLanes
+// columns), packed as [k][vector][lane]; the rows stand in an operand with the k of one chunk side by side. A chunk of a
+// panel stays in the L1 cache over all rows. Every element is summed in the same order whatever the number of rows and
+// panels: neither threads nor other rows change a result.
 #pragma once
 
 #include <algorithm>
@@ -11,9 +12,9 @@
 
 namespace ds2::ISA {
 
-constexpr int64_t kChunk = 64;       // elements summed in registers; a multiple of kLanes
-constexpr int kMaxVectors = 4;       // of a panel
-constexpr int64_t kGroupRows = 32;   // rows that share a chunk of the panel while it is in L1
+constexpr int64_t kChunk = 64;      // k summed in registers; a multiple of kLanes
+constexpr int kMaxVectors = 4;      // of a panel
+constexpr int64_t kGroupRows = 32;  // rows that share a chunk of the panel while it is in L1
 
 // The most rows of a register tile: accumulators, V vectors of weights (or `rows` broadcasts) and one more fit.
 template <int V>
@@ -114,12 +115,14 @@ void multiply_panel(const float* operand, int64_t operand_rows, int64_t num_rows
                 float* to = totals + row * kFloats;
                 if (num_tiles >= kLines) {
                     if (tile < kLines) {
-                        multiply_rows<Product, V, 1>(tile_rows, rows, chunk, depth, to, next + tile * kChunk * kLineFloats);
+                        const float* own_next = next + tile * kChunk * kLineFloats;
+                        multiply_rows<Product, V, 1>(tile_rows, rows, chunk, depth, to, own_next);
                     } else {
                         multiply_rows<Product, V, 0>(tile_rows, rows, chunk, depth, to, next);
                     }
                 } else if (num_tiles * 2 >= kLines) {
-                    multiply_rows<Product, V, 2>(tile_rows, rows, chunk, depth, to, next + 2 * tile * kChunk * kLineFloats);
+                    const float* own_next = next + 2 * tile * kChunk * kLineFloats;
+                    multiply_rows<Product, V, 2>(tile_rows, rows, chunk, depth, to, own_next);
                 } else {
                     multiply_rows<Product, V, 4>(tile_rows, rows, chunk, depth, to, next);
                 }

@@ -7,21 +7,11 @@
 
 #include "panel.h"
 #include "recurrent_arguments.h"
+#include "recurrent_packing.h"
 
 namespace ds2::ISA {
 
 static_assert(kOperandChunk % kChunk == 0 && kMaxLanes % kLanes == 0, "scratch memory would be too small");
-
-// The hidden units of one thread, in vectors, and their number in all.
-struct Share {
-    int64_t begin, end, all;
-
-    Share(int64_t num_hidden, int thread, int num_threads) {
-        all = (num_hidden + kLanes - 1) / kLanes;
-        begin = all * thread / num_threads;
-        end = all * (thread + 1) / num_threads;
-    }
-};
 
 // A vector of hidden units of an utterance at a frame: what the cells below read and write through.
 struct Place {
@@ -159,24 +149,6 @@ struct Gru {
     }
 };
 
-// Panels of kLanes hidden units with all their gates, [unit vector][element of k < H][gate][lane].
-template <typename Product, int G>
-void pack_forward(const float* weights, int64_t num_hidden, const Share& share, float* packed) {
-    const int64_t panel_floats = ceil_divide(num_hidden, Product::kDepth) * G * kLanes;
-    for (int64_t vector = share.begin; vector < share.end; ++vector) {
-        for (int gate = 0; gate < G; ++gate) {
-            const int64_t unit = vector * kLanes;
-            Product::pack_lines(weights + (gate * num_hidden + unit) * num_hidden, num_hidden, num_hidden - unit,
-                                num_hidden, packed + vector * panel_floats + gate * kLanes, G * kLanes);
-        }
-    }
-}
-
-template <typename Product, typename Cell>
-void pack_all(const float* weights, int64_t num_hidden, float* packed) {
-    pack_forward<Product, Cell::kGates>(weights, num_hidden, Share(num_hidden, 0, 1), packed);
-}
-
 // Where the elements of a row's vector of numbers along k begin in an operand.
 template <typename Product>
 int64_t element_index(int64_t row, int64_t k, int64_t num_rows) {
@@ -277,35 +249,6 @@ void run_forward(const ForwardArguments& p, const Member& member) {
             member.team_barrier.wait(member.num_threads);
         }
         if (num_written == s.longest) member.meet_other_team();
-    }
-}
-
-// The panels of a thread's share: as few as hold it, of nearly the same number of vectors.
-struct Panels {
-    Share share;
-    int64_t count;
-
-    explicit Panels(const Share& of) : share(of), count((of.end - of.begin + kMaxVectors - 1) / kMaxVectors) {}
-
-    int64_t begin(int64_t panel) const { return share.begin + (share.end - share.begin) * panel / count; }
-    int num_vectors(int64_t panel) const { return static_cast<int>(begin(panel + 1) - begin(panel)); }
-};
-
-// The weights transposed: panels of hidden units that the gradient goes to, [element of k = gate, unit][column]; both
-// kinds of unit are rounded up to vectors with zeros.
-template <typename Product, int G>
-void pack_backward(const float* weights, int64_t num_hidden, const Panels& panels, float* packed) {
-    const int64_t rounded = panels.share.all * kLanes;
-    for (int64_t panel = 0; panel < panels.count; ++panel) {
-        const int64_t first = panels.begin(panel) * kLanes, width = panels.num_vectors(panel) * kLanes;
-        const int64_t num_real = std::min(width, num_hidden - first);
-        float* out = packed + first * (G * rounded / Product::kDepth);
-        for (int gate = 0; gate < G; ++gate) {
-            for (int64_t unit = 0; unit < rounded; unit += Product::kDepth, out += width) {
-                Product::pack_rows(weights + (gate * num_hidden + unit) * num_hidden + first, num_hidden,
-                                   num_hidden - unit, num_real, out, width);
-            }
-        }
     }
 }
 
