@@ -32,7 +32,7 @@ struct Line {
 };
 
 template <typename Product>
-void add_tile(const float* in, int64_t in_stride, const float* packed, int64_t num_k, float* out,
+inline void add_tile(const float* in, int64_t in_stride, const float* packed, int64_t num_k, float* out,
                      int64_t out_stride) {
     Vec sums[kTileFrames][2] = {};
     for (int64_t k = 0; k < num_k; k += Product::kDepth) {
@@ -55,7 +55,7 @@ void add_tile(const float* in, int64_t in_stride, const float* packed, int64_t n
 
 // A tile at the ends of a line, or with fewer channels than a panel has: through scratch, with zeros around the input.
 template <typename Product>
-void add_edge_tile(const Line& line, int64_t panel, int64_t begin, float* scratch) {
+inline void add_edge_tile(const Line& line, int64_t panel, int64_t begin, float* scratch) {
     const int64_t num_frames = smaller(kTileFrames, line.num_out - begin);
     const int64_t num_channels = smaller(kPanel, line.out_channels - panel * kPanel);
     const int64_t window = (kTileFrames - 1) * line.step + line.num_taps, first = begin * line.step + line.offset;
@@ -76,29 +76,8 @@ void add_edge_tile(const Line& line, int64_t panel, int64_t begin, float* scratc
     }
 }
 
-// The line as the product reads it.
 template <typename Product>
-Line prepare(const Line& line, float* scratch) {
-    if (Product::kDepth == 1) return line;
-    Line prepared = line;
-    prepared.in = scratch;
-    prepared.num_in = (line.num_out - 1) * line.step + line.num_taps;  // with zeros where there is no input
-    prepared.offset = 0;
-    const int64_t before = larger(0, -line.offset), first = larger(0, line.offset);
-    const int64_t num_real = larger(0, smaller(line.num_in - first, prepared.num_in - before));
-    const int64_t count = prepared.num_in * line.in_channels;
-    set_zero(scratch, count);
-    if (num_real > 0) {
-        std::memcpy(scratch + before * line.in_channels, line.in + first * line.in_channels,
-                    num_real * line.in_channels * sizeof(float));
-    }
-    Product::join_neighbours(scratch, count, 1);
-    return prepared;
-}
-
-template <typename Product>
-void add_line(const Line& unprepared, float* scratch, float* line_scratch) {
-    const Line line = prepare<Product>(unprepared, line_scratch);
+inline void add_prepared(const Line& line, float* scratch) {
     const int64_t num_panels = ceil_divide(line.out_channels, kPanel);
     for (int64_t panel = 0; panel < num_panels; ++panel) {
         const bool is_full = (panel + 1) * kPanel <= line.out_channels;
@@ -116,30 +95,58 @@ void add_line(const Line& unprepared, float* scratch, float* line_scratch) {
     }
 }
 
+// The line copied as elements, with zeros where there is no input.
+template <typename Product>
+inline Line prepare(const Line& line, float* scratch) {
+    Line prepared = line;
+    prepared.in = scratch;
+    prepared.num_in = (line.num_out - 1) * line.step + line.num_taps;
+    prepared.offset = 0;
+    const int64_t before = larger(0, -line.offset), first = larger(0, line.offset);
+    const int64_t num_real = larger(0, smaller(line.num_in - first, prepared.num_in - before));
+    const int64_t count = prepared.num_in * line.in_channels;
+    set_zero(scratch, count);
+    if (num_real > 0) {
+        std::memcpy(scratch + before * line.in_channels, line.in + first * line.in_channels,
+                    num_real * line.in_channels * sizeof(float));
+    }
+    Product::join_neighbours(scratch, count, 1);
+    return prepared;
+}
+
+template <typename Product>
+inline void add_line(const Line& line, float* tile_scratch, float* line_scratch) {
+    if constexpr (Product::kDepth == 1) {
+        add_prepared<Product>(line, tile_scratch);
+    } else {
+        add_prepared<Product>(prepare<Product>(line, line_scratch), tile_scratch);
+    }
+}
+
 // Floats of one kernel row of num_k in a packed panel.
 template <typename Product>
-int64_t count_row(int64_t num_k) {
+inline int64_t count_row(int64_t num_k) {
     return ceil_divide(num_k, Product::kDepth) * kPanel;
 }
 
 // (Co, Ci, KF, KT) -> [panel of Co][KF][element of KT, Ci][kPanel]
 template <typename Product>
-void pack_forward(const ConvSizes& s, const float* weights, float* packed) {
+inline void pack_forward(const ConvSizes& s, const float* weights, float* packed) {
     const int64_t row = count_row<Product>(s.KT * s.Ci);
     set_zero(packed, ceil_divide(s.Co, kPanel) * s.KF * row);
     for (int64_t co = 0; co < s.Co; ++co) {
         float* panel = packed + co / kPanel * s.KF * row + co % kPanel;
         for (int64_t ci = 0; ci < s.Ci; ++ci) {
-            for (int64_t i = 0; i < s.KF * s.KT; ++i) {
-                const int64_t k = i % s.KT * s.Ci + ci;
-                Product::put(weights[(co * s.Ci + ci) * s.KF * s.KT + i], k, panel + i / s.KT * row, kPanel);
+            for (int64_t kf = 0; kf < s.KF; ++kf) {
+                const float* taps = weights + ((co * s.Ci + ci) * s.KF + kf) * s.KT;
+                for (int64_t kt = 0; kt < s.KT; ++kt) Product::put(taps[kt], kt * s.Ci + ci, panel + kf * row, kPanel);
             }
         }
     }
 }
 
 template <typename Product>
-void run_conv_forward(const ConvArguments& a) {
+inline void run_conv_forward(const ConvArguments& a) {
     const ConvSizes& s = a.sizes;
     pack_forward<Product>(s, a.weights, a.packed);
     const int64_t row = count_row<Product>(s.KT * s.Ci);
@@ -172,7 +179,7 @@ struct Phase {
 
 // (Co, Ci, KF, KT) -> [phase][panel of Ci][KF][element of tap, last first, and Co][kPanel]
 template <typename Product>
-void pack_backward(const ConvSizes& s, const float* weights, float* packed) {
+inline void pack_backward(const ConvSizes& s, const float* weights, float* packed) {
     const int64_t num_panels = ceil_divide(s.Ci, kPanel);
     for (int64_t phase = 0; phase < s.ST; ++phase) {
         const Phase p(s, phase);
@@ -195,7 +202,7 @@ void pack_backward(const ConvSizes& s, const float* weights, float* packed) {
 }
 
 template <typename Product>
-void run_conv_input_gradient(const ConvArguments& a) {
+inline void run_conv_input_gradient(const ConvArguments& a) {
     const ConvSizes& s = a.sizes;
     pack_backward<Product>(s, a.weights, a.packed);
 #pragma omp parallel for schedule(dynamic) num_threads(a.num_threads)
@@ -225,7 +232,7 @@ void run_conv_input_gradient(const ConvArguments& a) {
 
 // sums (kTileFrames taps, kPanel) += over frames: what the taps see, times dy.
 template <typename Product>
-void add_outer_tile(const float* in, int64_t in_stride, const float* dy, int64_t dy_stride, int64_t num_frames,
+inline void add_outer_tile(const float* in, int64_t in_stride, const float* dy, int64_t dy_stride, int64_t num_frames,
                     float* sums_out) {
     Vec sums[kTileFrames][2] = {};
     for (int64_t t = 0; t < num_frames; t += Product::kDepth) {
@@ -248,7 +255,7 @@ void add_outer_tile(const float* in, int64_t in_stride, const float* dy, int64_t
 
 // One part of the utterances' lines. sums: [panel of Co][KF][taps KT * Ci, rounded up][kPanel].
 template <typename Product>
-void add_weight_gradient(const ConvArguments& a, int64_t begin, int64_t end, float* sums, float* scratch) {
+inline void add_weight_gradient(const ConvArguments& a, int64_t begin, int64_t end, float* sums, float* scratch) {
     const ConvSizes& s = a.sizes;
     const int64_t num_k = s.KT * s.Ci, rounded = ceil_divide(num_k, kTileFrames) * kTileFrames;
     const int64_t num_panels = ceil_divide(s.Co, kPanel), padding = s.KT / 2 * s.Ci;
@@ -290,7 +297,7 @@ void add_weight_gradient(const ConvArguments& a, int64_t begin, int64_t end, flo
 }
 
 template <typename Product>
-void run_conv_weight_gradient(const ConvArguments& a) {
+inline void run_conv_weight_gradient(const ConvArguments& a) {
     const ConvSizes& s = a.sizes;
     const int64_t num_lines = s.B * s.F, rounded = ceil_divide(s.KT * s.Ci, kTileFrames) * kTileFrames;
 #pragma omp parallel for schedule(static) num_threads(a.num_threads)
