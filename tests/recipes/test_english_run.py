@@ -116,7 +116,9 @@ def test_recordings_without_transcripts_are_labelled_before_all_else(house: Path
     status, calls = run(house, "--source", "corpora", "--text", "a.txt", "--recordings", "talks", "--hibari", "0")
     assert status == 0
     assert calls[0].startswith("recipes/english/label.py talks --output data/english/labelled")
-    assert calls[1] == "recipes/english/prepare.py real --source corpora --labelled data/english/labelled/manifest.jsonl"
+    assert (
+        calls[1] == "recipes/english/prepare.py real --source corpora --labelled data/english/labelled/manifest.jsonl"
+    )
 
 
 @pytest.mark.parametrize("options", [("--source", "corpora"), ("--hours", "3"), ("--source",)])
