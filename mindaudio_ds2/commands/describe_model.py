@@ -45,6 +45,8 @@ NORMALIZATIONS = {
 }
 HEADINGS = ("layer", "what it is", "output of 1 s", "parameters", "MiB", "GFLOP a second", "share")
 
+LEAST_PRUNED_SHARE = 1e-3  # weights of 16 bits have some zeros that nobody pruned
+
 
 def add_options(parser: Any) -> None:
     """The script's own options."""
@@ -165,7 +167,9 @@ def read_network(path: Path) -> tuple[Config, list[str]]:
 
     checkpoint = load_checkpoint(path)
     zeros = measure_zeros(checkpoint.weights)
-    return checkpoint.config, [f"pruned:        {zeros:.1%} of recurrent and output matrices are zero"] if zeros else []
+    if zeros < LEAST_PRUNED_SHARE:
+        return checkpoint.config, []
+    return checkpoint.config, [f"pruned:        {zeros:.1%} of recurrent and output matrices are zero"]
 
 
 def describe_origin(path: Path) -> list[str]:
