@@ -6,21 +6,29 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from mindaudio_ds2 import console
 from mindaudio_ds2.errors import OutputError
+
+ROOM = "Free space or choose another folder; what stood there before is unchanged."
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write(partial)` on a path beside `path`, then rename it to `path`.
 
-    A crash, a kill or a full disk leaves the old file untouched.
+    A crash, a kill or a full disk leaves the old file untouched. A link stays, and what it leads to is replaced; a
+    device or a pipe is written into.
 
     Raises:
         OutputError: the file cannot be written; the partial file is removed.
     """
-    path = Path(path)
+    named = Path(path)
+    if is_stream(named):
+        _write_into(named, write)
+        return
+    path = Path(os.path.realpath(named)) if named.is_symlink() else named
     # Unlike any other's beside it: several processes may write the same, and on other hosts have the same number.
     partial = path.with_name(f".partial-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     try:
@@ -30,13 +38,41 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(partial, path)
     except OSError as error:
         _remove(partial)
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}. Free space or choose another folder; "
-            "what stood there before is unchanged."
-        ) from error
+        raise OutputError(_explain(named, error, ROOM)) from error
     except BaseException:
         _remove(partial)
         raise
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path is no file that could be replaced: a device, a pipe, or an open file, such as /dev/stdout."""
+    try:
+        mode = path.stat().st_mode
+        opened = os.readlink(path) if path.is_symlink() else ""
+    except OSError:
+        return False
+    in_proc = any(place.startswith("/proc/") for place in (opened, os.path.realpath(path.parent)))
+    return in_proc or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _write_into(stream: Path, write: Callable[[Path], None]) -> None:
+    """Write a whole file aside, then copy it into a device or a pipe, behind what has gone there before."""
+    with tempfile.TemporaryDirectory() as folder:
+        partial = Path(folder) / stream.name
+        try:
+            write(partial)
+            with open(os.open(stream, os.O_WRONLY | os.O_APPEND), "wb") as file, partial.open("rb") as whole:
+                shutil.copyfileobj(whole, file)
+        except OSError as error:
+            raise OutputError(f"cannot write {stream}: {error.strerror or error}. Choose another.") from error
+
+
+def _explain(path: Path, error: OSError, remedy: str) -> str:
+    """Why nothing can be written to a path: a file where a folder should be is named."""
+    obstacle = next((each for each in path.parents if each.exists() and not each.is_dir()), None)
+    if obstacle:
+        return f"cannot write {path}: {obstacle} is a file, and a folder is wanted there. Name another folder."
+    return f"cannot write {path}: {error.strerror or error}. {remedy}"
 
 
 def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
@@ -47,7 +83,7 @@ def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         OutputError: the folder cannot be written; the partial one is removed, and the old one stays.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     mark = f"{os.getpid()}-{secrets.token_hex(4)}-{path.name}"
     partial, old = path.with_name(f".partial-{mark}"), path.with_name(f".old-{mark}")
     try:
@@ -61,29 +97,39 @@ def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         if old.exists() and not path.exists():
             os.replace(old, path)
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}. Free space or choose another folder; "
-            "what stood there before is unchanged."
-        ) from error
+        raise OutputError(_explain(path, error, ROOM)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Path, inputs: Iterable[str | Path | None] = ()) -> None:
     """Find out before long work whether its result can be written to `path`; leaves nothing there but its folder.
 
+    Args:
+        path: of the result; a line says so where its folder had to be made.
+        inputs: what the work reads, None for what was not named.
+
     Raises:
-        OutputError: no permission, no space, or a file where a folder should be.
+        OutputError: no permission, no space, a file where a folder should be, or `path` is one of the inputs.
     """
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder. Name a file in it.")
+    if is_stream(path):
+        if not os.access(path, os.W_OK):
+            raise OutputError(f"cannot write {path}: no permission. Choose another.")
+        return
+    if any(each is not None and os.path.realpath(each) == os.path.realpath(path) for each in inputs):
+        raise OutputError(f"cannot write {path}: it is one of the inputs, and would be lost. Name another file.")
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     probe = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+            console.write_line(f"made the folder {path.parent}")
         probe.touch()
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}. Choose another folder.") from error
+        raise OutputError(_explain(path, error, "Choose another folder.")) from error
     finally:
         _remove(probe)
 

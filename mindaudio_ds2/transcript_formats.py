@@ -27,6 +27,13 @@ def as_text(transcriptions: Sequence[Transcription]) -> str:
     )
 
 
+def as_bare_text(transcriptions: Sequence[Transcription]) -> str:
+    """The text of one recording; of several channels a line each: channel, tab, text."""
+    if len(transcriptions) == 1:
+        return transcriptions[0].text
+    return "\n".join(f"channel {t.channel}\t{t.text}" for t in transcriptions)
+
+
 def as_json(transcriptions: Sequence[Transcription]) -> str:
     """A JSON list: path, duration in seconds, text, score, words and segments with times; or path and problem.
 
@@ -105,6 +112,8 @@ FORMATS: dict[str, Callable[[Sequence[Transcription]], str]] = {
     "ctm": as_ctm,
     "tsv": as_tsv,
 }
+FORMATS_OF_ONE = {**FORMATS, "text": as_bare_text}
+"""For a file of one recording, whose name says which."""
 ENDINGS = {"text": ".txt"}
 SUBTITLES = ("srt", "vtt")
 

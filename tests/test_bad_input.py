@@ -294,10 +294,10 @@ def test_an_output_folder_below_a_file(
         case "transcribe":
             output = folder / "words.txt"
             expect_error(
-                (f"cannot write {output}", "Not a directory"), verb, *options, "--output", output, corpus / "wav"
+                (f"cannot write {output}", "file is a file"), verb, *options, "--output", output, corpus / "wav"
             )
         case _:
-            expect_error((f"cannot write {folder}", "Not a directory"), verb, *options, "--output_dir", folder)
+            expect_error((f"cannot write {folder}", "file is a file"), verb, *options, "--output_dir", folder)
 
 
 def test_a_folder_that_holds_a_run(expect_train_error: Fail, finished_run: Path, tmp_path: Path) -> None:

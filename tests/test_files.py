@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,60 @@ def test_asking_whether_a_path_is_writable_leaves_what_stands_there_alone(tmp_pa
     require_writable(tmp_path / "new" / "b.txt")
     assert path.read_text() == "old"
     assert sorted(other.name for other in tmp_path.rglob("*")) == ["a.txt", "new"]
+
+
+def test_a_pipe_is_written_into_and_stays_one(tmp_path: Path) -> None:
+    pipe, heard = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: heard.append(pipe.read_text()))
+    reader.start()
+    require_writable(pipe)
+    write_text(pipe, "hello\n")
+    reader.join(10)
+    assert heard == ["hello\n"]
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_what_goes_to_an_open_file_goes_behind_what_stands_there(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text("old\n")
+    with path.open("a") as file:
+        write_text(Path(f"/proc/self/fd/{file.fileno()}"), "new\n")
+    assert path.read_text() == "old\nnew\n"
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    target, link = tmp_path / "there" / "a.txt", tmp_path / "link"
+    write_text(target, "old")
+    link.symlink_to("there/a.txt")
+    require_writable(link)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "W").write_text("")
+    for call in (require_writable, lambda path: write_text(path, "")):
+        with pytest.raises(OutputError, match="W is a file, and a folder is wanted there"):
+            call(tmp_path / "W" / "b.txt")
+
+
+def test_a_folder_that_had_to_be_made_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    require_writable(tmp_path / "new" / "b.txt")
+    assert capsys.readouterr().err == f"made the folder {tmp_path / 'new'}\n"
+
+
+def test_an_output_is_none_of_the_inputs(tmp_path: Path) -> None:
+    path, link = tmp_path / "a.txt", tmp_path / "link"
+    path.write_text("old")
+    link.symlink_to(path)
+    for output in (path, link, tmp_path / "." / "a.txt"):
+        with pytest.raises(OutputError, match="one of the inputs"):
+            require_writable(output, [None, "english", path])
+    require_writable(tmp_path / "b.txt", [path])
 
 
 def test_caches_lie_where_the_user_says_then_at_home_then_among_temporary_files(

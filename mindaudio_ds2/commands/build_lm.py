@@ -64,7 +64,7 @@ def build(options: Any, config: Config) -> str:
         ManifestError, OutputError: a manifest is unusable; the model cannot be written.
     """
     output = Path(options.output)
-    require_writable(output)
+    require_writable(output, [*options.texts, options.arpa, *options.exclude])
     if bool(options.texts) == bool(options.arpa):
         raise ConfigError("name either TEXT or --arpa FILE")
     if options.prune < 0:

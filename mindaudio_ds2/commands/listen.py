@@ -154,7 +154,7 @@ def run(options: argparse.Namespace) -> None:
     if options.output is None and output.exists():
         raise ConfigError(f"{output} is there already; name another with --output")
     check_output(options, output)
-    require_writable(output)
+    require_writable(output, [options.model, options.lm, options.hotwords])
     with Interruption() as interruption:
         microphone = Microphone(options.microphone, lambda: interruption.signal_number > 0)
         console.write_line(f"loading {options.model or 'the model english'}")

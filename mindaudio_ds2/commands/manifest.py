@@ -37,7 +37,7 @@ from mindaudio_ds2.corpus.reports import describe, to_json
 from mindaudio_ds2.corpus.selection import Choice
 from mindaudio_ds2.corpus.statistics import SuspicionLimits, measure_corpus
 from mindaudio_ds2.errors import ConfigError, ManifestError
-from mindaudio_ds2.files import write_text
+from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.characters import name_character
 from mindaudio_ds2.text.tokenizer import Tokenizer
@@ -278,7 +278,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run one of them."""
+    """Run one of them, if what it reads stays."""
+    named = vars(options)
+    inputs = [*named.get("manifests", ()), named.get("manifest"), named.get("config")]
+    lists = [value for name in ("speakers", "exclude_ids") for value in named.get(name) or ()]
+    inputs += [value[1:] for value in lists if value.startswith("@")]
+    for output in filter(None, (named.get(name) for name in ("output", "report", "json", "plot"))):
+        require_writable(output, inputs)
     sys.exit(options.run(options))
 
 

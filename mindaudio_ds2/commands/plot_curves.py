@@ -14,7 +14,7 @@ from pathlib import Path
 from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.errors import OutputError
-from mindaudio_ds2.files import write_atomically
+from mindaudio_ds2.files import require_writable, write_atomically
 from mindaudio_ds2.reporting.curves import draw_curves, has_times
 from mindaudio_ds2.reporting.metrics import describe_run, name_runs, read_run
 
@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> None:
     runs = [read_run(*pair) for pair in zip(folders, name_runs(folders), strict=True)]
     if options.over == "minutes" and not all(map(has_times, runs)):
         raise OutputError("a run has recorded no times yet, so its minutes are not known; draw --over epochs")
+    require_writable(options.output)
     figure = draw_curves(runs, options.over)
     write_atomically(options.output, lambda partial: figure.savefig(partial, format=suffix[1:]))
     print("\n".join([*map(describe_run, runs), f"{options.output}"]))

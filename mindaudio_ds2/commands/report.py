@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     folder = models.find_run_folder(options.run)
     run = read_run_folder(folder, options.data_root)
     output = options.output or folder / "report.html"
-    require_writable(output)
+    require_writable(output, [each for each in folder.glob("*") if each.suffix != ".html"])
     write_text(output, make_report(run, options.num_worst, options.utterance))
     print(output)
 

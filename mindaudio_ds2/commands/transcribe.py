@@ -35,7 +35,14 @@ from mindaudio_ds2.segmentation.sources import VADS, Hearing
 from mindaudio_ds2.streaming.events import Endpointing
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.transcribe import Recognizer, find_recordings
-from mindaudio_ds2.transcript_formats import ENDINGS, FORMATS, SUBTITLES, group_recordings, name_recordings
+from mindaudio_ds2.transcript_formats import (
+    ENDINGS,
+    FORMATS,
+    FORMATS_OF_ONE,
+    SUBTITLES,
+    group_recordings,
+    name_recordings,
+)
 from mindaudio_ds2.transcription import TranscriptionRun
 
 
@@ -88,7 +95,8 @@ def run(options: argparse.Namespace) -> None:
     if options.format in SUBTITLES and len(paths) > 1 and not options.output_dir:
         raise ConfigError(f"{options.format} is a file for each of {len(paths)} recordings; name --output_dir DIR")
     if options.output or options.output_dir:
-        require_writable(Path(options.output or options.output_dir / "transcript"))
+        target = Path(options.output or options.output_dir / "transcript")
+        require_writable(target, [*paths, options.pre_trained_model_path, options.lm, options.hotwords])
     done = Recognizer.load(options.pre_trained_model_path, options.device_target, choice, hearing).run(paths)
     _hand_over(done, options)
     for note in done.notes:
@@ -142,7 +150,7 @@ def _check_live(options: argparse.Namespace, hearing: Hearing) -> None:
         )
     check_output(options, options.output)
     if options.output:
-        require_writable(Path(options.output))
+        require_writable(Path(options.output), [options.pre_trained_model_path, options.lm, options.hotwords])
 
 
 def _open_pipe(rate_hz: int | None, interruption: Interruption, shown: LiveTranscript, output: str | None) -> PcmReader:
@@ -163,16 +171,16 @@ def _refuse_unprinted() -> NoReturn:
 
 def _hand_over(run: TranscriptionRun, options: argparse.Namespace) -> None:
     """Print the transcriptions, or write them where it was asked for."""
-    write = FORMATS[options.format]
     if options.output_dir:
+        write_one = FORMATS_OF_ONE[options.format]
         recordings = group_recordings(run.transcriptions)
         names = name_recordings([recording[0].path for recording in recordings])
         ending = ENDINGS.get(options.format, f".{options.format}")
         for name, recording in zip(names, recordings, strict=True):
             if not recording[0].problem:
-                write_text(options.output_dir / f"{name}{ending}", write(recording) + "\n")
+                write_text(options.output_dir / f"{name}{ending}", write_one(recording) + "\n")
         return
-    text = write(run.transcriptions)
+    text = FORMATS[options.format](run.transcriptions)
     if options.output:
         write_text(Path(options.output), text + "\n")
     elif text and not console.write_line(text, to_stdout=True):

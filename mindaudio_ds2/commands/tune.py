@@ -56,7 +56,7 @@ def tune(options: Any, backend: Backend) -> str:
 
     path = Path(options.checkpoint)
     output = Path(options.output) if options.output else models.choose_results_folder(path) / models.DECODER
-    require_writable(output)
+    require_writable(output, [path, options.dev, options.lm])
     checkpoint = load_checkpoint(path)
     config, library = checkpoint.config, backend.kernels
     utterances = open_manifest(options.dev, options.data_root)

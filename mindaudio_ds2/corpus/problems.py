@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from mindaudio_ds2.errors import ManifestError, OutputError
-from mindaudio_ds2.files import write_text
+from mindaudio_ds2.files import is_stream, write_text
 
 
 class Problems:
@@ -62,6 +62,7 @@ class Problems:
         """
         if self:
             write_text(path, self.summary(max_listed=0) + "\n")
+        if self or is_stream(path):
             return
         try:
             path.unlink(missing_ok=True)

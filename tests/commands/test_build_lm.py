@@ -58,6 +58,15 @@ def test_what_overlaps_with_a_test_is_left_out_and_counted(run, tmp_path: Path) 
     assert "FIVE" not in LanguageModel(tmp_path / "out.lm").words
 
 
+def test_neither_its_text_nor_its_tests_are_written_over(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "out.lm"  # the output of every run here
+    path.write_text("\n".join(LINES), encoding="utf-8")
+    for arguments in ((str(path),), ("--arpa", str(path)), ("other.txt", "--exclude", str(path))):
+        status, said = run(*arguments)
+        assert (status, "is one of the inputs" in said) == (2, True)
+    assert path.read_text(encoding="utf-8") == "\n".join(LINES)
+
+
 def test_an_arpa_file_is_converted(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "a.arpa").write_text(ARPA)
     status, said = run("--arpa", str(tmp_path / "a.arpa"))

@@ -118,6 +118,22 @@ def test_verify_ends_with_1_and_reports_everything_that_is_wrong_in_all_manifest
     assert all(f"m{n:02d}: " in report.read_text() for n in range(15))
 
 
+def test_no_command_writes_over_what_it_reads(run: Run, mixed: Path, tmp_path: Path) -> None:
+    names, before = tmp_path / "names.txt", mixed.read_bytes()
+    names.write_text("good\n")
+    for arguments in (
+        ("convert", mixed, "--to", "mozilla", "--output", mixed),
+        ("merge", mixed, "--output", mixed),
+        ("filter", mixed, "--output", tmp_path / "x.jsonl", "--report", mixed),
+        ("filter", mixed, "--exclude_ids", f"@{names}", "--output", names),
+        ("stats", mixed, "--json", mixed),
+        ("verify", mixed, "--output", mixed),
+    ):
+        status, _, err = run(*arguments)
+        assert (status, "is one of the inputs" in err) == (2, True), arguments
+    assert (mixed.read_bytes(), names.read_text()) == (before, "good\n")
+
+
 def test_verify_takes_the_sample_rate_of_a_yaml(run: Run, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(1).uniform(-0.5, 0.5, size=8000), 8000)
     write_manifest(tmp_path / "a.jsonl", [Utterance("a", f"{tmp_path}/a.wav", 1.0, "GO")])

@@ -181,6 +181,25 @@ def test_transcribe_writes_json_with_word_times(
         assert 0 <= times[0] < times[-1] <= row["duration_seconds"]
 
 
+def test_transcribe_never_writes_over_a_recording_or_the_network(
+    run_verb: RunVerb, checkpoint: Path, recordings: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--pre_trained_model_path", checkpoint, "--format", "vtt")
+    for output in (recordings[0], checkpoint):
+        before = output.read_bytes()
+        assert run_verb("transcribe", *options, "--output", output, recordings[0]) == 2
+        assert f"cannot write {output}: it is one of the inputs" in capsys.readouterr().err
+        assert output.read_bytes() == before
+
+
+def test_a_recording_s_own_text_file_holds_the_text_alone(
+    run_verb: RunVerb, checkpoint: Path, recordings: list[Path], tmp_path: Path
+) -> None:
+    options = ("--pre_trained_model_path", checkpoint, "--output_dir", tmp_path / "texts")
+    assert run_verb("transcribe", *options, recordings[0]) == 0
+    assert [path.read_text() for path in (tmp_path / "texts").iterdir()] == ["DAD CAB\n"]
+
+
 @pytest.mark.parametrize("output_format", ["text", "json"])
 def test_transcribe_names_what_it_could_not_read_after_the_rest_and_ends_with_2(
     run_verb: RunVerb, checkpoint: Path, recordings: list[Path], capsys: pytest.CaptureFixture[str], output_format: str
