@@ -221,12 +221,21 @@ def _read_entries(path: Path) -> dict[str, Any]:
                 # MindSpore 2.10 only warns, and reads what there is of a file cut between two of its entries
                 raise ValueError("it does not end with a checksum")
         entries: dict[str, Any] = ms.load_checkpoint(str(path.resolve()), crc_check=True)
-    except Exception as error:  # MindSpore raises many kinds for damaged files
+    except PermissionError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}; make it readable") from None
+    except Exception:  # of many kinds, whose texts blame permissions and the like for damage
         raise CheckpointError(
-            f"checkpoint {path} is damaged, or was not written by this package; use another one, such as best.ckpt or "
-            f"last.ckpt of its run folder ({str(error).strip().split(chr(10))[0]})"
+            f"checkpoint {path} is damaged, or was not written by this package; {_name_another(path)}"
         ) from None
     return entries
+
+
+def _name_another(path: Path) -> str:
+    best, last = path.with_name("best.ckpt"), path.with_name("last.ckpt")
+    if path.name != best.name and best.is_file():
+        return f"use {best}; to train on, start a new run with --run_dir and --pre_trained_model_path {best}"
+    there = path.name != last.name and last.is_file()
+    return f"use another one, such as {last}" if there else "use another one"
 
 
 def fill(parameters: Mapping[str, Parameter], arrays: Mapping[str, NDArray[np.float32]], source: str) -> None:

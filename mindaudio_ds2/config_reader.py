@@ -230,6 +230,10 @@ def _parse_arguments(parser: ArgumentParser, arguments: Sequence[str], with_defa
 def _read_yaml(path: str | Path) -> dict[str, Any]:
     if Path(path).suffix in (".ckpt", ".pth", ".pt", ".mindir", ".onnx"):
         raise ConfigError(f"{path} is a model, and a YAML is expected here; name it with --pre_trained_model_path")
+    if Path(path).suffix in (".jsonl", ".csv", ".tsv"):
+        raise ConfigError(
+            f"{path} is a manifest, and a YAML is expected here; name the manifest with --data.train_manifest"
+        )
     try:
         mapping = parse_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

@@ -27,8 +27,20 @@ FOLDER_VARIABLE = "MINDAUDIO_DS2_MODELS"
 PACKAGE_FOLDER = Path(__file__).parent / "pretrained"
 
 Purpose = Literal["recognition", "weights"]
-KINDS: dict[Purpose, str] = {"recognition": "a checkpoint or .onnx file", "weights": "a checkpoint"}
+KINDS: dict[Purpose, str] = {"recognition": "an .onnx file or a checkpoint", "weights": "a checkpoint"}
 """Files that serve a purpose, for the texts of errors."""
+
+_MANIFEST = "is a manifest", "eval takes it with --manifest, training with --data.train_manifest; name the network here"
+_YAML = "is a YAML", "train takes it with -c; name the network that was trained with it"
+_TORCH = "is a file of PyTorch", "mindaudio-ds2 import_checkpoint makes a checkpoint of it"
+_EXPORTED = "is an exported network", "name the one it was made of"
+OTHERS = {
+    **dict.fromkeys((".jsonl", ".csv", ".tsv"), _MANIFEST),
+    **dict.fromkeys((".yaml", ".yml"), _YAML),
+    **dict.fromkeys((".pth", ".pt"), _TORCH),
+    **dict.fromkeys((*EXPORTED, ".air"), _EXPORTED),
+}
+"""What is named instead of a network, by its ending, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,12 @@ def _read(folder: Path) -> Model:
     path = folder / CARD
     try:
         card = parse_json(path.read_text(encoding="utf-8"))
+        exported = [each for each in folder.glob("model.*") if each.suffix in (*EXPORTED, ".air")]
+        if isinstance(card, dict) and "files" not in card and exported:
+            raise CheckpointError(
+                f"{folder} holds an exported network, {exported[0].name}; name the checkpoint that it was made of"
+                + (f", or {exported[0]}" if exported[0].suffix == ".onnx" else "")
+            )
         if not isinstance(card, dict) or not isinstance(card.get("files"), dict):
             raise ReadError("it names no files")
         scores = card.setdefault("scores", {})
@@ -176,18 +194,25 @@ def require_checkpoint(wanted: str | Path) -> Path:
     """The checkpoint that a path or a model's name means, made sure of before MindSpore is started to read it.
 
     Raises:
-        CheckpointError: there is none, or it is a YAML or an exported network.
+        CheckpointError: there is none, or it is something else.
     """
     path = find_file(wanted, "weights")
+    require_kind(path, "weights")
+    return path
+
+
+def require_kind(path: Path, purpose: Purpose) -> None:
+    """Make sure that a file is there and may serve a purpose, by its ending: MindSpore reads no other than .ckpt.
+
+    Raises:
+        CheckpointError: it is not there, or something else, such as a YAML, a manifest or an exported network.
+    """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
-    if path.suffix in (".yaml", ".yml"):
-        raise CheckpointError(f"{path} is a YAML, and a checkpoint (X.ckpt) is expected here; name the YAML with -c")
-    if path.suffix in EXPORTED:
-        raise CheckpointError(
-            f"{path} is an exported network, and a checkpoint (X.ckpt) is expected here; name the one it was made of"
-        )
-    return path
+    if path.suffix == ".ckpt" or (path.suffix == ".onnx" and purpose == "recognition"):
+        return
+    what, remedy = OTHERS.get(path.suffix, ("is no network by its name", "rename it to X.ckpt if it is one"))
+    raise CheckpointError(f"{path} {what}, and {KINDS[purpose]} (X.ckpt) is expected here; {remedy}")
 
 
 def is_network(word: str) -> bool:

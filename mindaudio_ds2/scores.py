@@ -17,11 +17,11 @@ from mindaudio_ds2.audio.sound_files import show_path
 from mindaudio_ds2.checkpoint import Checkpoint, load_checkpoint, restore_network
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import override
+from mindaudio_ds2.corpus.naming import require_each_once
 from mindaudio_ds2.corpus.opening import open_manifest, require_named_manifest
 from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
 from mindaudio_ds2.decoding.confidence import measure_calibration
 from mindaudio_ds2.decoding.metrics import UNCHANGED, Normalizer, align_words, set_below
-from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.evaluate import Evaluation, Evaluator, ScoredUtterance, measure_confidence, open_decoder
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine.agreement import require_same_start, require_same_weights
@@ -160,9 +160,8 @@ def name_splits(manifests: Sequence[str | Path], folder: Path) -> list[str]:
     Raises:
         ConfigError: a manifest is named twice.
     """
+    require_each_once(manifests)
     paths = [Path(manifest).resolve() for manifest in manifests]
-    if len(set(paths)) < len(paths):
-        raise ConfigError(f"a manifest is named twice among {', '.join(map(str, manifests))}; name each once")
     candidates = [
         (path.stem, f"{path.parent.name}_{path.stem}", f"{path.parent.name}_{path.stem}_{_digest(path)}")
         for path in paths

@@ -15,7 +15,7 @@ from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
-from mindaudio_ds2.errors import AudioError, CheckpointError, ConfigError
+from mindaudio_ds2.errors import AudioError, ConfigError
 from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.segmentation.pool import Pool, Row
@@ -113,8 +113,7 @@ class Recognizer:
             from mindaudio_ds2.portable.stream import open_onnx
 
             return cls(open_onnx(path), choice, hearing)
-        if not path.is_file():  # found out before MindSpore's seconds
-            raise CheckpointError(f"checkpoint {path} does not exist; name a .ckpt file of a run folder")
+        models.require_kind(path, "recognition")  # found out before MindSpore's seconds
         from mindaudio_ds2.machine import runtime
 
         started = runtime.start(device_target, 0, "auto")

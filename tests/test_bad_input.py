@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -273,7 +273,24 @@ def test_a_checkpoint_of_another_shape_or_other_features(
 def test_a_damaged_checkpoint_of_the_run_itself(expect_train_error: Fail, finished_run: Path, tmp_path: Path) -> None:
     shutil.copytree(finished_run, tmp_path / "run")
     flip_a_byte(tmp_path / "run" / "last.ckpt")
-    expect_train_error((r"run/last\.ckpt is damaged", r"best\.ckpt"), {}, "--resume")
+    remedy = rf"start a new run with --run_dir and --pre_trained_model_path {tmp_path}/run/best\.ckpt"
+    expect_train_error((r"run/last\.ckpt is damaged", remedy), {}, "--resume")
+    (tmp_path / "run" / "best.ckpt").unlink()
+    expect_train_error((r"run/last\.ckpt is damaged", "use another one$"), {}, "--resume")
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_damage_of_a_checkpoint_is_not_blamed_on_permissions(checkpoint: Path, place: float) -> None:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+    from mindaudio_ds2.errors import CheckpointError
+
+    content = bytearray(checkpoint.read_bytes())
+    start = int(place * len(content))
+    content[start : start + 4] = bytes(255 - each for each in content[start : start + 4])
+    checkpoint.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is damaged") as raised:
+        load_checkpoint(checkpoint)
+    assert "permission" not in str(raised.value).lower()
 
 
 # Folders that cannot be written ---------------------------------------------------------------------------------------
@@ -362,16 +379,54 @@ def test_no_command_starts_mindspore_for_what_is_not_there(corpus: Path, tmp_pat
         ["robustness", missing, manifest],
         ["robustness", there, "none.jsonl"],
     ]
+    shown = run_without_mindspore(commands, tmp_path)
+    assert shown.count("does not exist") == len(commands), shown
+
+
+def test_no_command_starts_mindspore_for_something_else(corpus: Path, tmp_path: Path) -> None:
+    for name in ("x.ckpt", "x.yaml", "x.mindir", "x.pth", "x.bin"):
+        (tmp_path / name).touch()
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "model.json").write_text("{}")
+    (tmp_path / "export" / "model.mindir").touch()
+    manifest, sound = str(corpus / "dev.jsonl"), str(corpus / "wav" / "dev_0.wav")
+    yaml = write_yaml(tmp_path / "run.yaml", make_settings(corpus, Path("/proc/x"), {}))
+    texts = {
+        (
+            "eval",
+            manifest,
+        ): "dev.jsonl is a manifest, and a checkpoint (X.ckpt) is expected here; eval takes it with --m",
+        ("train", "-c", "an4", "--pre_trained_model_path", manifest): "dev.jsonl is a manifest, and",
+        (
+            "train",
+            "-c",
+            manifest,
+        ): "dev.jsonl is a manifest, and a YAML is expected here; name the manifest with --data.",
+        ("train", "-c", str(yaml)): "cannot write into run_dir /proc/x: /proc may not be written",
+        ("transcribe", "--pre_trained_model_path", "x.yaml", sound): "x.yaml is a YAML, and an .onnx file or a check",
+        ("transcribe", "--pre_trained_model_path", "x.mindir", sound): "x.mindir is an exported network, and an .onnx",
+        ("transcribe", "--pre_trained_model_path", "export", sound): "export holds an exported network, model.mindir",
+        ("export", "x.pth"): "x.pth is a file of PyTorch, and a checkpoint (X.ckpt) is expected here",
+        ("export", "x.bin"): "x.bin is no network by its name, and a checkpoint (X.ckpt) is expected here",
+        ("eval", "x.ckpt", "--manifest", manifest, manifest): "a manifest is named twice",
+        ("eval", "x.ckpt", "--test_manifest", "none.jsonl"): "manifest none.jsonl does not exist",
+    }
+    shown = run_without_mindspore(list(texts), tmp_path)
+    assert [text for text in texts.values() if text not in shown] == [], shown
+
+
+def run_without_mindspore(commands: Sequence[Sequence[str]], folder: Path) -> str:
+    """Runs commands in a folder, all of which must end with status 2; what they wrote to stderr."""
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_MINDSPORE, json.dumps(commands)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=LONGEST_SECONDS,
     )
     assert [line for line in done.stderr.splitlines() if line.endswith(" 2")] == [f"{name} 2" for name, *_ in commands]
-    assert done.stderr.count("does not exist") == len(commands), done.stderr
+    return done.stderr
 
 
 # Recordings -----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command, add_model_options, require_model
 from mindaudio_ds2.config import Config, DecodingConfig
+from mindaudio_ds2.corpus.naming import require_each_once
 from mindaudio_ds2.corpus.opening import open_manifest, require_named_manifest
 from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
 from mindaudio_ds2.decoding.metrics import NORMALIZATIONS, Normalizer
@@ -48,8 +49,10 @@ def run(config: Config | None, options: Any) -> None:
         path = models.require_checkpoint(model)
         if config is None and not (options.manifest or "data.test_manifest" in options.changes):
             require_named_manifest(path, None)
-        for manifest in options.manifest or []:
-            open_manifest(manifest, config.data.root if config else options.changes.get("data.root"))
+        test, root = (config.data.test_manifest, config.data.root) if config else _find_data(options.changes)
+        require_each_once(options.manifest or [])
+        for manifest in options.manifest or [test] * bool(test):
+            open_manifest(manifest, root)
         backend = runtime.start(device_target, 0, native, ranks.count_threads())
         from mindaudio_ds2.scores import Scoring, evaluate_checkpoint, show_all
 
@@ -63,6 +66,10 @@ def _take_section(changes: dict[str, Any]) -> DecodingConfig:
     """The keys of decoding that were given without a YAML. A checkpoint's own do not count: decoder.json travels."""
     section = {key.removeprefix("decoding."): value for key, value in changes.items() if key.startswith("decoding.")}
     return DecodingConfig(**section)
+
+
+def _find_data(changes: dict[str, Any]) -> tuple[Any, Any]:
+    return changes.get("data.test_manifest"), changes.get("data.root")
 
 
 def _choose_machine(config: Config | None, options: Any) -> tuple[str, str, float]:

@@ -4,6 +4,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from mindaudio_ds2.errors import ConfigError
+
+
+def require_each_once(manifests: Sequence[str | Path]) -> None:
+    """Make sure that each is another file, for its scores have its name.
+
+    Raises:
+        ConfigError: one is named twice.
+    """
+    if len({Path(manifest).resolve() for manifest in manifests}) < len(manifests):
+        raise ConfigError(f"a manifest is named twice among {', '.join(map(str, manifests))}; name each once")
+
 
 def name_uniquely(paths: Sequence[Path]) -> list[str]:
     """Names of files that differ from each other: their stems, with as many of their folders as that needs.

@@ -37,10 +37,10 @@ def read_mindspore_file(path: Path) -> dict[str, NDArray[Any]]:
         raise CheckpointError(f"{path}: MindSpore reads only files whose name ends with .ckpt; rename it")
     try:
         entries: dict[str, Any] = ms.load_checkpoint(str(path.resolve()), crc_check=has_checksum(path))
-    except Exception as error:  # MindSpore raises many kinds for damaged files
-        raise CheckpointError(
-            f"{path} is damaged, or a file of neither MindSpore nor PyTorch ({str(error).strip().split(chr(10))[0]})"
-        ) from None
+    except PermissionError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}; make it readable") from None
+    except Exception:  # of many kinds, whose texts blame permissions and the like for damage
+        raise CheckpointError(f"{path} is damaged, or a file of neither MindSpore nor PyTorch; use another") from None
     if ENTRY in entries:
         raise CheckpointError(f"{path} is a checkpoint of this package already; use it as it is")
     return {name: entry.asnumpy() for name, entry in entries.items() if hasattr(entry, "asnumpy")}

@@ -1,6 +1,6 @@
 """What a run reads at its beginning, and what may be wrong with it: found before MindSpore is started."""
 
-import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +87,9 @@ def check_start(config: Config, resume: bool, pre_trained_model_path: str | None
 
 def _require_folder(folder: Path, resume: bool) -> None:
     nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        reason = "may not be written" if nearest.is_dir() else "is a file"
-        raise OutputError(f"cannot write into run_dir {folder}: {nearest} {reason}; choose another --run_dir")
+    try:
+        tempfile.TemporaryDirectory(dir=nearest).cleanup()
+    except OSError as error:  # of /proc and the like no permission tells
+        reason = f"may not be written ({error.strerror})" if nearest.is_dir() else "is a file"
+        raise OutputError(f"cannot write into run_dir {folder}: {nearest} {reason}; choose another --run_dir") from None
     require_new_or_resumable(folder, resume)
