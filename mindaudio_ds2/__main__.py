@@ -10,17 +10,19 @@ from mindaudio_ds2.commands import list_commands
 
 def main() -> None:
     """Run the named command, or list them all."""
+    console.protect()
     known = list_commands()
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in known:
         listed = "\n".join(f"  {command:<18} {text}" for command, text in known.items())
         asked = name in ("", "-h", "--help")
         if asked:
-            print(f"usage: mindaudio-ds2 COMMAND [OPTION...]\n\n{listed}\n\nCOMMAND --help has options and examples")
+            text = f"usage: mindaudio-ds2 COMMAND [OPTION...]\n\n{listed}\n\nCOMMAND --help has options and examples"
+            console.write_line(text, to_stdout=True)
             sys.exit(0)
         close = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {close[0]}?" if close else "mindaudio-ds2 --help lists all"
-        print(f"error: there is no command {console.escape(name)!r}; {hint}", file=sys.stderr)
+        console.write_line(f"error: there is no command {console.escape(name)!r}; {hint}")
         sys.exit(2)
     sys.argv[:2] = [f"mindaudio-ds2 {name}"]
     importlib.import_module(f"mindaudio_ds2.commands.{name}").main()

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, se
 
 from mindaudio_ds2.config import Config, flatten, listed, to_mapping
 from mindaudio_ds2.errors import ConfigError
-from mindaudio_ds2.familiar_names import say_in_words, say_type, suggest, translate
+from mindaudio_ds2.familiar_names import find_meant, say_in_words, say_type, suggest, translate
 from mindaudio_ds2.hparams import find_hparams, suggest_hparams
 from mindaudio_ds2.reading import ReadError
 from mindaudio_ds2.yaml_reader import parse_yaml
@@ -33,7 +33,9 @@ def from_mapping(mapping: Mapping[str, Any], source: str, cls: type = Config) ->
     """
     _check_keys(mapping, cls, source)
     parser = _make_mapping_parser(cls)
-    return _instantiate(parser, lambda: parser.parse_object(dict(mapping), defaults=False), source, cls)
+    namespace = _parse(parser, lambda: parser.parse_object(dict(mapping), defaults=False), source, flatten(mapping))
+    found = parser.instantiate(namespace)
+    return cls(**{field.name: found[field.name] for field in dataclasses.fields(cls)})
 
 
 @lru_cache
@@ -198,7 +200,10 @@ def _take_section(arguments: Sequence[str]) -> tuple[list[str], str | None]:
         if kept[place + 1] in SECTIONS:
             return kept[: place + 1], kept[place + 1]
         if not kept[place + 1].startswith("-"):
-            raise ConfigError(f"--help: there is no section {kept[place + 1]!r}; there are {', '.join(SECTIONS)}")
+            close = suggest(kept[place + 1], SECTIONS)
+            raise ConfigError(
+                f"--help: there is no section {kept[place + 1]!r}{close}; there are {', '.join(SECTIONS)}"
+            )
     return kept, None
 
 
@@ -316,19 +321,13 @@ def _compare_keys(mapping: Mapping[str, Any], cls: type, prefix: str) -> tuple[l
     return unknown, missing
 
 
-def _parse(parser: ArgumentParser, parse: Callable[[], Any], source: str) -> Any:
+def _parse(
+    parser: ArgumentParser, parse: Callable[[], Any], source: str, given: Mapping[str, Any] | None = None
+) -> Any:
     try:
         return parse()
     except ArgumentError as error:
-        message = say_in_words(str(error), {action.dest: _say_type_of(action) for action in parser._actions})
-        strangers = re.search(r"unrecognized arguments: (.*)", message, re.DOTALL)
-        if strangers:
-            keys = [word.removeprefix("--") for action in parser._actions for word in action.option_strings]
-            names = [word for word in strangers[1].split() if word.startswith("--")]
-            message += "".join(suggest(name.removeprefix("--").partition("=")[0], keys) for name in names[:1])
-        raise ConfigError(f"{source}: {message}") from None
-
-
-def _instantiate(parser: ArgumentParser, parse: Callable[[], Any], source: str, cls: type) -> Any:
-    namespace = parser.instantiate(_parse(parser, parse, source))
-    return cls(**{field.name: namespace[field.name] for field in dataclasses.fields(cls)})
+        types = {action.dest: _say_type_of(action) for action in parser._actions}
+        message = say_in_words(str(error), types, given)
+        keys = [word.removeprefix("--") for action in parser._actions for word in action.option_strings]
+        raise ConfigError(f"{source}: {message}{find_meant(message, keys)}") from None

@@ -27,11 +27,13 @@ SAME_MEANING = {
 
 PRECISIONS = {"16-mixed": "fp16", "16": "fp16", "fp16": "fp16", "bf16-mixed": "bf16", "bf16": "bf16", "32": "fp32"}
 _DEVICES = "device_target and one process for each: mpirun -n N python train.py --device_target GPU"
+_DEVICE = "device_target (CPU, GPU or Ascend)"
 ANOTHER_WAY = {
     "gpus": _DEVICES,
     "num_gpus": _DEVICES,
     "devices": _DEVICES,
-    "accelerator": "device_target (CPU, GPU or Ascend)",
+    "accelerator": _DEVICE,
+    "device": _DEVICE,
     "data_path": "data.train_manifest, data.dev_manifest and data.test_manifest, which a recipe's prepare.py writes",
     "checkpoint_path": "pre_trained_model_path X.ckpt (weights to start from or to score), or --resume",
 }
@@ -95,6 +97,16 @@ def suggest(name: str, keys: Iterable[str]) -> str:
     return f"; did you mean {by_name[found[0]]}?" if found else ""
 
 
+def find_meant(message: str, keys: Iterable[str]) -> str:
+    """What was meant by the first option that a parser's message calls unrecognized; empty if there is none."""
+    strangers = re.search(r"unrecognized arguments: (.*)", message, re.DOTALL)
+    names = [word for word in strangers[1].split() if word.startswith("--")] if strangers else []
+    if not names:
+        return ""
+    name = names[0].removeprefix("--").partition("=")[0]
+    return f"; here it is --{ANOTHER_WAY[name]}" if name in ANOTHER_WAY else suggest(name, keys)
+
+
 def say_type(kind: Any) -> str:
     """A type in words: `list[int]` is "a list of whole numbers"; a type that has no words is "text"."""
     origin, inner = get_origin(kind), get_args(kind)
@@ -115,14 +127,16 @@ def _say_many(kind: Any) -> str:
     return TYPES[kind][1] if kind in TYPES else say_type(kind)
 
 
-def say_in_words(message: str, types: Mapping[str, str]) -> str:
+def say_in_words(message: str, types: Mapping[str, str], given: Mapping[str, Any] | None = None) -> str:
     """A message of jsonargparse about a value of the wrong type, as a sentence; other messages stay.
 
     Args:
         message: of the exception.
         types: what each key may be, in words.
+        given: values as they were written, which the parser may read as others: `yes` as True.
     """
     found = MISTYPED.search(message) or REFUSED.search(message)
     if not found or found["key"] not in types:
         return message
-    return f"{found['key']} must be {types[found['key']]}, found {found['value'].strip()!r}"
+    value = str((given or {}).get(found["key"], found["value"].strip()))
+    return f"{found['key']} must be {types[found['key']]}, found {value!r}"

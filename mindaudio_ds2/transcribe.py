@@ -15,7 +15,7 @@ from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
-from mindaudio_ds2.errors import AudioError, ConfigError
+from mindaudio_ds2.errors import AudioError, ConfigError, DeviceError
 from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.segmentation.pool import Pool, Row
@@ -99,15 +99,17 @@ class Recognizer:
         Args:
             path: a checkpoint of ours; a file in `.onnx` of `export.py`, for which MindSpore is not needed; or the name
                 of a model, see `models.find_file`. None is the model "english".
-            device_target: CPU, GPU or Ascend; for checkpoints.
+            device_target: CPU, GPU or Ascend; for other than the CPU a model's checkpoint is taken.
             choice: the decoder; None takes the decoder.json beside the network, or decodes greedily.
             hearing: as above.
 
         Raises:
             CheckpointError: it cannot be used.
-            DeviceError: there is no such device, or onnxruntime is missing.
+            DeviceError: there is no such device, an .onnx file cannot use it, or onnxruntime is missing.
         """
-        path = models.find_file(path, "recognition")
+        path = models.find_file(path, "recognition" if device_target == "CPU" else "weights")
+        if path.suffix == ".onnx" and device_target != "CPU":
+            raise DeviceError(f"{path} runs on the CPU; for device_target {device_target} name a checkpoint (X.ckpt)")
         choice = choice or find_choice(path)
         if path.suffix == ".onnx":
             from mindaudio_ds2.portable.stream import open_onnx
@@ -142,7 +144,8 @@ class Recognizer:
             by name; one that cannot be read says why in `problem`, and the others go on.
 
         Raises:
-            AudioError: a single recording cannot be read, a path does not exist, or a folder holds no sound.
+            AudioError: a single recording cannot be read, a path does not exist, a folder holds no sound, or `source`
+                is something else.
         """
         if isinstance(source, np.ndarray):
             if rate_hz is None:
@@ -152,6 +155,13 @@ class Recognizer:
             if Path(source).is_dir():
                 raise AudioError(f"{show_path(source)} is a folder; give it in a list: transcribe([folder])")
             return self._transcribe_one(Path(source))
+        ours = isinstance(source, list | tuple)
+        strangers = [one for one in source if not isinstance(one, str | Path | Samples)] if ours else [source]
+        if strangers:
+            raise AudioError(
+                f"a {type(strangers[0]).__name__} cannot be transcribed; give a path, an array of samples with "
+                "rate_hz, or a list of paths and Samples"
+            )
         sources: list[Source] = []
         for one in source:
             sources += [one] if isinstance(one, Samples) else find_recordings([one])

@@ -88,7 +88,7 @@ MANIFESTS: dict[str, tuple[Make, tuple[str, ...]]] = {
     "folder": (lambda path: path.mkdir(), ("cannot be read",)),
     "binary": (lambda path: path.write_bytes(b"\xff\xfe\x00RIFF"), ("cannot be read as UTF-8 text",)),
     "broken": (write_lines(LINE, '{"id": "u1", "audio'), ("1 unusable lines; mend or remove", "line 2: not JSON")),
-    "list": (write_lines([1, 2]), ("line 1: must be a JSON object",)),
+    "list": (write_lines([1, 2]), ("is a JSON array; write one object a line",)),
     "key": (write_lines({"id": "u0", "text": "A"}), ("line 1: missing keys .*transcript.*unknown keys .*text",)),
     "twice": (write_lines(LINE, LINE), ("line 2: id 'u0' already stands on line 1",)),
     "transcript": (write_lines({**LINE, "transcript": "  "}), ("'u0': the transcript is empty; write what is said",)),

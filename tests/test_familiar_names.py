@@ -1,7 +1,10 @@
 import pytest
 
+from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.familiar_names import say_in_words, say_type, suggest, translate
+from mindaudio_ds2.hparams import find_hparams
+from mindaudio_ds2.yaml_reader import parse_yaml
 
 KEYS = [
     "training.epochs",
@@ -51,3 +54,9 @@ def test_types_are_said_in_words() -> None:
     message = "Parser key \"a.b\":\n  Expected a <class 'int'>. Got value: ten"
     assert say_in_words(message, {"a.b": say_type(int)}) == "a.b must be a whole number, found 'ten'"
     assert say_in_words(message, {}) == message
+
+
+def test_a_value_is_shown_as_it_was_written() -> None:
+    mapping = parse_yaml(find_hparams("an4").read_text(encoding="utf-8"))
+    with pytest.raises(ConfigError, match="seed must be a whole number, found 'yes'"):
+        from_mapping({**mapping, "seed": "yes"}, "an4.yaml")

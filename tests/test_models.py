@@ -120,7 +120,7 @@ def test_an_unknown_name_lists_what_there_is(places: Path) -> None:
         models.find_file("englsh", "weights")
     with pytest.raises(CheckpointError, match=r"no model 'other'.*name a checkpoint by its path$"):
         models.find_file("other", "weights")
-    with pytest.raises(CheckpointError, match=r"no model 'other'.*name a checkpoint or \.onnx file by its path$"):
+    with pytest.raises(CheckpointError, match=r"no model 'other'.*name an \.onnx file or a checkpoint by its path$"):
         models.find_file("other", "recognition")
 
 

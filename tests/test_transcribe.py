@@ -12,7 +12,7 @@ import soundfile
 
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import read_manifest
-from mindaudio_ds2.errors import AudioError, CheckpointError
+from mindaudio_ds2.errors import AudioError, CheckpointError, DeviceError
 from tests.tiny_corpus import TRANSCRIPTS, speak
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
@@ -248,6 +248,27 @@ def test_samples_with_a_rate_are_heard_like_their_file(transcriber: Any, rate_hz
 def test_samples_that_mean_nothing_are_errors(transcriber: Any, samples: Any, rate_hz: int | None) -> None:
     with pytest.raises(AudioError):
         transcriber.transcribe(samples, rate_hz)
+
+
+def test_what_is_no_sound_is_told_with_what_is_taken(transcriber: Any) -> None:
+    for source in (None, b"RIFF", 3, [None], iter(["a.wav"])):
+        with pytest.raises(AudioError, match="cannot be transcribed; give a path, an array"):
+            transcriber.transcribe(source)
+
+
+def test_an_address_is_not_fetched() -> None:
+    from mindaudio_ds2.transcribe import find_recordings
+
+    with pytest.raises(AudioError, match="addresses are not fetched; download it first"):
+        find_recordings(["https://example.org/a.mp3"])
+
+
+def test_an_onnx_file_is_refused_for_another_device_than_its_own(tmp_path: Path) -> None:
+    from mindaudio_ds2.transcribe import Recognizer
+
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(DeviceError, match="runs on the CPU; for device_target GPU name a checkpoint"):
+        Recognizer.load(tmp_path / "model.onnx", "GPU")
 
 
 def test_a_single_file_that_cannot_be_read_is_an_error_and_one_of_a_list_a_problem(

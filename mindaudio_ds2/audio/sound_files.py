@@ -5,6 +5,7 @@ Nothing here opens a file or needs a library that decodes one.
 
 import importlib.util
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -87,7 +88,9 @@ def find_sounds(paths: Iterable[str | Path]) -> Found:
         elif path.is_dir():
             found.paths += _find_inside(path, found.skipped)
         else:
-            raise AudioError(f"audio file {show_path(path)} does not exist; correct the path")
+            is_address = re.match("https?:/", str(path))
+            remedy = "addresses are not fetched; download it first" if is_address else "correct the path"
+            raise AudioError(f"audio file {show_path(path)} does not exist; {remedy}")
     return found
 
 

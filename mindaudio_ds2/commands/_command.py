@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from mindaudio_ds2.errors import ConfigError, exit_on_error
-from mindaudio_ds2.familiar_names import TYPES, say_in_words, say_type
+from mindaudio_ds2.familiar_names import TYPES, find_meant, say_in_words, say_type
 from mindaudio_ds2.hparams import find_hparams
 
 Parser = Any
@@ -15,11 +15,13 @@ Parser = Any
 
 
 class _PlainParser(argparse.ArgumentParser):
-    """argparse's, whose errors say types in words."""
+    """argparse's, whose errors are ours, with types in words."""
 
     def error(self, message: str) -> NoReturn:
         types = {action.dest: say_type(action.type) for action in self._actions if action.type in TYPES}
-        super().error(say_in_words(message, types))
+        keys = [word.removeprefix("--") for action in self._actions for word in action.option_strings]
+        text = f"{say_in_words(message, types)}{find_meant(message, keys)}"
+        raise ConfigError(f"the command line: {text}; {self.prog} --help lists what there is")
 
 
 def add_model_options(parser: Parser, text: str) -> None:

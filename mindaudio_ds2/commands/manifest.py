@@ -232,7 +232,8 @@ def convert(options: argparse.Namespace) -> int:
     if options.target_format == "ours":
         return _write(options.output, utterances)
     write_any_manifest(options.output, utterances, options.target_format)
-    print(f"{options.output}: {len(utterances):,} utterances; the format holds no ids, speakers or durations")
+    lost = "ids or speakers" if options.target_format == "nemo" else "ids, speakers or durations"
+    print(f"{options.output}: {len(utterances):,} utterances; the format holds no {lost}")
     num_others = sum(not utterance.audio_path.lower().endswith(".wav") for utterance in utterances)
     if num_others and options.target_format != "mindspore":  # whose reader takes what libsndfile takes
         print(f"note: {num_others:,} audio files are not .wav; not all programs that read this format take others")

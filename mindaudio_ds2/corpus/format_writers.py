@@ -17,10 +17,12 @@ from mindaudio_ds2.errors import OutputError
 from mindaudio_ds2.files import write_atomically, write_text
 
 WITH_TRANSCRIPT_FILES: tuple[Format, ...] = ("deepspeech.pytorch", "mindspore")
+WITH_SIZES: tuple[Format, ...] = ("tensorflow", "mozilla")
 
 
 def write_any_manifest(path: Path, utterances: Sequence[Utterance], kind: Format) -> None:
-    """Write a manifest in one of the `formats.FORMATS`. Ids, speakers and durations are lost but in our own.
+    """Write a manifest in one of the `formats.FORMATS`. Ids and speakers are lost but in our own, and durations but in
+    `nemo`.
 
     `deepspeech.pytorch` and `mindspore` get a folder of transcripts beside the manifest: named as it is, with
     `_transcripts`; its files named after the utterances, with their places before the ids. All paths are absolute, or
@@ -41,6 +43,12 @@ def write_any_manifest(path: Path, utterances: Sequence[Utterance], kind: Format
     path = path.absolute()
     utterances = [dataclasses.replace(u, audio_path=str(Path(u.audio_path).absolute())) for u in utterances]
     _refuse_unreadable(path, utterances, kind)
+    if kind == "nemo":
+        rows = [
+            {"audio_filepath": u.audio_path, "duration": u.duration_seconds, "text": u.transcript} for u in utterances
+        ]
+        write_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+        return
     if kind in WITH_TRANSCRIPT_FILES:
         texts = _write_transcripts(path.with_name(f"{path.stem}_transcripts"), utterances)
         pairs = [(Path(u.audio_path), text) for u, text in zip(utterances, texts, strict=True)]
@@ -62,7 +70,7 @@ def _refuse_unreadable(path: Path, utterances: Sequence[Utterance], kind: Format
             problems.add("audio path with a comma, a tab or a line break that ends it", what)
         if not is_unicode(f"{audio_path}{transcript}"):
             problems.add("text that is not Unicode", what)
-        elif kind not in WITH_TRANSCRIPT_FILES and not os.path.isfile(audio_path):
+        elif kind in WITH_SIZES and not os.path.isfile(audio_path):
             problems.add("audio that does not exist, so that its size is not known", what)
     if kind == "mindspore" and "," in str(path):
         problems.add("folder with a comma, below which the transcripts would lie", str(path.parent))

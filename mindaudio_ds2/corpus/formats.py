@@ -6,11 +6,12 @@
 | `mindspore`          | `AUDIO,TRANSCRIPT FILE`, no header                         | splits at commas, has no quotes |
 | `tensorflow`         | `wav_filename, wav_filesize, transcript` between tabs      | splits at tabs, has no quotes   |
 | `mozilla`            | the same three between commas                              | takes CSV with quotes           |
+| `nemo`               | JSON: `audio_filepath, text, duration`, a line each        | takes durations as they are     |
 
 MindAudio reads the first of them by the order of a sample's values, whatever their keys; what it writes itself says
-`data_path` and `txt_path`, and is read here too. None of the formats has ids, speakers or durations: an id is made of
-the audio's name, the speaker is unknown, and the audio is measured. Relative paths count from the manifest's folder, or
-from another that is named.
+`data_path` and `txt_path`, and is read here too. None of the formats has ids or speakers, and only NeMo's has
+durations: an id is made of the audio's name, the speaker is unknown, and the audio is measured. Relative paths count
+from the manifest's folder, or from another that is named.
 """
 
 import csv
@@ -30,7 +31,7 @@ from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.errors import AudioError, ManifestError
 from mindaudio_ds2.reading import ReadError, parse_json
 
-Format = Literal["ours", "deepspeech.pytorch", "mindspore", "tensorflow", "mozilla"]
+Format = Literal["ours", "deepspeech.pytorch", "mindspore", "tensorflow", "mozilla", "nemo"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 MANY_ROWS = 20_000
 COLUMNS = ("wav_filename", "wav_filesize", "transcript")
@@ -47,6 +48,7 @@ class _Row:
     where: str
     audio_path: Path
     transcript: str
+    seconds: float | None = None  # None is measured
 
 
 def read_any_manifest(
@@ -75,9 +77,10 @@ def read_any_manifest(
     folder = find_folder(path, root)
     rows = [row for row in _READERS[kind](path, text, folder, problems) if _is_usable(row, problems)]
     ids = name_uniquely([row.audio_path for row in rows])
-    durations = measure([row.audio_path for row in rows])
+    measured = iter(measure([row.audio_path for row in rows if row.seconds is None]))
     utterances = []
-    for row, utterance_id, duration in zip(rows, ids, durations, strict=True):
+    for row, utterance_id in zip(rows, ids, strict=True):
+        duration = next(measured) if row.seconds is None else row.seconds
         if isinstance(duration, AudioError):
             problems.add("audio that cannot be measured", f"{row.where}: {duration}")
             continue
@@ -120,7 +123,8 @@ def recognise(path: Path, text: str) -> Format:
     columns = [column.strip('"') for column in re.split("[\t,]", first)]
     if first.startswith("{"):
         try:
-            return "deepspeech.pytorch" if "samples" in parse_json(first) else "ours"
+            keys = parse_json(first)
+            return "deepspeech.pytorch" if "samples" in keys else "nemo" if "audio_filepath" in keys else "ours"
         except ReadError:  # one object over many lines, or ours with a damaged line
             return "deepspeech.pytorch" if '"samples"' in text else "ours"
     if first.startswith("["):
@@ -228,9 +232,30 @@ def _read_mozilla(path: Path, text: str, folder: Path, problems: Problems) -> li
     return rows
 
 
+def _read_nemo(path: Path, text: str, folder: Path, problems: Problems) -> list[_Row]:
+    rows = []
+    for number, line in _number_lines(path, text.split("\n")):
+        where = f"line {number}"
+        try:
+            fields = parse_json(line)
+        except ReadError as error:
+            problems.add("row that is no JSON", f"{where}: {error}")
+            continue
+        fields = fields if isinstance(fields, dict) else {}
+        audio, transcript = fields.get("audio_filepath"), fields.get("text")
+        if not isinstance(audio, str) or not isinstance(transcript, str):
+            problems.add("row without its fields", f"{where}: no audio_filepath, or no text")
+        elif fields.get("offset"):
+            problems.add("part of a recording", f"{where}: offset is {fields['offset']!r}; cut the part out as a file")
+        else:
+            rows.append(_Row(where, folder / audio, transcript, fields.get("duration")))
+    return rows
+
+
 _READERS = {
     "deepspeech.pytorch": _read_deepspeech_pytorch,
     "mindspore": _read_mindspore,
     "tensorflow": _read_tensorflow,
     "mozilla": _read_mozilla,
+    "nemo": _read_nemo,
 }

@@ -89,7 +89,13 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> list[Utte
     problems: list[str] = []
     lines_by_id: dict[str, int] = {}
     folder = str(find_folder(path, root))
-    lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    text = read_text(path)
+    if text.lstrip().startswith("["):
+        raise ManifestError(
+            f"manifest {path} is a JSON array; write one object a line, without brackets or commas between them "
+            "(jq -c '.[]' does that)"
+        )
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -140,7 +146,10 @@ def _parse_line(line: str, folder: str) -> Utterance:
         raise ManifestError(f"must be a JSON object, found {line[:80]!r}")
     if not REQUIRED_KEYS <= row.keys() <= KEYS:
         missing, unknown = sorted(REQUIRED_KEYS - row.keys()), sorted(row.keys() - KEYS)
-        raise ManifestError(f"missing keys {missing}, unknown keys {unknown}")
+        raise ManifestError(
+            f"missing keys {missing}, unknown keys {unknown}; a line has {', '.join(sorted(REQUIRED_KEYS))}, may have "
+            "speaker, and nothing else"
+        )
     if isinstance(row["audio_path"], str) and row["audio_path"]:
         row["audio_path"] = os.path.join(folder, row["audio_path"])  # a Path takes five times as long
     return Utterance(**row)

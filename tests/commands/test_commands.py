@@ -68,6 +68,27 @@ def test_a_mistyped_command_or_section_is_named_with_what_was_meant(
     assert callable(run_command)
     assert run_command("train", "--help", "nosuch") == 2
     assert "there is no section 'nosuch'; there are data, text, features" in capsys.readouterr().err
+    assert run_command("train", "--help", "augmentaton") == 2
+    assert "there is no section 'augmentaton'; did you mean augmentation?" in capsys.readouterr().err
+
+
+def test_the_list_of_commands_survives_a_full_device() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mindaudio_ds2", "--help"], stdout=full, stderr=subprocess.PIPE, check=True
+        )
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("name", ["train", "transcribe"])
+def test_an_option_of_another_project_is_answered_in_the_form_of_all_errors(
+    name: str, run_command: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert callable(run_command)
+    assert run_command(name, *["a.wav"] * (name == "transcribe"), "--device", "cuda") == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: the command line: ")
+    assert "device_target (CPU, GPU or Ascend)" in shown
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -386,3 +386,34 @@ def test_names_are_stems_with_as_many_folders_as_it_takes() -> None:
 def test_names_never_clash(paths: list[Path]) -> None:
     names = name_uniquely(paths)
     assert len(set(names)) == len(paths) == len(names)
+
+
+def test_a_manifest_of_nemo_is_told_by_its_keys_and_keeps_its_durations(tmp_path: Path) -> None:
+    rows = [
+        {"audio_filepath": "a.wav", "duration": 1.25, "text": "GO", "speaker": 3},
+        {"audio_filepath": "b.wav", "text": "ON"},
+        {"audio_filepath": "a.wav", "duration": 1, "text": "GO", "offset": 2.5},
+        {"audio_filepath": "a.wav", "duration": "1", "text": "GO"},
+        {"audio_filepath": "a.wav"},
+    ]
+    (tmp_path / "b.wav").write_bytes(bytes(16))
+    path = tmp_path / "nemo.json"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows) + "{no JSON\n")
+    utterances, problems = read_badly(path)
+    assert [(u.id, u.duration_seconds, u.transcript) for u in utterances] == [("a", 1.25, "GO"), ("b", 2.0, "ON")]
+    assert list(problems.counts) == [
+        "part of a recording",
+        "row without its fields",
+        "row that is no JSON",
+        "row that is no utterance",
+    ]
+
+
+def test_an_array_and_an_unknown_key_are_told_with_what_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[\n{"id": "a"},\n{"id": "b"}\n]\n')
+    with pytest.raises(ManifestError, match="is a JSON array; write one object a line"):
+        read(path)
+    path.write_text('{"id": "a", "audio_path": "a", "duration_seconds": 1, "transcript": "A", "gender": "f"}\n')
+    with pytest.raises(ManifestError, match="a line has audio_path, .* may have speaker, and nothing else"):
+        read(path)
