@@ -163,7 +163,9 @@ class Trainer:
         )
         progress = self.progress
         self.log.forget_after(progress.step, progress.epoch, len(progress.best_epochs) > 1)
-        self.log.say(f"going on after step {self.progress.step}, epoch {self.progress.epoch + 1}")
+        is_done = progress.epoch >= self.config.training.epochs
+        how = "the run had finished" if is_done else "going on"
+        self.log.say(f"{how} after step {progress.step}, epoch {progress.epoch + (not is_done)}")
         if change := self.progress.change_parts(self.ranks.world_size * self.num_batches):
             self.log.say(change)
 

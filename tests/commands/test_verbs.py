@@ -42,6 +42,21 @@ def test_train_takes_the_yaml_and_what_the_command_line_changes(
     assert f"{tmp_path / 'run' / 'best.ckpt'}" in shown.splitlines()[-1]
 
 
+def test_resuming_a_finished_run_says_that_it_had_finished(
+    run_verb: RunVerb, finished_run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    yaml = write_yaml(tmp_path / "tiny.yaml", make_settings(corpus, tmp_path / "run", {}))
+    assert run_verb("train", "-c", yaml, "--resume") == 0
+    shown = capsys.readouterr().err
+    num_epochs = read_config(yaml).training.epochs
+    assert (
+        f"the run had finished after step {read_metrics(finished_run, 'step')[-1]['step']}, epoch {num_epochs}\n"
+        in shown
+    )
+    assert "going on" not in shown
+
+
 # eval -----------------------------------------------------------------------------------------------------------------
 
 
