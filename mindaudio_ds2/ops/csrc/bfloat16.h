@@ -23,10 +23,10 @@ inline Vec round_pairs(Vec low, Vec high) {
 
 // The floats of two rows that stand below each other as kLanes elements.
 inline Vec round_rows(Vec first, Vec second) {
-    typedef int16_t Halves __attribute__((vector_size(sizeof(Vec))));
-    constexpr Halves kInTurn = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    return (Vec)__builtin_shuffle((Halves)round_pairs(first, second), kInTurn);
+    alignas(64) static constexpr int16_t kInTurn[2 * kLanes] = {
+        0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return (Vec)_mm512_permutexvar_epi16(_mm512_load_si512(kInTurn), (__m512i)round_pairs(first, second));
 }
 
 // See Float32. An element is two bfloat16 that follow each other along k, the first in the low half.
