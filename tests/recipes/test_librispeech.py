@@ -128,7 +128,7 @@ def test_the_script_runs_from_any_folder(source: Path, tmp_path: Path) -> None:
     script = f"{ROOT}/recipes/librispeech/prepare.py"
     arguments = [sys.executable, script, "mini", "--source", f"{source}", *NAMES]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "made the folder data/librispeech_mini\n")
     assert count_all(tmp_path / SIZES["mini"].output) == {"train": 12, "dev": 3, "test": 2}
 
 
