@@ -44,7 +44,7 @@ KNOWN = {
     "train-clean-100": Known((28539, 367), "100 hours of train; 367 utterances of readers 19, 26 and 27"),
     LJSPEECH: Known((13100, 385), "one reader, public domain; 385 utterances in its first part"),
     ARCTIC: Known((2264, 3884), "folders by reader, with cmuarctic.data; three readers of 1132 sentences and more"),
-    SPEECHOCEAN: Known((5000,), "125 grown-ups and as many children who speak Mandarin, CC BY 4.0"),
+    SPEECHOCEAN: Known((5000,), "250 speakers of Mandarin, 122 of them children; free for any use"),
 }
 
 
