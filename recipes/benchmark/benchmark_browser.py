@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,10 @@ class Browser:
     Args:
         address: of the page.
         spoken: WAV file that the microphone plays, once.
+        script: JavaScript that runs before the page's own.
     """
 
-    def __init__(self, address: str, spoken: Path) -> None:
+    def __init__(self, address: str, spoken: Path, script: str = KEEP_SAMPLES) -> None:
         from selenium import webdriver
 
         chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
@@ -84,7 +85,7 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver: Any = webdriver.Chrome(options, webdriver.ChromeService(driver))
-        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SAMPLES})
+        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
         began = time.monotonic()
         self.driver.get(address)
         self.wait(lambda: self.status == "Ready.")
@@ -115,12 +116,14 @@ class Browser:
         """A button, by its id."""
         self.driver.find_element("id", name).click()
 
-    def open_file(self, path: Path) -> tuple[str, float]:
-        """The text of a recording, and the real-time factor."""
+    def open_file(self, path: Path) -> tuple[str, float, float]:
+        """The text of a recording, the real-time factor, and the seconds that its processor had for the worker."""
+        started = read_worker_seconds(self.driver.service.process.pid)
         self.driver.execute_script("document.getElementById('status').textContent = ''")
         self.driver.find_element("id", "file").send_keys(str(path.resolve()))
         found = self.wait(lambda: SPEED.search(self.status))
-        return self.text, float(found[2])
+        seconds = read_worker_seconds(self.driver.service.process.pid) - started
+        return self.text, float(found[2]), seconds
 
     def speak(self, seconds: float) -> tuple[str, float]:
         """The text of what the microphone hears in so many seconds, and the real-time factor."""
@@ -153,6 +156,26 @@ class Browser:
         call("Emulation.setDeviceMetricsOverride", telephone)
         time.sleep(0.5)
         self.driver.save_screenshot(str(folder / "telephone.png"))
+
+
+def read_worker_seconds(driver: int) -> float:
+    """What processors have done so far for workers of pages, in browsers that the process `driver` started (s)."""
+    parents = {path.parent.name: text.rpartition(")")[2].split()[1] for path, text in _read("[0-9]*/stat")}
+    ours = {str(driver)}
+    for _ in range(4):  # chromium, a zygote, its child, the page
+        ours |= {process for process, parent in parents.items() if parent in ours}
+    threads = [each for process in ours for each in _read(f"{process}/task/*/comm")]
+    workers = [path.parent.relative_to("/proc") for path, name in threads if name.startswith("DedicatedWorker")]
+    return sum(int(text.split()[0]) for worker in workers for _, text in _read(f"{worker}/schedstat")) / 1e9
+
+
+def _read(pattern: str) -> list[tuple[Path, str]]:
+    """Files of /proc; those of processes that have ended meanwhile are left out."""
+    found = []
+    for path in Path("/proc").glob(pattern):
+        with contextlib.suppress(OSError):
+            found.append((path, path.read_text()))
+    return found
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -199,11 +222,22 @@ def hear_live(recognizer: Recognizer, waveform: NDArray[np.int16]) -> str:
     return " ".join(event.text for event in events if event.kind == "final")
 
 
-def keep(output: Path, model: Path, factors: list[float], start_seconds: float) -> None:
-    """Append a line for benchmark_models.py; of recordings that are given several times the median knows no start."""
+def keep(
+    output: Path, model: Path, factors: Sequence[float], own_factors: Sequence[float], start_seconds: float
+) -> None:
+    """Append a line for benchmark_models.py; of recordings that are given several times the median knows no start.
+
+    Args:
+        output: of lines.
+        model: that was measured.
+        factors: seconds by the clock for a second of each recording.
+        own_factors: seconds of the processor.
+        start_seconds: until the page was ready.
+    """
     row = {
         "model": str(model.resolve()),
         "milliseconds_for_10_s": round(10_000 * statistics.median(factors), 1),
+        "processor_milliseconds_for_10_s": round(10_000 * statistics.median(own_factors), 1),
         "open_seconds": round(start_seconds, 2),
     }
     old = output.read_text(encoding="utf-8") if output.exists() else ""
@@ -227,10 +261,13 @@ def run(options: argparse.Namespace) -> int:
                 print(f"{network.description.weights}, open after {browser.start_seconds:.1f} s")
                 found = [browser.open_file(path) for path in options.recordings]
                 alike = [
-                    compare(str(path), *both) for path, *both in zip(options.recordings, found, expected, strict=True)
+                    compare(str(path), each[:2], text)
+                    for path, each, text in zip(options.recordings, found, expected, strict=True)
                 ]
                 if options.output:
-                    keep(options.output, options.model, [factor for _, factor in found], browser.start_seconds)
+                    durations = [soundfile.info(path).duration for path in options.recordings]
+                    own = [each[2] / duration for each, duration in zip(found, durations, strict=True)]
+                    keep(options.output, options.model, [each[1] for each in found], own, browser.start_seconds)
                 if options.screenshots:
                     browser.take_pictures(options.screenshots)
                 heard = browser.speak(len(spoken) / MICROPHONE_HZ)

@@ -3,11 +3,12 @@
 
     python recipes/benchmark/benchmark_models.py runs/an4/best.ckpt runs/an4/export/model.onnx
     python recipes/benchmark/benchmark_models.py runs/*/best.ckpt runs/*/export/model*.onnx \\
-        --manifest data/an4/test.jsonl --browser browser.jsonl --output models.jsonl
+        --manifest data/an4/test.jsonl --pytorch --browser browser.jsonl --output models.jsonl
 
 Checkpoints run in MindSpore with our kernels, .onnx files in onnxruntime, as `transcribe` runs them: sound, features,
-network, greedy decoding. They take turns, each time in a process of its own, all on the same cores (--threads). The
-table goes to the console and, with --output, beside the lines of JSON.
+network, greedy decoding. With --pytorch, checkpoints run there as well, with our features and decoding. All take turns,
+each time in a process of its own, all on the same cores (--threads). Where others share these, look at the processors'
+time. The table goes to the console and, with --output, beside the lines of JSON.
 """
 
 import argparse
@@ -15,14 +16,13 @@ import datetime
 import json
 import math
 import os
-import re
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -31,14 +31,11 @@ from tqdm import tqdm
 
 from mindaudio_ds2 import models
 from mindaudio_ds2.audio.io import read_audio
-from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.choice import DecoderChoice
 from mindaudio_ds2.errors import CheckpointError, ConfigError, exit_on_error
 from mindaudio_ds2.files import require_writable, write_text
-from mindaudio_ds2.model.arithmetic import list_layers
 from mindaudio_ds2.ops.library import find_kernels
-from mindaudio_ds2.portable.network import open_session
 from mindaudio_ds2.portable.stream import open_onnx
 from mindaudio_ds2.reading import parse_json
 from mindaudio_ds2.transcribe import Recognizer
@@ -47,20 +44,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`,
 from recipes.benchmark import apart
 from recipes.benchmark.apart import Result
 from recipes.benchmark.benchmark_long import count_run_errors, join
+from recipes.benchmark.model_files import describe_file
 from recipes.benchmark.others import OthersClock, keep_to
 from recipes.benchmark.tables import QUIET_SHARE
-
-Arrays = list[NDArray[Any]]
+from recipes.benchmark.torch_model import TorchModel, unpack_apart
 
 SCRIPT = Path(__file__).resolve()
 SOUND_HZ = 16000
 NUM_WARM = 3
-STORED_WEIGHT = re.compile(r"((convs\.\d+|lookahead|head)\.weight|rnns\.\d+\.[wr])(_quantized|\.half|\.rows)?")
-"""Names of the exporter's weights (not of biases, scales and mel filters), and what smaller ones are called."""
 
+BROWSER = ("browser_milliseconds", "browser_processor_milliseconds")
 HEADS = (
     *("model", "parameters", "zeros", "bytes"),
-    *("MindSpore", "onnxruntime", "browser"),
+    *("MindSpore", "PyTorch", "onnxruntime", "browser"),
     *("first result after", "WER", "others took"),
 )
 
@@ -73,37 +69,43 @@ def measure(text: str) -> Result:
 
     Args:
         text: the job as JSON: `model`, `sound` (WAV to be recognised), `num_steps`, `num_threads`, `started` (of the
-            monotonic clock, when this process was asked for), and for the first turn `is_first` and `manifest`.
+            monotonic clock, when this process was asked for), for the first turn `is_first` and `manifest`, and for
+            PyTorch `unpacked`, see `torch_model.unpack_apart`.
 
     Returns:
-        Seconds of each timed step and until the first result; in the first turn what `describe_file` says, too.
+        Seconds of each timed step, by the clock and of the processors, and until the first result; in the first turn
+        what `describe_file` says, too.
 
     Raises:
         CheckpointError, DeviceError, AudioError, ManifestError: the file, the sound or the manifest cannot be used.
     """
     job = parse_json(text)
     path, others = Path(job["model"]), OthersClock()
-    recognizer = _open(path, job["num_threads"])
+    recognizer = _open(path, job["num_threads"], job["unpacked"])
     waveform = read_audio(job["sound"], recognizer.network.features.sample_rate_hz)
     _hear(recognizer, waveform)
     first_seconds = time.monotonic() - job["started"]
     for _ in range(NUM_WARM):
         _hear(recognizer, waveform)
-    steps = []
+    steps, own = [], []
     for _ in range(job["num_steps"]):
-        started = time.perf_counter()
+        started, started_own = time.perf_counter(), time.process_time()
         _hear(recognizer, waveform)
         steps.append(round(time.perf_counter() - started, 6))
-    result: Result = {"first_seconds": first_seconds, "step_seconds": steps, "others_share": others.read_share()}
+        own.append(round(time.process_time() - started_own, 6))
+    result: Result = {"first_seconds": first_seconds, "step_seconds": steps, "processor_seconds": own}
+    result["others_share"] = others.read_share()
     if job["is_first"]:
-        result |= describe_file(path)
-        if job["manifest"]:
+        result |= describe_file(path) | ({"kind": "PyTorch"} if job["unpacked"] else {})
+        if job["manifest"] and not job["unpacked"]:  # it would be the checkpoint's again
             score = {"wer": _score(recognizer, job["manifest"]), "decoder": "greedy"}
             result["scores"] = {Path(job["manifest"]).stem: score}
     return result
 
 
-def _open(path: Path, num_threads: int) -> Recognizer:
+def _open(path: Path, num_threads: int, unpacked: str | None) -> Recognizer:
+    if unpacked:
+        return Recognizer(TorchModel(Path(unpacked), num_threads), DecoderChoice())
     if path.suffix != ".onnx":
         return Recognizer.load(path, choice=DecoderChoice())
     return Recognizer(open_onnx(path, num_threads), DecoderChoice())  # onnxruntime does not look at the process's cores
@@ -115,47 +117,19 @@ def _hear(recognizer: Recognizer, waveform: NDArray[np.float32]) -> str:
     return recognizer.decoder.decode(rows[:length])[0].text
 
 
-def describe_file(path: Path) -> Result:
-    """Kind, parameters (count), share of the weights that are zero, size (bytes), and the scores it carries.
-
-    Weights are matrices and kernels; of eight-bit files those that were rounded to zero count as well. A checkpoint's
-    scores are those that `eval` left beside it.
-    """
-    config, arrays, scores = (_read_onnx if path.suffix == ".onnx" else _read_checkpoint)(path)
-    num_zeros = sum(array.size - int(np.count_nonzero(array)) for array in arrays)
-    return {
-        "kind": "onnxruntime" if path.suffix == ".onnx" else "MindSpore",
-        "num_parameters": sum(layer.num_parameters for layer in list_layers(config)),
-        "zeros_share": round(num_zeros / sum(array.size for array in arrays), 4),
-        "bytes": path.stat().st_size,
-        "scores": {name: {"wer": score["wer"], "decoder": score.get("decoder")} for name, score in scores.items()},
-    }
-
-
-def _read_onnx(path: Path) -> tuple[Config, Arrays, Result]:
-    import onnx
-    from onnx import numpy_helper
-
-    from mindaudio_ds2.commands.describe_model import read_network
-
-    stored = onnx.load(path).graph.initializer
-    arrays = [numpy_helper.to_array(tensor) for tensor in stored if STORED_WEIGHT.fullmatch(tensor.name)]
-    return read_network(path)[0], arrays, open_session(path, 1)[1].scores
-
-
-def _read_checkpoint(path: Path) -> tuple[Config, Arrays, Result]:
-    from mindaudio_ds2.checkpoint import load_checkpoint
-    from mindaudio_ds2.export.onnx_model import find_scores
-
-    checkpoint = load_checkpoint(path)
-    return checkpoint.config, [each for each in checkpoint.weights.values() if each.ndim > 1], find_scores(path)
-
-
 def _score(recognizer: Recognizer, manifest: str) -> float:
     """The word error rate (fraction) of a manifest."""
     utterances = open_manifest(manifest)
     found = recognizer.run([Path(each.audio_path) for each in utterances])
     return round(count_run_errors(recognizer, utterances, found).wer, 6)
+
+
+class Entry(NamedTuple):
+    """A line: what a model was called, its file, and whether it is PyTorch that runs it."""
+
+    name: str
+    path: Path
+    in_pytorch: bool
 
 
 # Turns ----------------------------------------------------------------------------------------------------------------
@@ -174,29 +148,38 @@ def run(options: argparse.Namespace) -> list[Result]:
     find_kernels("auto", "CPU")  # compiled now, should that be needed
     keep_to(options.threads)  # inherited by the processes, whose libraries count cores when they are loaded
     environment, browser = apart.describe_environment(), read_browser(options.browser)
-    results: dict[Path, list[Result]] = {path: [] for path in paths}
+    can_be_both = [(False, True) if options.pytorch and path.suffix != ".onnx" else (False,) for path in paths]
+    named = zip(options.models, paths, can_be_both, strict=True)
+    entries = [Entry(name, path, in_pytorch) for name, path, both in named for in_pytorch in both]
+    results: dict[Entry, list[Result]] = {entry: [] for entry in entries}
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder) / "sound.wav"
         _write_sound(sound, options.manifest, options.seconds)
-        turns = [(number, path) for number in range(options.rounds) for path in results]
-        for number, path in tqdm(turns, desc="turns", unit="turn"):
-            if any("failure" in result for result in results[path]):  # it would only fail again
+        unpacked: dict[Entry, str] = {}
+        for number, entry in enumerate(entry for entry in results if entry.in_pytorch):
+            unpacked[entry] = str(Path(folder) / f"{number}.npz")
+            unpack_apart(entry.path, Path(unpacked[entry]))
+        turns = [(number, entry) for number in range(options.rounds) for entry in results]
+        for number, entry in tqdm(turns, desc="turns", unit="turn"):
+            if any("failure" in result for result in results[entry]):  # it would only fail again
                 continue
             job = {
-                **{"model": str(path), "sound": str(sound), "num_threads": options.threads},
+                **{"model": str(entry.path), "sound": str(sound), "num_threads": options.threads},
                 **{"num_steps": options.num_steps, "manifest": options.manifest, "is_first": number == 0},
-                "started": time.monotonic(),
+                **{"unpacked": unpacked.get(entry), "started": time.monotonic()},
             }
-            results[path].append(apart.ask(SCRIPT, json.dumps(job)))
+            results[entry].append(apart.ask(SCRIPT, json.dumps(job)))
     about = {
         "date": datetime.date.today().isoformat(),
         **{key: environment[key] for key in ("commit", "dirty", "cpu", "mindspore_version")},
         **{"seconds": options.seconds, "sound": options.manifest or "noise", "num_threads": options.threads},
         "rounds": options.rounds,
     }
+    nothing = (None, None)
     return [
-        {**about, "model": name, **combine(results[path]), "browser_milliseconds": browser.get(path.resolve())}
-        for name, path in zip(options.models, paths, strict=True)
+        {**about, "model": entry.name, **combine(results[entry])}
+        | dict(zip(BROWSER, nothing if entry.in_pytorch else browser.get(entry.path.resolve(), nothing), strict=True))
+        for entry in entries
     ]
 
 
@@ -210,8 +193,9 @@ def _write_sound(path: Path, manifest: str | None, seconds: float) -> None:
     soundfile.write(path, samples, SOUND_HZ)
 
 
-def read_browser(path: Path | None) -> dict[Path, float]:
-    """Milliseconds for 10 s by model, as benchmark_browser.py wrote them; the newest line counts.
+def read_browser(path: Path | None) -> dict[Path, tuple[float, float]]:
+    """Milliseconds for 10 s by model, by the clock and of the processor, as benchmark_browser.py wrote them; the newest
+    line counts.
 
     Raises:
         ConfigError: the file cannot be read, or is another's.
@@ -220,7 +204,8 @@ def read_browser(path: Path | None) -> dict[Path, float]:
         return {}
     try:
         rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return {Path(row["model"]).resolve(): float(row["milliseconds_for_10_s"]) for row in rows}
+        names = ("milliseconds_for_10_s", "processor_milliseconds_for_10_s")
+        return {Path(row["model"]).resolve(): (float(row[names[0]]), float(row[names[1]])) for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"--browser {path} has no lines of benchmark_browser.py --output: {error}") from None
 
@@ -232,12 +217,14 @@ def combine(results: Sequence[Result]) -> Result:
         return {"failure": failures[0]}
     milliseconds = [1000 * seconds for result in results for seconds in result["step_seconds"]]
     low, median, high = (round(float(value), 2) for value in np.percentile(milliseconds, (25, 50, 75)))
+    own = [1000 * seconds for result in results for seconds in result["processor_seconds"]]
     shares = [result["others_share"] for result in results if result["others_share"] is not None]
     first = {key: results[0][key] for key in ("kind", "num_parameters", "zeros_share", "bytes", "scores")}
     return {
         **first,
         "milliseconds": median,
         "milliseconds_quartiles": [low, high],
+        "processor_milliseconds": round(statistics.median(own), 2),
         "first_seconds": round(statistics.median(result["first_seconds"] for result in results), 2),
         "others_share": round(statistics.median(shares), 3) if shares else None,
     }
@@ -249,7 +236,8 @@ def make_table(lines: Sequence[Result]) -> str:
     names = f"MindSpore, onnxruntime, browser: milliseconds for {seconds:g} s on {threads} thread{'s' * (threads > 1)}"
     rows = [f"| {' | '.join(HEADS)} |", f"| --- |{' ---: |' * (len(HEADS) - 1)}"]
     rows += [f"| {' | '.join(_make_cells(line))} |" for line in lines]
-    return "\n".join([*rows, "", f"{names}, median (quartiles); browser: for 10 s. {lines[0]['cpu']}."])
+    kinds = "of the processors; by the clock, median (quartiles); browser: for 10 s"
+    return "\n".join([*rows, "", f"{names}, {kinds}. {lines[0]['cpu']}."])
 
 
 def _make_cells(line: Result) -> list[str]:
@@ -257,15 +245,15 @@ def _make_cells(line: Result) -> list[str]:
         failure = line["failure"].replace("|", "\\|").replace("\n", " ")
         return [line["model"], f"failed: {failure}", *[""] * (len(HEADS) - 2)]
     low, high = line["milliseconds_quartiles"]
-    own = f"{line['milliseconds']:.1f} ({low:.1f}–{high:.1f})"
-    browser, share = line["browser_milliseconds"], line["others_share"]
+    own = f"{line['processor_milliseconds']:.1f}; {line['milliseconds']:.1f} ({low:.1f}–{high:.1f})"
+    (browser, browser_own), share = (line[name] for name in BROWSER), line["others_share"]
     return [
         line["model"],
         f"{line['num_parameters']:,}",
         f"{line['zeros_share']:.1%}",
         f"{line['bytes']:,}",
-        *(own if line["kind"] == kind else "" for kind in ("MindSpore", "onnxruntime")),
-        f"{browser:.0f}" if browser else "",
+        *(own if line["kind"] == kind else "" for kind in ("MindSpore", "PyTorch", "onnxruntime")),
+        f"{browser_own:.0f}; {browser:.0f}" if browser else "",
         f"{line['first_seconds']:.1f} s",
         ", ".join(_show_score(name, **score) for name, score in line["scores"].items()),
         "" if share is None else f"{share:.0%}" + (", busy machine" if share > QUIET_SHARE else ""),
@@ -308,6 +296,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of each file (count)")
     parser.add_argument("--num_steps", type=int, default=20, help="timed results in each turn (count)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each file (count)")
+    parser.add_argument("--pytorch", action="store_true", help="checkpoints in PyTorch as well")
     parser.add_argument("--browser", type=Path, help="lines of benchmark_browser.py --output (path)")
     parser.add_argument("--output", type=Path, help="of the lines; the table stands beside it as .md (path)")
     options = parser.parse_args()

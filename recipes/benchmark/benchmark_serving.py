@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,10 @@ def main() -> None:
 
 
 @contextmanager
-def serve(model: Path, num_streams: int) -> Iterator[int]:
-    """A server in a process of its own; gives its port."""
+def serve(model: Path, num_streams: int, decoding: Sequence[str] = ()) -> Iterator[int]:
+    """A server in a process of its own, with options of decoding; gives its port."""
     command = [sys.executable, "-m", "mindaudio_ds2", "serve", str(model), "--port", "0", "--requests_per_minute", "0"]
-    command += ["--max_upload_mb", str(MAX_UPLOAD_MB), "--max_streams", str(num_streams + 8)]
+    command += ["--max_upload_mb", str(MAX_UPLOAD_MB), "--max_streams", str(num_streams + 8), *decoding]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     try:

@@ -113,6 +113,21 @@ def test_the_microphone_s_words_come_while_it_is_open(page: Any, folder: Path) -
     assert page.execute_script(f"{drawn}c.width, c.height).data).size") > 20
 
 
+def test_the_newest_words_are_in_sight_while_one_speaks(page: Any) -> None:
+    find(page, "mic").click()
+    wait(lambda: find(page, "mic-label").text == "Stop")
+    wait(lambda: read_words(page))
+    page.execute_script("document.querySelector('#transcript p').append('WORD '.repeat(600))")
+    box = page.execute_script("return document.getElementById('transcript').getBoundingClientRect().toJSON()")
+    assert box["bottom"] <= page.execute_script("return window.innerHeight")
+    assert box["height"] >= 100
+    assert find(page, "mic").rect["y"] >= page.execute_script("return window.scrollY")
+    find(page, "mic").click()
+    wait(lambda: find(page, "mic-label").text == "Speak")
+    after = page.execute_script("return document.getElementById('transcript').getBoundingClientRect().toJSON()")
+    assert after["height"] > box["height"]
+
+
 def test_errors_are_shown_in_words(page: Any, folder: Path) -> None:
     send(page, folder / "noise.txt")
     wait(lambda: "noise.txt" in find(page, "status").text and find(page, "status").get_attribute("class") == "bad")

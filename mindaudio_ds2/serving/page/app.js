@@ -7,7 +7,7 @@ import { Transcript } from "./words.js";
 
 const find = (id) => document.getElementById(id);
 const read = (id) => find(id)?.value || ""; // a page without a server has neither hotwords nor token
-const MOST_WAITING_SECONDS = 20;
+const MOST_WAITING_SECONDS = 20, LEAST_TRANSCRIPT_PIXELS = 110; // three lines
 const state = { rate: 16000, recording: null, name: "speech", stopping: null, cancel: null, duration: 0, notes: [] };
 
 const picture = new Picture(find("wave"), find("spectrogram"));
@@ -304,6 +304,13 @@ function showRecordingState(isOn) {
   find("mic-label").textContent = isOn ? "Stop" : "Speak";
   find("choose").disabled = isOn;
   find("play").hidden = find("position").hidden = isOn;
+  find("transcript").style.maxHeight = isOn ? `${measureRoom(find("transcript"))}px` : "";
+}
+
+// Below an element's top, so that the newest words are in sight together with the button that stops.
+function measureRoom(element) {
+  const top = element.getBoundingClientRect().top + window.scrollY;
+  return Math.max(LEAST_TRANSCRIPT_PIXELS, window.innerHeight - top - 24);
 }
 
 find("mic").addEventListener("click", () => (state.stopping ? state.stopping() : listen()));

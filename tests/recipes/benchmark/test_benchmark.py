@@ -447,13 +447,14 @@ def test_an_original_runs_from_its_checkout(contender: str, variable: str, task:
 def test_the_network_in_pytorch_is_ours(tiny: Config, switches: dict[str, Any], mindspore_cpu: None) -> None:
     torch = pytest.importorskip("torch")
     from mindaudio_ds2.checkpoint import build_network
+    from recipes.benchmark.torch_model import copy_weights
     from recipes.benchmark.with_torch import TorchNetwork, count_weights
     from tests.cells import LossAndGradients, run
 
     config = change(tiny, **switches)
     ours, theirs = build_network(config), TorchNetwork(config)
-    weights = {name: torch.from_numpy(p.asnumpy().copy()) for name, p in ours.weights().items() if p.requires_grad}
-    assert sum(weight.numel() for weight in weights.values()) == count_weights(theirs)
+    weights = {name: p.asnumpy().copy() for name, p in ours.weights().items() if p.requires_grad}
+    assert sum(weight.size for weight in weights.values()) == count_weights(theirs)
     places = copy_weights(theirs, weights)
     batch = make_mixed_batch(config)
     ours.set_train(True)
@@ -492,32 +493,3 @@ def make_mixed_batch(config: Config) -> Any:
         for i, (num, labels) in enumerate(sizes)
     ]
     return collate(examples, 0)
-
-
-def copy_weights(theirs: Any, weights: dict[str, Any]) -> dict[str, Any]:
-    """Put our weights into the other network, place by place; gives its parameters by our names."""
-    import torch
-
-    places = {}
-    for name, weight in weights.items():
-        parameter = theirs.get_parameter(translate(name))
-        with torch.no_grad():
-            parameter.copy_(weight.reshape(parameter.shape))
-        places[name] = parameter
-    return places
-
-
-def translate(name: str) -> str:
-    """`rnns.1.backward_rnn.weight_ih_l0` is `backward_rnns.1.weight_ih_l0` there, and so on."""
-    parts = name.split(".")
-    last = {"gamma": "weight", "beta": "bias"}.get(parts[-1], parts[-1])
-    if parts[0] == "convs":
-        return f"{'conv_norms' if parts[2] == 'batch_norm' else 'convs'}.{parts[1]}.{last}"
-    if parts[0] == "rnns":
-        return f"{parts[2]}s.{parts[1]}.{last}"
-    return {
-        "rnn_batch_norms": f"rnn_norms.{parts[1]}.{last}",
-        "head_batch_norm": f"head_norm.0.{last}",
-        "lookahead": f"lookahead.{last}",
-        "head": f"head.{last}",
-    }[parts[0]]

@@ -16,6 +16,7 @@ from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.errors import CheckpointError, ConfigError
 from recipes.benchmark import apart, benchmark_models
 from recipes.benchmark.benchmark_browser import keep
+from recipes.benchmark.model_files import describe_file
 
 ROOT = Path(__file__).resolve().parents[3]
 KINDS = ("fp32", "fp16", "int8")
@@ -24,12 +25,14 @@ KINDS = ("fp32", "fp16", "int8")
 def make_result(steps: list[float], **changes: Any) -> apart.Result:
     about = {"kind": "onnxruntime", "num_parameters": 1234567, "zeros_share": 0.25, "bytes": 98765}
     result = {"first_seconds": 1.5, "step_seconds": steps, "others_share": 0.01}
+    result["processor_seconds"] = [0.5 * seconds for seconds in steps]
     scores = {"dev": {"wer": 0.0625, "decoder": "greedy"}, "test": {"wer": 0.05, "decoder": "beam 100, weight 0.75"}}
     return {**about, **result, "scores": scores, **changes}
 
 
 def make_options(tmp_path: Path, *names: str) -> argparse.Namespace:
     options = {"models": list(names), "manifest": None, "seconds": 10.0, "threads": 1, "num_steps": 2, "rounds": 2}
+    options["pytorch"] = False
     return argparse.Namespace(**options, browser=tmp_path / "browser.jsonl")
 
 
@@ -59,7 +62,7 @@ def test_zeros_parameters_and_scores_are_read_from_any_file(tmp_path: Path, mind
     for kind, path in files.items():
         onnx.save(build_onnx(load_checkpoint(checkpoint), OnnxForm(weights=kind), scores), path)  # type: ignore[arg-type]
     for path in (checkpoint, *files.values()):
-        found = benchmark_models.describe_file(path)
+        found = describe_file(path)
         assert found["num_parameters"] == count_parameters(network)
         assert found["zeros_share"] == pytest.approx(num_zeros / num_all, abs=1e-3), path
         assert found["bytes"] == path.stat().st_size
@@ -67,6 +70,7 @@ def test_zeros_parameters_and_scores_are_read_from_any_file(tmp_path: Path, mind
     sound = tmp_path / "sound.wav"
     soundfile.write(sound, 0.1 * generator.standard_normal(8000), 16000)
     job = {"model": str(files["int8"]), "sound": str(sound), "num_steps": 4, "num_threads": 1, "is_first": False}
+    job["unpacked"] = None
     result = benchmark_models.measure(json.dumps({**job, "manifest": None, "started": time.monotonic()}))
     assert len(result["step_seconds"]) == 4
     assert min(result["step_seconds"]) > 0
@@ -91,23 +95,32 @@ def test_files_take_turns_and_one_that_fails_takes_no_more(tmp_path: Path, monke
     monkeypatch.setattr(apart, "describe_environment", lambda: about)
     monkeypatch.setattr(benchmark_models, "keep_to", lambda _: None)
     for factors in ([0.9], [0.3, 0.05, 0.06]):
-        keep(tmp_path / "browser.jsonl", Path(names[0]), factors, 2.0)
+        keep(tmp_path / "browser.jsonl", Path(names[0]), factors, [each / 3 for each in factors], 2.0)
     lines = benchmark_models.run(make_options(tmp_path, *names))
     assert [name for name, is_first in turns if is_first] == ["a.onnx", "b.ckpt", "c.onnx"]
     assert [name for name, is_first in turns if not is_first] == ["a.onnx", "b.ckpt"]
     assert (lines[0]["milliseconds"], lines[0]["milliseconds_quartiles"]) == (24.0, [21.5, 29.5])
     assert (lines[0]["browser_milliseconds"], lines[1]["browser_milliseconds"]) == (600.0, None)
+    assert (lines[0]["browser_processor_milliseconds"], lines[0]["processor_milliseconds"]) == (200.0, 12.0)
     assert lines[2]["failure"] == "it is | damaged"
     head, _, *rows = benchmark_models.make_table(lines).splitlines()[:5]
     assert all(row.replace("\\|", "").count("|") == head.count("|") for row in rows)
     cells = [cell.strip() for cell in rows[0].strip("|").split("|")]
     assert cells[1:5] == ["1,234,567", "25.0%", "98,765", ""]
-    assert cells[5:] == ["24.0 (21.5–29.5)", "600", "1.5 s", "6.25 % (dev), 5.00 % (test, beam 100)", "1%"]
+    assert cells[5:] == [
+        "",
+        "12.0; 24.0 (21.5–29.5)",
+        "200; 600",
+        "1.5 s",
+        "6.25 % (dev), 5.00 % (test, beam 100)",
+        "1%",
+    ]
 
 
 def test_a_busy_machine_is_named() -> None:
     line = benchmark_models.combine([make_result([0.02], others_share=0.4)])
-    about = {"model": "a.onnx", "browser_milliseconds": None, "seconds": 10.0, "num_threads": 1, "cpu": "any"}
+    about = {"model": "a.onnx", "browser_milliseconds": None, "browser_processor_milliseconds": None}
+    about |= {"seconds": 10.0, "num_threads": 1, "cpu": "any"}
     assert "40%, busy machine" in benchmark_models.make_table([{**about, **line}])
 
 
@@ -135,3 +148,31 @@ def test_files_that_cannot_be_read_are_found_before_any_turn(tmp_path: Path) -> 
             options.browser.write_text(content)
         with pytest.raises(ConfigError, match=r"--browser .*benchmark_browser\.py --output"):
             benchmark_models.read_browser(options.browser)
+
+
+@pytest.mark.parametrize("is_bidirectional", [True, False])
+def test_pytorch_recognises_what_the_checkpoint_does(
+    tmp_path: Path, is_bidirectional: bool, mindspore_cpu: None
+) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from mindspore import Tensor
+
+    from mindaudio_ds2.checkpoint import build_network, save_checkpoint
+    from mindaudio_ds2.recognition import CheckpointNetwork
+    from recipes.benchmark.torch_model import TorchModel, unpack_apart
+    from tests import cells
+
+    model = dataclasses.replace(cells.SMALL, bidirectional=is_bidirectional)
+    config = dataclasses.replace(read_config(ROOT / "hparams" / "an4.yaml"), model=model)
+    network, generator = build_network(config), np.random.default_rng(1)
+    for name, parameter in network.weights().items():
+        if "moving" in name:  # a network that was trained
+            parameter.set_data(Tensor(generator.uniform(0.5, 2.0, parameter.shape).astype(np.float32)))
+    save_checkpoint(tmp_path / "best.ckpt", config, network.weights(), {}, {})
+    unpack_apart(tmp_path / "best.ckpt", tmp_path / "best.npz")
+    waveforms = [0.1 * generator.standard_normal(size).astype(np.float32) for size in (16000, 9000)]
+    ours, lengths = CheckpointNetwork(tmp_path / "best.ckpt").recognize(waveforms)
+    theirs, their_lengths = TorchModel(tmp_path / "best.npz", 1).recognize(waveforms)
+    np.testing.assert_array_equal(lengths, their_lengths)
+    for row, their_row, length in zip(ours, theirs, lengths, strict=True):
+        np.testing.assert_allclose(row[:length], their_row[:length], atol=1e-4)
