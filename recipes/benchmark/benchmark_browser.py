@@ -158,13 +158,19 @@ class Browser:
         self.driver.save_screenshot(str(folder / "telephone.png"))
 
 
+def list_descendants(process: int) -> set[str]:
+    """A process and all that it, and they, have started: their numbers."""
+    parents = {path.parent.name: text.rpartition(")")[2].split()[1] for path, text in _read("[0-9]*/stat")}
+    found, newest = set[str](), {str(process)}
+    while newest:
+        found |= newest
+        newest = {each for each, parent in parents.items() if parent in newest}
+    return found
+
+
 def read_worker_seconds(driver: int) -> float:
     """What processors have done so far for workers of pages, in browsers that the process `driver` started (s)."""
-    parents = {path.parent.name: text.rpartition(")")[2].split()[1] for path, text in _read("[0-9]*/stat")}
-    ours = {str(driver)}
-    for _ in range(4):  # chromium, a zygote, its child, the page
-        ours |= {process for process, parent in parents.items() if parent in ours}
-    threads = [each for process in ours for each in _read(f"{process}/task/*/comm")]
+    threads = [each for process in list_descendants(driver) for each in _read(f"{process}/task/*/comm")]
     workers = [path.parent.relative_to("/proc") for path, name in threads if name.startswith("DedicatedWorker")]
     return sum(int(text.split()[0]) for worker in workers for _, text in _read(f"{worker}/schedstat")) / 1e9
 

@@ -78,7 +78,7 @@ def test_chromium_s_microphone_is_heard_and_its_words_are_timed(tmp_path: Path) 
 
     fill_folder(tmp_path)
     with run_server() as running:
-        heard = script.listen(f"{running.address}/", tmp_path / "spoken.wav", 7.0, None)
+        heard = script.listen(f"{running.address}/", tmp_path / "spoken.wav", 7.0)
     assert heard.words == SPOKEN.split()
     assert heard.arrivals[-1, 0] == len(heard.samples) > 3 * 16000
     assert heard.opened < heard.arrivals[0, 1]
