@@ -128,6 +128,29 @@ def test_the_newest_words_are_in_sight_while_one_speaks(page: Any) -> None:
     assert after["height"] > box["height"]
 
 
+def test_another_theme_and_width_are_those_of_what_was_drawn_before(page: Any) -> None:
+    def read_corner() -> list[int]:
+        drawn = "document.getElementById('spectrogram').getContext('2d').getImageData(1, 1, 1, 1).data"
+        return list(page.execute_script(f"return [...{drawn}].slice(0, 3)"))
+
+    def emulate(scheme: str) -> None:
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    emulate("light")
+    find(page, "mic").click()
+    wait(lambda: read_corner() == [246, 247, 249])  # the microphone begins with silence
+    emulate("dark")
+    wait(lambda: read_corner() == [17, 21, 27])
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", TELEPHONE)
+    wait(lambda: page.execute_script("const c = document.getElementById('wave'); return c.width === 2 * c.clientWidth"))
+    wait(lambda: read_corner() == [17, 21, 27])
+    find(page, "mic").click()
+    wait(lambda: find(page, "mic-label").text == "Speak")
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    emulate("light")
+
+
 def test_errors_are_shown_in_words(page: Any, folder: Path) -> None:
     send(page, folder / "noise.txt")
     wait(lambda: "noise.txt" in find(page, "status").text and find(page, "status").get_attribute("class") == "bad")

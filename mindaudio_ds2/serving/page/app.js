@@ -38,7 +38,12 @@ function setTheme(theme) {
   find("theme").textContent = `Theme: ${theme}`;
   localStorage.setItem("theme", theme);
   picture.setTheme(shown);
-  if (state.recording && !state.stopping) picture.show(state.recording);
+  drawAnew();
+}
+
+function drawAnew() {
+  if (state.stopping) picture.clear(); // what comes is drawn with what came before it
+  else if (state.recording) picture.show(state.recording);
 }
 
 find("theme").addEventListener("click", () => {
@@ -117,7 +122,8 @@ find("stage").addEventListener("click", (event) => {
 });
 
 window.addEventListener("resize", () => {
-  if (state.recording && !state.stopping) picture.show(state.recording);
+  drawAnew();
+  if (state.stopping) fitTranscript(true);
 });
 
 // Files ----------------------------------------------------------------------------------------------------------
@@ -304,13 +310,15 @@ function showRecordingState(isOn) {
   find("mic-label").textContent = isOn ? "Stop" : "Speak";
   find("choose").disabled = isOn;
   find("play").hidden = find("position").hidden = isOn;
-  find("transcript").style.maxHeight = isOn ? `${measureRoom(find("transcript"))}px` : "";
+  fitTranscript(isOn);
 }
 
-// Below an element's top, so that the newest words are in sight together with the button that stops.
-function measureRoom(element) {
-  const top = element.getBoundingClientRect().top + window.scrollY;
-  return Math.max(LEAST_TRANSCRIPT_PIXELS, window.innerHeight - top - 24);
+// While one speaks, the newest words are in sight together with the button that stops.
+function fitTranscript(isLive) {
+  const element = find("transcript"), top = element.getBoundingClientRect().top + window.scrollY;
+  const room = Math.max(LEAST_TRANSCRIPT_PIXELS, window.innerHeight - top - 24);
+  element.style.maxHeight = isLive ? `${room}px` : "";
+  transcript.scroll();
 }
 
 find("mic").addEventListener("click", () => (state.stopping ? state.stopping() : listen()));

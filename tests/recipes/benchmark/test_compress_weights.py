@@ -41,6 +41,16 @@ def test_values_are_shared_as_well_as_scipy_shares_them() -> None:
     assert np.array_equal(share_values(few, 256), few)
 
 
+def test_the_smallest_become_zero() -> None:
+    from recipes.benchmark.compress_weights import compress
+
+    pruned, num_bytes = compress(MATRIX, None, None, 0.75)
+    assert np.count_nonzero(pruned) == 90
+    assert np.abs(pruned[pruned != 0]).min() > np.abs(MATRIX[pruned == 0]).max()
+    assert np.array_equal(pruned[pruned != 0], MATRIX[pruned != 0])
+    assert num_bytes == 360 / 8 + 4 * 90
+
+
 def test_only_the_large_matrices_change(finished_run: Path, tmp_path: Path) -> None:
     from mindaudio_ds2.checkpoint import load_checkpoint
     from recipes.benchmark.compress_weights import compress_checkpoint
@@ -65,7 +75,9 @@ def test_the_network_itself_is_never_written_over(finished_run: Path, tmp_path: 
             compress_checkpoint(source, output, None, 4)
     with pytest.raises(OutputError, match="cannot write"):
         compress_checkpoint(source, source / "below.ckpt", None, 4)
-    with pytest.raises(ConfigError, match="give --rank_share, --shared_bits or both"):
+    with pytest.raises(ConfigError, match="give --rank_share, --prune_share or --shared_bits"):
         compress_checkpoint(source, tmp_path / "same.ckpt", None, None)
+    with pytest.raises(ConfigError, match=r"prune_share is 1\.0; choose above 0, below 1"):
+        compress_checkpoint(source, tmp_path / "same.ckpt", None, None, 1.0)
     assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
     assert source.read_bytes() == content
