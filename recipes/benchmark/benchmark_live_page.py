@@ -189,7 +189,8 @@ def decode_whole(recognizer: Recognizer, samples: NDArray[np.int16]) -> tuple[Wo
 def follow(recognizer: Recognizer, samples: NDArray[np.int16], block: int) -> tuple[Frames, list[str]]:
     """What a page without any delay of its own would show, by milliseconds of sound."""
     rate_hz = recognizer.network.features.sample_rate_hz
-    stream, frames = recognizer.stream(rate_hz), []
+    stream = recognizer.stream(rate_hz)
+    frames: Frames = []
     words: list[str] = []
     for start in range(0, len(samples), block):
         partial = frames[-1][2] if frames else ""
@@ -230,7 +231,7 @@ def describe(recognizer: Recognizer, heard: Heard) -> dict[str, Any]:
     expected = decode_whole(recognizer, heard.samples)
     if not (expected and heard.words):
         raise ConfigError("no words were heard; choose recordings that the network recognises")
-    ends = np.array([word.end_seconds for word in expected])
+    ends = np.array([word.end_seconds for word in expected], np.float64)
     moments = find_moments(heard.arrivals, ends, rate_hz)
     block = int(np.median(np.diff(heard.arrivals[:, 0])))
     frames, words = follow(recognizer, heard.samples, block)
@@ -243,7 +244,7 @@ def describe(recognizer: Recognizer, heard: Heard) -> dict[str, Any]:
         "block_milliseconds": round(1000 * block / rate_hz, 1),
         "opening_milliseconds": round(heard.arrivals[0, 1] - heard.opened),
         "page": measure_delays(expected, moments, heard.words, heard.frames),
-        "sound_alone": measure_delays(expected, 1000 * ends, words, frames),
+        "sound_alone": measure_delays(expected, np.asarray(1000 * ends), words, frames),
         "same_text_as_stream": words == heard.words,
     }
 

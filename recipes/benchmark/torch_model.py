@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.audio.features import compute_features
 from mindaudio_ds2.batching.collate import collate
+from mindaudio_ds2.batching.plan import BatchSpec, plan_evaluation
+from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.config import to_mapping
 from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.text.tokenizer import Tokenizer
@@ -74,11 +76,15 @@ class TorchModel:
         self.features, self.tokenizer = config.features, Tokenizer(config.text)
         self.seconds_per_output_frame = config.seconds_per_output_frame
         self.longest_seconds = config.data.max_duration_seconds
-        self._network = TorchNetwork(config).eval()
+        self._batching, self._network = config.batching, TorchNetwork(config).eval()
         copy_weights(self._network, entries)
 
+    def plan(self, durations_seconds: Sequence[float]) -> tuple[BatchSpec, ...]:
+        """Which recordings are recognised side by side."""
+        return plan_evaluation(durations_seconds, self._batching, num_frames=self.features.num_frames)
+
     def recognize(
-        self, waveforms: Sequence[NDArray[np.float32]], shape: None = None
+        self, waveforms: Sequence[NDArray[np.float32]], shape: BatchShape | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Log-probabilities (B, S, V) float32 of waveforms (num_samples,), and their lengths (B,) int32."""
         import torch

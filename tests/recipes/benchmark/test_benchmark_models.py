@@ -119,7 +119,7 @@ def test_files_take_turns_and_one_that_fails_takes_no_more(tmp_path: Path, monke
 
 def test_a_busy_machine_is_named() -> None:
     line = benchmark_models.combine([make_result([0.02], others_share=0.4)])
-    about = {"model": "a.onnx", "browser_milliseconds": None, "browser_processor_milliseconds": None}
+    about: apart.Result = {"model": "a.onnx", "browser_milliseconds": None, "browser_processor_milliseconds": None}
     about |= {"seconds": 10.0, "num_threads": 1, "cpu": "any"}
     assert "40%, busy machine" in benchmark_models.make_table([{**about, **line}])
 
@@ -172,7 +172,9 @@ def test_pytorch_recognises_what_the_checkpoint_does(
     unpack_apart(tmp_path / "best.ckpt", tmp_path / "best.npz")
     waveforms = [0.1 * generator.standard_normal(size).astype(np.float32) for size in (16000, 9000)]
     ours, lengths = CheckpointNetwork(tmp_path / "best.ckpt").recognize(waveforms)
-    theirs, their_lengths = TorchModel(tmp_path / "best.npz", 1).recognize(waveforms)
+    model_in_torch = TorchModel(tmp_path / "best.npz", 1)
+    theirs, their_lengths = model_in_torch.recognize(waveforms)
+    assert [batch.indices for batch in model_in_torch.plan([1.0, 0.5])] == [(1, 0)]
     np.testing.assert_array_equal(lengths, their_lengths)
     for row, their_row, length in zip(ours, theirs, lengths, strict=True):
         np.testing.assert_allclose(row[:length], their_row[:length], atol=1e-4)
