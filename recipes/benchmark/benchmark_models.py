@@ -45,8 +45,7 @@ from recipes.benchmark import apart
 from recipes.benchmark.apart import Result
 from recipes.benchmark.benchmark_long import count_run_errors, join
 from recipes.benchmark.model_files import describe_file
-from recipes.benchmark.others import OthersClock, keep_to
-from recipes.benchmark.tables import QUIET_SHARE
+from recipes.benchmark.others import QUIET_SHARE, OthersClock, keep_to
 from recipes.benchmark.torch_model import TorchModel, unpack_apart
 
 SCRIPT = Path(__file__).resolve()

@@ -23,7 +23,7 @@ from recipes.benchmark.contender import (
     DEEPSPEECH_PYTORCH,
     EXPORTED,
     MINDSPORE_OFFICIAL,
-    PYTORCH,
+    OURS,
     SAME_NETWORK,
 )
 from recipes.benchmark.worker import Job, measure
@@ -127,7 +127,7 @@ def list_contenders(options: Any) -> dict[str, str | None]:
     if options.contenders is not None:
         names = options.contenders.split(",")
     elif options.pieces:
-        names = [name for name in SAME_NETWORK if name != PYTORCH]
+        names = list(OURS)
     else:
         able = [name for name in CONTENDERS if options.task == "inference" or name not in EXPORTED]
         names = [name for name in able if name not in checkouts or checkouts[name]]

@@ -9,22 +9,28 @@ from mindaudio_ds2.portable.description import WeightKind
 from recipes.benchmark.case import ContenderError, Task, TimedBatch
 
 OURS_NATIVE = "ours-native"
+OURS_BFLOAT16 = "ours-bf16"
 OURS_STOCK = "ours-stock"
 PYTORCH = "pytorch"
+PYTORCH_BFLOAT16 = "pytorch-bf16"
 ONNXRUNTIME = "onnxruntime"
 ONNXRUNTIME_INT8 = "onnxruntime-int8"
 DEEPSPEECH_PYTORCH = "deepspeech.pytorch"
 MINDSPORE_OFFICIAL = "mindspore-official"
 CONTENDERS = (
     OURS_NATIVE,
+    OURS_BFLOAT16,
     OURS_STOCK,
     PYTORCH,
+    PYTORCH_BFLOAT16,
     ONNXRUNTIME,
     ONNXRUNTIME_INT8,
     DEEPSPEECH_PYTORCH,
     MINDSPORE_OFFICIAL,
 )
-SAME_NETWORK = (OURS_NATIVE, OURS_STOCK, PYTORCH)  # must have the same number of weights
+NATIVE = (OURS_NATIVE, OURS_BFLOAT16)
+OURS = (*NATIVE, OURS_STOCK)
+SAME_NETWORK = (*OURS, PYTORCH, PYTORCH_BFLOAT16)  # must have the same number of weights
 EXPORTED: dict[str, WeightKind] = {ONNXRUNTIME: "fp32", ONNXRUNTIME_INT8: "int8"}  # how their weights are stored
 
 GEMM_SIZES = (1024, 2048, 4096)  # of square matrices; which of them is fastest depends on caches and threads
@@ -68,17 +74,17 @@ def build_contender(name: str, config: Config, task: Task, batches: list[TimedBa
 
     Raises:
         ContenderError: it cannot be had here, or cannot do this.
-        DeviceError: there are no native kernels.
+        DeviceError: there are no native kernels, or they have no bfloat16 here.
     """
-    if name in (PYTORCH, DEEPSPEECH_PYTORCH):
+    if name in (PYTORCH, PYTORCH_BFLOAT16, DEEPSPEECH_PYTORCH):
         try:
             import torch  # noqa: F401
         except ImportError:
             raise ContenderError(TORCH_MISSING) from None
-    if name == PYTORCH:
+    if name in (PYTORCH, PYTORCH_BFLOAT16):
         from recipes.benchmark.with_torch import TorchContender
 
-        return TorchContender(config, task)
+        return TorchContender(config, task, is_bfloat16=name == PYTORCH_BFLOAT16)
     if name == DEEPSPEECH_PYTORCH:
         from recipes.benchmark.deepspeech_pytorch import DeepSpeechPytorch
 
@@ -91,7 +97,8 @@ def build_contender(name: str, config: Config, task: Task, batches: list[TimedBa
     from mindaudio_ds2.machine import runtime
 
     # Without our kernels `start` keeps oneDNN off AVX-512, where its convolutions crawl; that helps the official too.
-    backend = runtime.start("CPU", config.seed, "on" if name == OURS_NATIVE else "off")
+    native = "on" if name in NATIVE else "off"
+    backend = runtime.start("CPU", config.seed, native, precision="bf16" if name == OURS_BFLOAT16 else "fp32")
     if name == MINDSPORE_OFFICIAL:
         from recipes.benchmark.mindspore_official import MindSporeOfficial
 

@@ -7,6 +7,7 @@ from collections.abc import Set
 from pathlib import Path
 
 STAT = Path("/proc/stat")
+QUIET_SHARE = 0.05  # of the processors' time; where others take more, threads wait for each other far longer than that
 BUSY_FIELDS = (0, 1, 2, 5, 6, 7)  # user, nice, system, irq, softirq, steal: what is neither idle nor waiting for a disk
 
 

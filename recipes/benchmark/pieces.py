@@ -31,7 +31,7 @@ from mindaudio_ds2.text.tokenizer import Tokenizer
 from mindaudio_ds2.training.compiled.loss import CTCLoss
 from mindaudio_ds2.training.compiled.optimizer import Optimizer, make_optimizer
 from recipes.benchmark.case import Case, ContenderError, TimedBatch
-from recipes.benchmark.contender import Contender
+from recipes.benchmark.contender import OURS, Contender
 from recipes.benchmark.ours import LEARNING_RATE, Ours
 
 WHOLE = "whole step"
@@ -152,7 +152,7 @@ def measure_pieces(contender: Contender, config: Config, batch: TimedBatch, case
         ContenderError: the contender is not ours.
     """
     if not isinstance(contender, Ours):
-        raise ContenderError("its pieces cannot be taken apart; --pieces is for ours-native and ours-stock")
+        raise ContenderError(f"its pieces cannot be taken apart; --pieces is for {', '.join(OURS)}")
     is_training = case.task == "train"
     gflop = count_gflop_by_part(config)
     pieces = {}

@@ -7,8 +7,10 @@ from typing import Any
 
 from mindaudio_ds2.errors import OutputError
 from mindaudio_ds2.files import write_text
+from recipes.benchmark.beside import make_beside_table
 from recipes.benchmark.contender import CONTENDERS, MINDSPORE_OFFICIAL, PYTORCH
 from recipes.benchmark.ladder import make_ladder_table
+from recipes.benchmark.others import QUIET_SHARE
 
 Line = dict[str, Any]
 
@@ -16,6 +18,7 @@ MARKERS = {
     "steps": ("<!-- steps: written by recipes/benchmark/benchmark.py -->", "<!-- end of steps -->"),
     "shapes": ("<!-- shapes: written by recipes/benchmark/benchmark_shapes.py -->", "<!-- end of shapes -->"),
     "pieces": ("<!-- pieces: written by recipes/benchmark/benchmark.py -->", "<!-- end of pieces -->"),
+    "beside": ("<!-- beside: written by recipes/benchmark/benchmark.py -->", "<!-- end of beside -->"),
     "ladder": ("<!-- ladder: written by recipes/benchmark/benchmark.py -->", "<!-- end of ladder -->"),
     "scaling": ("<!-- scaling: written by recipes/benchmark/benchmark_scaling.py -->", "<!-- end of scaling -->"),
     "recurrent": (
@@ -29,11 +32,10 @@ MARKERS = {
     "devices": ("<!-- devices: written by recipes/benchmark/device_audit.py -->", "<!-- end of devices -->"),
     "machines": ("<!-- machines: written by recipes/benchmark/benchmark_scaling.py -->", "<!-- end of machines -->"),
 }
-QUIET_SHARE = 0.05  # of the processors' time; where others take more, threads wait for each other far longer than that
 
 
 def keep(folder: Path, lines: Iterable[Line]) -> None:
-    """Append lines to results.jsonl and rewrite the tables in README.md, and one in the project's.
+    """Append lines to results.jsonl and rewrite the tables in README.md, and two in docs/benchmarks.md.
 
     Raises:
         OutputError: a file cannot be written, or the README has no place for a table.
@@ -53,14 +55,18 @@ def keep(folder: Path, lines: Iterable[Line]) -> None:
     ):
         text = put_table(text, name, make_table(everything))
     write_text(readme, text)
-    _keep_ladder(folder.parent.parent / "docs" / "benchmarks.md", everything)
+    _keep_page(folder.parent.parent / "docs" / "benchmarks.md", everything)
 
 
-def _keep_ladder(page: Path, lines: Sequence[Line]) -> None:
-    """Rewrite the table of the project's own page; results elsewhere have none above them."""
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
-    if MARKERS["ladder"][0] in text:
-        write_text(page, put_table(text, "ladder", make_ladder_table(lines)))
+def _keep_page(page: Path, lines: Sequence[Line]) -> None:
+    """Rewrite the tables of the project's own page; results elsewhere have none above them."""
+    if not page.exists():
+        return
+    text = page.read_text(encoding="utf-8")
+    for name, make_table in (("beside", make_beside_table), ("ladder", make_ladder_table)):
+        if MARKERS[name][0] in text:
+            text = put_table(text, name, make_table(lines))
+    write_text(page, text)
 
 
 def read_lines(folder: Path) -> list[Line]:

@@ -141,14 +141,16 @@ class TorchContender(TorchMultiplication):
     Args:
         config: the network, and how it is trained.
         task: "train" or "inference".
+        is_bfloat16: compute the network under autocast to bfloat16. What that leaves in float32 stays so, as does CTC.
 
     Raises:
         ContenderError: another optimiser is configured.
     """
 
-    def __init__(self, config: Config, task: Task) -> None:
+    def __init__(self, config: Config, task: Task, is_bfloat16: bool = False) -> None:
         super().__init__()
         torch.manual_seed(config.seed)
+        self.is_bfloat16 = is_bfloat16
         self.network = TorchNetwork(config)
         self.num_parameters = count_weights(self.network)
         self.is_training = task == "train"
@@ -172,10 +174,8 @@ class TorchContender(TorchMultiplication):
         features, lengths = torch.from_numpy(batch.features), torch.from_numpy(batch.feature_lengths).long()
         if not self.is_training:
             with torch.inference_mode():
-                logits, _ = self.network(features, lengths)
-                return float(functional.log_softmax(logits, -1).sum())
-        logits, lengths = self.network(features, lengths)
-        log_probs = functional.log_softmax(logits, -1)
+                return float(self._hear(features, lengths)[0].sum())
+        log_probs, lengths = self._hear(features, lengths)
         labels, label_lengths = torch.from_numpy(batch.labels).long(), torch.from_numpy(batch.label_lengths).long()
         losses = functional.ctc_loss(log_probs, labels, lengths, label_lengths, self.blank_id, reduction="none")
         loss = losses.mean()
@@ -184,6 +184,16 @@ class TorchContender(TorchMultiplication):
         nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
         self.optimizer.step()
         return float(loss.detach())
+
+    def _hear(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, F), (B,) -> log-probabilities (S, B, V) float32 and their lengths (B,).
+
+        Autocast ends with each step, because until then it keeps the weights that it has rounded, whatever an update
+        does to them.
+        """
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.is_bfloat16):
+            logits, lengths = self.network(features, lengths)
+        return functional.log_softmax(logits.float(), -1), lengths
 
 
 def count_weights(network: nn.Module) -> int:

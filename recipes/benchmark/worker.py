@@ -17,7 +17,7 @@ from mindaudio_ds2.config import Config
 from mindaudio_ds2.config_reader import from_mapping
 from mindaudio_ds2.ops.library import find_kernels
 from recipes.benchmark.case import Case, ContenderError, TimedBatch, make_batches
-from recipes.benchmark.contender import EXPORTED, GEMM_SIZES, OURS_NATIVE, Contender, build_contender
+from recipes.benchmark.contender import EXPORTED, GEMM_SIZES, NATIVE, Contender, build_contender
 from recipes.benchmark.others import OthersClock, keep_to
 
 MULTIPLYING_SECONDS = 1.0  # for each size
@@ -88,7 +88,7 @@ def measure(job: Job) -> dict[str, Any]:
 
 def _prepare(job: Job, config: Config, folder: Path) -> Path | None:
     """Do what is done once for a machine or a network, and is not measured; what the contender is made from, if any."""
-    if job.contender == OURS_NATIVE:
+    if job.contender in NATIVE:
         find_kernels("on", "CPU")  # compiled now, should that be needed
     if job.contender in EXPORTED:
         from recipes.benchmark.with_onnx import export_apart

@@ -14,7 +14,9 @@ from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
 from mindaudio_ds2.errors import ConfigError, OutputError
+from mindaudio_ds2.ops.library import find_kernels, has_bfloat16
 from recipes.benchmark import apart, command, others, tables, worker
+from recipes.benchmark.beside import make_beside_table
 from recipes.benchmark.case import Case, ContenderError, explain_mismatch, make_batches
 from recipes.benchmark.contender import EXPORTED, build_contender
 from recipes.benchmark.ladder import make_ladder_table
@@ -59,7 +61,7 @@ def make_line(contender: str, rate: float, **changes: Any) -> tables.Line:
         **{"date": "2026-01-02", "run": "r1", "commit": "abc", "dirty": False, "others_share": 0.01},
         **{"contender": contender, "case": "train, 16 x 15 s", "task": "train", "network": "n", "batch": 16},
         **{"gemm_gflops": 150.0, "peak_memory_mb": 2048, "audio_seconds_per_second": rate, "gflops": 30 * rate},
-        **{"compile_seconds": 3.0, "first_step_seconds": 9.0},
+        **{"compile_seconds": 3.0, "first_step_seconds": 9.0, "num_parameters": 5},
     }
     return {**line, **changes}
 
@@ -112,13 +114,11 @@ def test_a_manifest_without_any_usable_utterance_is_refused(full: Config, tmp_pa
 
 def test_options_become_cases_and_contenders() -> None:
     assert [case.name for case in command.list_cases(make_options())] == ["train, 1 x 15 s", "train, 8 x 15 s"]
-    assert list(command.list_contenders(make_options())) == ["ours-native", "ours-stock", "pytorch"]
-    assert list(command.list_contenders(make_options(task="inference")))[2:] == [
-        "pytorch",
-        "onnxruntime",
-        "onnxruntime-int8",
-    ]
-    assert list(command.list_contenders(make_options(pieces=True))) == ["ours-native", "ours-stock"]
+    ours, pytorch = ["ours-native", "ours-bf16", "ours-stock"], ["pytorch", "pytorch-bf16"]
+    assert list(command.list_contenders(make_options())) == [*ours, *pytorch]
+    recognising = list(command.list_contenders(make_options(task="inference")))
+    assert recognising == [*ours, *pytorch, "onnxruntime", "onnxruntime-int8"]
+    assert list(command.list_contenders(make_options(pieces=True))) == ours
     given = command.list_contenders(make_options(mindspore_models="models"))
     assert given["mindspore-official"] == str(Path("models").resolve())
     assert "deepspeech.pytorch" not in given
@@ -279,6 +279,35 @@ def test_a_busy_machine_is_named() -> None:
     assert "busy" not in tables.make_steps_table([make_line("pytorch", 1.0, others_share=0.03)])
 
 
+def test_the_first_table_has_both_precisions_beside_each_other_and_losses_bold() -> None:
+    rates = {"ours-native": 5.0, "pytorch": 4.0, "ours-bf16": 9.0, "pytorch-bf16": 10.0, "ours-stock": 1.0}
+    narrow = {"network": "narrow", "num_parameters": 1, "run": "r2"}
+    lines = [make_line(name, rate) for name, rate in rates.items()]
+    lines += [make_line("ours-native", 3.0, **narrow), make_line("pytorch", 4.0, **narrow)]
+    lines.append(make_line("ours-native", 7.0, case="alone"))  # nothing to compare it with
+    first, second = (
+        [cell.strip() for cell in row.strip("|").split("|")] for row in make_beside_table(lines).splitlines()[2:]
+    )
+    assert first[:5] == ["narrow", "train, 16 x 15 s", "3.0", "4.0", ""]
+    assert first[7:11] == ["**0.75**", "", "", ""]
+    assert second[2:] == [
+        *("5.0", "4.0", "9.0", "10.0", "", "1.25", "**0.90**", "1.80", "", "150 GFLOP/s", "2026-01-02"),
+    ]
+    assert make_beside_table([]) == ""
+
+
+def test_the_first_table_prefers_quiet_runs_and_marks_busy_ones() -> None:
+    def make_run(run: str, share: float) -> list[tables.Line]:
+        return [
+            make_line("ours-native", 5.0, run=run, others_share=share, date=run),
+            make_line("pytorch", 4.0, run=run),
+        ]
+
+    old, quiet, busy = make_run("old", 0.0), make_run("quiet", 0.04), make_run("busy", 0.3)
+    assert "| quiet |" in make_beside_table([*old, *quiet, *busy])
+    assert "| busy, busy machine (others took 30 %) |" in make_beside_table(busy)
+
+
 def test_the_ladder_counts_no_padding_and_takes_the_newest_lines() -> None:
     network = {"network": "deepspeech2: 5 x 1024 lstm, 9.71 GFLOP"}
     lines = [
@@ -297,17 +326,19 @@ def test_the_ladder_counts_no_padding_and_takes_the_newest_lines() -> None:
     assert make_ladder_table(lines[2:]) == ""
 
 
-def test_the_projects_page_gets_the_ladder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["beside", "ladder"])
+def test_the_projects_page_gets_its_tables(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "recipes" / "benchmark"
     folder.mkdir(parents=True)
-    begin, end = tables.MARKERS["ladder"]
+    begin, end = tables.MARKERS[name]
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "benchmarks.md").write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     (folder / "README.md").write_text("".join(f"{b}\n{e}\n" for b, e in tables.MARKERS.values()))
     network = "deepspeech2: 5 x 1024 lstm, 9.71 GFLOP"
-    tables.keep(folder, [make_line("mindspore-official", 2.0, case="train, 1 x 15 s", network=network)])
+    names = ("mindspore-official", "ours-native", "pytorch")
+    tables.keep(folder, [make_line(name, 2.0, case="train, 1 x 15 s", network=network) for name in names])
     text = (tmp_path / "docs" / "benchmarks.md").read_text()
-    assert text.startswith(f"before\n{begin}\n| |")
+    assert text.startswith(f"before\n{begin}\n| ")
     assert text.endswith(f"{end}\nafter\n")
     assert "old" not in text
 
@@ -345,6 +376,9 @@ def test_the_readme_shows_what_the_results_say() -> None:
         ("shapes", tables.make_shapes_table),
     ):
         assert tables.put_table(readme, name, make_table(lines)) == readme
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert tables.put_table(page, "beside", make_beside_table(lines)) == page
+    assert tables.put_table(page, "ladder", make_ladder_table(lines)) == page
 
 
 # Contenders ----------------------------------------------------------------------------------------------------------
@@ -357,10 +391,40 @@ def test_the_originals_can_build_only_the_full_kind_of_network(full: Config) -> 
     assert "linear spectrogram" in reason
 
 
-def test_a_missing_torch_is_named_with_its_remedy(full: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("contender", ["pytorch", "pytorch-bf16"])
+def test_a_missing_torch_is_named_with_its_remedy(
+    contender: str, full: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ContenderError, match="pip install torch"):
-        build_contender("pytorch", full, "train", [], None)
+        build_contender(contender, full, "train", [], None)
+
+
+@pytest.mark.parametrize("rnn_type", ["lstm", "gru"])
+def test_pytorch_learns_under_autocast_as_it_does_without(tiny: Config, rnn_type: str) -> None:
+    pytest.importorskip("torch")
+    config = change(tiny, rnn_type=rnn_type)
+    batch = make_mixed_batch(config)
+    losses = []
+    for contender in ("pytorch", "pytorch-bf16"):
+        theirs = build_contender(contender, config, "train", [], None)
+        losses.append([theirs.take(batch) for _ in range(20)])
+    single, half = losses
+    assert half[0] != single[0]
+    np.testing.assert_allclose(half, single, rtol=5e-3)
+    assert half[0] - half[-1] == pytest.approx(single[0] - single[-1], rel=0.3)  # weights are rounded anew each step
+    heard = build_contender("pytorch-bf16", config, "inference", [], None).take(batch)
+    assert heard == pytest.approx(build_contender("pytorch", config, "inference", [], None).take(batch), rel=1e-2)
+
+
+@pytest.mark.parametrize("task", ["train", "inference"])
+def test_ours_computes_in_bfloat16(tiny: Config, task: Any) -> None:
+    kernels = find_kernels("auto", "CPU")
+    if kernels is None or not has_bfloat16(kernels):
+        pytest.skip("this processor has no AVX512-BF16, or there is no compiler")
+    config = to_mapping(change(tiny, rnn_hidden_size=16))
+    result = command.run_worker(Job("ours-bf16", config, dataclasses.replace(FIXED, task=task), None, False))
+    assert len(result["step_seconds"]) == 2
 
 
 def test_pytorch_refuses_an_optimiser_that_it_would_have_to_replace(tiny: Config) -> None:
