@@ -153,13 +153,12 @@ def combine(results: Sequence[Result], config: Config, case: Case) -> Result:
     A batch counts with the median of the times that it took, so that what other programs took away counts little.
 
     Returns:
-        The measured fields of a line of results.jsonl; "failure" where a round failed.
+        The measured fields of a line of results.jsonl but for the limit; "failure" where a round failed.
     """
     failures = [result["failure"] for result in results if "failure" in result]
     if failures:
         return {"failure": failures[0]}
     figures: Result = {
-        "gemm_gflops": max(result["gemm_gflops"] for result in results),
         "peak_memory_mb": max(result["peak_memory_mb"] for result in results),
         "num_parameters": results[0]["num_parameters"],
         "num_threads": results[0]["num_threads"],
@@ -213,6 +212,7 @@ def run(config: Config, options: Any, hparams: str) -> None:
     started = datetime.datetime.now(datetime.timezone.utc)
     environment = apart.describe_environment()
     turns = Turns([(case, name) for case in cases for _ in range(num_rounds) for name in contenders])
+    limits: dict[tuple[str, int | None], float] = {}  # GFLOP/s of a contender with so many threads, from its first turn
     for case in cases:
         results: dict[str, list[Result]] = {name: [] for name in contenders}
         for _ in range(num_rounds):
@@ -220,8 +220,13 @@ def run(config: Config, options: Any, hparams: str) -> None:
                 print(turns.announce(), file=sys.stderr, flush=True)
                 begun = time.monotonic()
                 if not any("failure" in result for result in results[name]):  # it would only fail again
-                    job = Job(name, to_mapping(config), case, checkout, options.pieces)
-                    results[name].append(run_worker(job))
+                    place = name, case.num_threads
+                    result = run_worker(
+                        Job(name, to_mapping(config), case, checkout, options.pieces, place not in limits)
+                    )
+                    results[name].append(result)
+                    if "gemm_gflops" in result:
+                        limits[place] = result["gemm_gflops"]
                 turns.finish(time.monotonic() - begun)
         lines = [
             {
@@ -235,6 +240,7 @@ def run(config: Config, options: Any, hparams: str) -> None:
                 "batch": case.num_utterances or "as planned",
                 "rounds": num_rounds,
                 **({"pieces": {}} if options.pieces else {}),
+                **({"gemm_gflops": limits[name, case.num_threads]} if (name, case.num_threads) in limits else {}),
                 **combine(results[name], config, case),
             }
             for name in contenders

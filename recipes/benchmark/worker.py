@@ -33,6 +33,7 @@ class Job:
         case: what the contender does.
         checkout: of the contender's own project, or None.
         has_pieces: measure the pieces of a step instead of whole steps.
+        has_limit: measure the fastest matrix product, too, which takes some five seconds.
     """
 
     contender: str
@@ -40,6 +41,7 @@ class Job:
     case: Case
     checkout: str | None
     has_pieces: bool
+    has_limit: bool
 
     def to_json(self) -> str:
         """The job as one line."""
@@ -56,7 +58,7 @@ def measure(job: Job) -> dict[str, Any]:
     """Measure one contender in this process.
 
     Returns:
-        Figures named as in results.jsonl: of this round alone.
+        Figures named as in results.jsonl, of this round alone; the limit only where the job asks for it.
 
     Raises:
         ContenderError: it cannot take part, or what it computes is not finite.
@@ -80,9 +82,10 @@ def measure(job: Job) -> dict[str, Any]:
         **figures,
         "others_share": others.read_share(),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "gemm_gflops": round(measure_gemm(contender), 1),  # last: its matrices are not part of that peak
         "num_parameters": contender.num_parameters,
         "num_threads": contender.num_threads,
+        # Last: its matrices are not part of that peak.
+        **({"gemm_gflops": round(measure_gemm(contender), 1)} if job.has_limit else {}),
     }
 
 
