@@ -20,7 +20,7 @@ from mindaudio_ds2.machine.backend import Backend
 from mindaudio_ds2.machine.devices import choose_device, connect, serve_workers
 from mindaudio_ds2.machine.msrun import end_with_workers, find_command
 from mindaudio_ds2.machine.ranks import Place, find_place
-from mindaudio_ds2.ops.library import find_kernels, has_bfloat16
+from mindaudio_ds2.ops.library import find_kernels, has_bfloat16, load_early
 
 QUIET = "4"  # of MindSpore's log levels
 # How often a thread of the kernels looks for work before it sleeps. libgomp's own 300,000 times are milliseconds, in
@@ -90,11 +90,12 @@ def start(
     if num_threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))
     kernels = find_kernels(native, device_target)
+    if kernels is not None:
+        let_threads_sleep()
+        load_early(kernels)
     is_bfloat16 = device_target == "CPU" and precision == "bf16"
     if is_bfloat16:
         _require_bfloat16(kernels, native)
-    if kernels is not None:
-        let_threads_sleep()
     os.environ.setdefault("GLOG_v", QUIET)  # MindSpore's exceptions say it all; its log repeats them, and more
     # MindSpore 2.10's oneDNN 3.10 runs float32 convolutions on a scalar reference kernel where the processor has
     # AVX-512: 1 GFLOP/s instead of 100. The AVX2 kernels are there. tests/test_runtime.py tells when this has gone.

@@ -69,6 +69,15 @@ def find_kernels(mode: str, device_target: str) -> Path | None:
         return None
 
 
+def load_early(kernels: Path) -> None:
+    """Load the library before MindSpore's hundred others.
+
+    MindSpore 2.10 opens it by name for each operator and call, and the loader then compares that name with those of all
+    libraries, in the order in which they came.
+    """
+    ctypes.CDLL(str(kernels))
+
+
 def has_bfloat16(kernels: Path) -> bool:
     """Whether this processor has the instructions that the library multiplies in bfloat16 with (AVX512-BF16)."""
     return bool(ctypes.CDLL(str(kernels)).ds2_has_bfloat16())

@@ -13,6 +13,7 @@ import pytest
 
 from mindaudio_ds2.errors import DeviceError
 from mindaudio_ds2.machine import runtime
+from mindaudio_ds2.ops.library import has_bfloat16
 from tests.tiny_corpus import make_settings, write_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,6 +106,17 @@ def test_the_kernels_threads_soon_sleep_unless_told_otherwise(
     monkeypatch.setenv(variable, value)
     runtime.let_threads_sleep()
     assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_threads_library_hears_of_it_before_it_is_loaded(kernels: Path, precision: str) -> None:
+    if precision == "bf16" and not has_bfloat16(kernels):
+        pytest.skip("this processor lacks AVX512-BF16")
+    code = f"from mindaudio_ds2.machine import runtime; runtime.start('CPU', 1, 'on', precision='{precision}')"
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    environment = {**quiet, "OMP_DISPLAY_ENV": "verbose"}  # libgomp then says what it has read
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)) == {runtime.SPINS}
 
 
 @pytest.mark.parametrize("value", ["1", "0", "", "4(x2)"])
