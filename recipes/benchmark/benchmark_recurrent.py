@@ -72,12 +72,19 @@ class Layer:
     Attributes:
         kind: "lstm" or "gru".
         num_hidden, num_utterances, num_frames: H, B, S.
+        is_bfloat16: multiply in bfloat16.
     """
 
     kind: str
     num_hidden: int
     num_utterances: int
     num_frames: int
+    is_bfloat16: bool = False
+
+    @property
+    def name(self) -> str:
+        """As the table calls it."""
+        return f"{self.kind} {self.num_hidden}" + " bf16" * self.is_bfloat16
 
     def make_calls(self, libraries: dict[str, ctypes.CDLL]) -> dict[tuple[str, str], Callable[[], None]]:
         """By library and task, on arrays that all libraries share."""
@@ -98,6 +105,7 @@ class Layer:
         cells = make(self.num_hidden) if is_lstm else []
         gradients = make(width, 2 if is_lstm else 4)
         inputs, prefix = [*projected, *weights, *biases, lengths], "Lstm2" if is_lstm else "Gru2"
+        prefix = "Bf16" * self.is_bfloat16 + prefix
         calls = {}
         for name, library in libraries.items():
             forward = prepare(library, f"{prefix}Forward", inputs, [*y, *gates, *cells, *previous])
@@ -157,7 +165,7 @@ def measure(layer: Layer, libraries: dict[str, ctypes.CDLL], tasks: Sequence[str
         libraries["ours"].ds2_set_teams(WAYS["rule"])
         lines.append(
             {
-                "layer": f"{layer.kind} {layer.num_hidden}",
+                "layer": layer.name,
                 "task": task,
                 "num_utterances": layer.num_utterances,
                 "num_frames": layer.num_frames,
@@ -227,6 +235,7 @@ def parse() -> argparse.Namespace:
         return text.split(",")
 
     parser.add_argument("--kinds", default=["lstm", "gru"], type=words, help="of layers")
+    parser.add_argument("--bf16", action="store_true", help="multiply in bfloat16")
     parser.add_argument("--hidden", default=[192, 256, 320, 400, 512], type=integers, help="hidden units (counts)")
     parser.add_argument("--batches", default=[1, 2, 4, 8, 16], type=integers, help="utterances (counts)")
     parser.add_argument("--tasks", default=["forward", "backward", "inference"], type=words, help="which of these")
@@ -246,7 +255,7 @@ def main() -> None:
     libraries = {name: ctypes.CDLL(str(path)) for name, path in paths.items() if path}
     lines = []
     for kind, num_hidden, num_utterances in itertools.product(options.kinds, options.hidden, options.batches):
-        layer = Layer(kind, num_hidden, num_utterances, options.frames)
+        layer = Layer(kind, num_hidden, num_utterances, options.frames, options.bf16)
         for line in measure(layer, libraries, options.tasks, options.seconds):
             print(" | ".join(make_row(line)), flush=True)
             lines.append(line)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mindaudio_ds2.ops.library import has_bfloat16
 from recipes.benchmark import benchmark_recurrent as script
 from recipes.benchmark.tables import MARKERS
 
@@ -15,13 +16,17 @@ def make_line(rule: float, one: float, two: float, **changes: object) -> script.
     return {**about, **sizes, "milliseconds": times, "others_share": 0.5, **changes}
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_every_way_is_measured_on_a_layer(kernels: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "is_bfloat16"), [("lstm", False), ("gru", False), ("lstm", True)])
+def test_every_way_is_measured_on_a_layer(kernels: Path, kind: str, is_bfloat16: bool) -> None:
+    if is_bfloat16 and not has_bfloat16(kernels):
+        pytest.skip("this processor lacks AVX512-BF16")
     libraries = {"ours": ctypes.CDLL(str(kernels)), script.OTHER: ctypes.CDLL(str(kernels))}
-    lines = script.measure(script.Layer(kind, 16, 2, 3), libraries, ["forward", "backward", "inference"], 0.01)
+    lines = script.measure(
+        script.Layer(kind, 16, 2, 3, is_bfloat16), libraries, ["forward", "backward", "inference"], 0.01
+    )
     assert [line["task"] for line in lines] == ["forward", "backward", "inference"]
     for line in lines:
-        assert line["layer"] == f"{kind} 16"
+        assert line["layer"] == f"{kind} 16" + " bf16" * is_bfloat16
         assert set(line["milliseconds"]) == {"rule", "one team", "two teams", script.OTHER}
         assert all(milliseconds > 0 for milliseconds in line["milliseconds"].values())
 
