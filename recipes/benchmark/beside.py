@@ -1,6 +1,6 @@
 """The first table: every case beside PyTorch, in float32 and in bfloat16, the smallest networks first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from recipes.benchmark.contender import ONNXRUNTIME, OURS_BFLOAT16, OURS_NATIVE, PYTORCH, PYTORCH_BFLOAT16
@@ -35,8 +35,7 @@ def make_beside_table(lines: Sequence[Line]) -> str:
         if line["contender"] in HEADS and "audio_seconds_per_second" in line:  # neither a failure nor pieces
             case = runs.setdefault((line["network"], line["case"]), {})
             case.setdefault(line["run"], {})[line["contender"]] = line
-    chosen = [_choose(case.values()) for case in runs.values()]
-    rows = [row for row in chosen if row is not None]
+    rows = [row for case in runs.values() for row in _choose(case.values())]
     rows.sort(key=lambda row: next(iter(row.values()))["num_parameters"])  # cases stay in the order in which they came
     if not rows:
         return ""
@@ -45,11 +44,11 @@ def make_beside_table(lines: Sequence[Line]) -> str:
     return "\n".join([f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}", *(_make_row(row) for row in rows)])
 
 
-def _choose(runs: Any) -> dict[str, Line] | None:
-    """The run to show, runs being in their order; None where none compares."""
+def _choose(runs: Iterable[dict[str, Line]]) -> list[dict[str, Line]]:
+    """The run to show, runs being in their order; none where none compares."""
     compared = [run for run in runs if {OURS_NATIVE, PYTORCH} <= run.keys()]
     quiet = [run for run in compared if _find_others_share(run) <= QUIET_SHARE]
-    return (quiet or compared or [None])[-1]
+    return (quiet or compared)[-1:]
 
 
 def _find_others_share(run: dict[str, Line]) -> float:
