@@ -316,4 +316,7 @@ def restore_network(checkpoint: Checkpoint, source: str, backend: Backend = STOC
     network = build_network(checkpoint.config, backend)
     fill(network.weights(), checkpoint.weights, source)
     network.set_train(False)
+    if backend.is_int8:
+        assert backend.kernels is not None, "runtime.start has made sure"
+        network.quantize(backend.kernels)
     return network

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,7 @@ class Recognizer:
         device_target: str = "CPU",
         choice: DecoderChoice | None = None,
         hearing: Hearing | None = None,
+        weights: Literal["fp32", "int8"] = "fp32",
     ) -> "Recognizer":
         """Open a trained network.
 
@@ -102,14 +103,24 @@ class Recognizer:
             device_target: CPU, GPU or Ascend; for other than the CPU a model's checkpoint is taken.
             choice: the decoder; None takes the decoder.json beside the network, or decodes greedily.
             hearing: as above.
+            weights: int8 rounds the recurrent layers of a checkpoint to eight bits, on the CPU; of a model, too, the
+                checkpoint is taken.
 
         Raises:
             CheckpointError: it cannot be used.
-            DeviceError: there is no such device, an .onnx file cannot use it, or onnxruntime is missing.
+            ConfigError: an .onnx file was to be rounded.
+            DeviceError: there is no such device, an .onnx file cannot use it, onnxruntime is missing, or there are no
+                kernels for weights in eight bits.
         """
-        path = models.find_file(path, "recognition" if device_target == "CPU" else "weights")
+        takes_onnx = device_target == "CPU" and weights == "fp32"
+        path = models.find_file(path, "recognition" if takes_onnx else "weights")
         if path.suffix == ".onnx" and device_target != "CPU":
             raise DeviceError(f"{path} runs on the CPU; for device_target {device_target} name a checkpoint (X.ckpt)")
+        if path.suffix == ".onnx" and weights != "fp32":
+            raise ConfigError(
+                f"{path} is computed with the weights that it holds; for --weights {weights} name a checkpoint "
+                f"(X.ckpt), or write such a file with export.py --file_format ONNX --weights {weights}"
+            )
         choice = choice or find_choice(path)
         if path.suffix == ".onnx":
             from mindaudio_ds2.portable.stream import open_onnx
@@ -118,7 +129,7 @@ class Recognizer:
         models.require_kind(path, "recognition")  # found out before MindSpore's seconds
         from mindaudio_ds2.machine import runtime
 
-        started = runtime.start(device_target, 0, "auto")
+        started = runtime.start(device_target, 0, "auto", precision=weights)
         from mindaudio_ds2.recognition import CheckpointNetwork
 
         return cls(CheckpointNetwork(path, started), choice, hearing)

@@ -12,7 +12,7 @@ import soundfile
 
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import read_manifest
-from mindaudio_ds2.errors import AudioError, CheckpointError, DeviceError
+from mindaudio_ds2.errors import AudioError, CheckpointError, ConfigError, DeviceError
 from tests.tiny_corpus import TRANSCRIPTS, speak
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
@@ -269,6 +269,18 @@ def test_an_onnx_file_is_refused_for_another_device_than_its_own(tmp_path: Path)
     (tmp_path / "model.onnx").touch()
     with pytest.raises(DeviceError, match="runs on the CPU; for device_target GPU name a checkpoint"):
         Recognizer.load(tmp_path / "model.onnx", "GPU")
+
+
+def test_a_checkpoint_recognises_in_eight_bits_and_an_onnx_file_is_refused(
+    learned_run: Path, kernels: Path, record: Callable[..., Path], tmp_path: Path
+) -> None:
+    from mindaudio_ds2.transcribe import Recognizer
+
+    recognizer = Recognizer.load(learned_run / "last.ckpt", weights="int8")
+    assert recognizer.transcribe(record("a.wav")).text == TEXT
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(ConfigError, match=r"for --weights int8 name a checkpoint"):
+        Recognizer.load(tmp_path / "model.onnx", weights="int8")
 
 
 def test_a_single_file_that_cannot_be_read_is_an_error_and_one_of_a_list_a_problem(

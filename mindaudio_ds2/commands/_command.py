@@ -35,6 +35,12 @@ def add_model_options(parser: Parser, text: str) -> None:
     parser.add_argument("--pre_trained_model_path", metavar="MODEL", help="the same (path)")
 
 
+def add_weights_option(parser: Parser) -> None:
+    """How a checkpoint's recurrent layers are computed on the CPU."""
+    text = "of a checkpoint's recurrent layers; int8 is rounded and faster, on the CPU (default: fp32)"
+    parser.add_argument("--weights", default="fp32", choices=["fp32", "int8"], help=text)
+
+
 def take_model(options: Any) -> str | None:
     """The network that a command line names; None where it names none.
 

@@ -11,7 +11,7 @@ All comes from the checkpoint, a run's test manifest, too; -c or --section.key V
 from typing import Any
 
 from mindaudio_ds2 import models
-from mindaudio_ds2.commands._command import Command, add_model_options, require_model
+from mindaudio_ds2.commands._command import Command, add_model_options, add_weights_option, require_model
 from mindaudio_ds2.config import Config, DecodingConfig
 from mindaudio_ds2.corpus.naming import require_each_once
 from mindaudio_ds2.corpus.opening import open_manifest, require_named_manifest
@@ -35,6 +35,7 @@ def add_options(parser: Any) -> None:
         metavar="KIND",
         help=f"what is no error: {', '.join(NORMALIZATIONS)}, all",
     )
+    add_weights_option(parser)
     add_decoding_options(parser)
 
 
@@ -53,7 +54,7 @@ def run(config: Config | None, options: Any) -> None:
         require_each_once(options.manifest or [])
         for manifest in options.manifest or [test] * bool(test):
             open_manifest(manifest, root)
-        backend = runtime.start(device_target, 0, native, ranks.count_threads())
+        backend = runtime.start(device_target, 0, native, ranks.count_threads(), options.weights)
         from mindaudio_ds2.scores import Scoring, evaluate_checkpoint, show_all
 
         scoring = Scoring(options.manifest or (), options.output_dir, choice, normalizer)

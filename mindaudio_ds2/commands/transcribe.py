@@ -18,7 +18,7 @@ from mindaudio_ds2 import console, models
 from mindaudio_ds2.audio.io import parse_channels
 from mindaudio_ds2.audio.pcm import PcmReader
 from mindaudio_ds2.audio.sound_files import STREAM
-from mindaudio_ds2.commands._command import Command, Parser
+from mindaudio_ds2.commands._command import Command, Parser, add_weights_option
 from mindaudio_ds2.commands._live import (
     LiveTranscript,
     add_endpointing_options,
@@ -52,6 +52,7 @@ def add_options(parser: Parser) -> None:
         "--pre_trained_model_path", metavar="MODEL", help="checkpoint, .onnx or name of a model (default: english)"
     )
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
+    add_weights_option(parser)
     parser.add_argument("--format", default="text", choices=list(FORMATS), help="default: text")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--output", metavar="FILE", help="write there instead of printing (path)")
@@ -97,7 +98,7 @@ def run(options: argparse.Namespace) -> None:
     if options.output or options.output_dir:
         target = Path(options.output or options.output_dir / "transcript")
         require_writable(target, [*paths, options.pre_trained_model_path, options.lm, options.hotwords])
-    done = Recognizer.load(options.pre_trained_model_path, options.device_target, choice, hearing).run(paths)
+    done = _load(options, choice, hearing).run(paths)
     _hand_over(done, options)
     for note in done.notes:
         console.write_line(note)
@@ -119,7 +120,7 @@ def transcribe_stream(options: argparse.Namespace, choice: DecoderChoice | None,
     """
     _check_live(options, hearing)
     endpointing = read_endpointing(options)
-    recognizer = Recognizer.load(options.pre_trained_model_path, options.device_target, choice)
+    recognizer = _load(options, choice)
     shown = LiveTranscript(options.format == "json")
     with Interruption() as interruption:
         reader = _open_pipe(options.rate_hz, interruption, shown, options.output)
@@ -138,6 +139,11 @@ def transcribe_stream(options: argparse.Namespace, choice: DecoderChoice | None,
     if reader.num_bytes_left:
         console.write_line(f"the last sample was cut off: {reader.num_bytes_left} bytes were not heard")
     console.write_line(heard)
+
+
+def _load(options: argparse.Namespace, choice: DecoderChoice | None, hearing: Hearing | None = None) -> Recognizer:
+    path, device_target = options.pre_trained_model_path, options.device_target
+    return Recognizer.load(path, device_target, choice, hearing, options.weights)
 
 
 def _check_live(options: argparse.Namespace, hearing: Hearing) -> None:

@@ -18,6 +18,7 @@ class Backend:
         joint_sum: sums an array over all processes, for batch norms over all of them (`ops.joint`); None takes the
             statistics of each process's own batch.
         is_bfloat16: whether the kernels multiply in bfloat16, which only training asks for.
+        is_int8: whether the recurrent layers of checkpoints are rounded to eight bits, which only recognising asks for.
     """
 
     kernels: Path | None = None
@@ -25,6 +26,7 @@ class Backend:
     stays_on_device: bool = False
     joint_sum: Callable[[Any], Any] | None = None
     is_bfloat16: bool = False
+    is_int8: bool = False
 
 
 STOCK = Backend()

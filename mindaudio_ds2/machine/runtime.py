@@ -67,7 +67,7 @@ def start(
         seed: of weight initialisation; everything else draws from generators of its own.
         native: `ops.native` of the configuration.
         num_threads: for the kernels, where several processes share the host; None leaves it to the libraries.
-        precision: `precision.compute` of the configuration.
+        precision: `precision.compute` of the configuration, or `int8` of --weights.
 
     Returns:
         What networks, losses and steps are built on.
@@ -96,6 +96,8 @@ def start(
     is_bfloat16 = device_target == "CPU" and precision == "bf16"
     if is_bfloat16:
         _require_bfloat16(kernels, native)
+    if precision == "int8":
+        _require_int8(kernels, native, device_target)
     os.environ.setdefault("GLOG_v", QUIET)  # MindSpore's exceptions say it all; its log repeats them, and more
     # MindSpore 2.10's oneDNN 3.10 runs float32 convolutions on a scalar reference kernel where the processor has
     # AVX-512: 1 GFLOP/s instead of 100. The AVX2 kernels are there. tests/test_runtime.py tells when this has gone.
@@ -111,7 +113,13 @@ def start(
         connect(device_target)
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(seed)
-    return Backend(kernels, device_target == "CPU", stays_on_device(device_target), is_bfloat16=is_bfloat16)
+    return Backend(
+        kernels,
+        device_target == "CPU",
+        stays_on_device(device_target),
+        is_bfloat16=is_bfloat16,
+        is_int8=precision == "int8",
+    )
 
 
 def _require_bfloat16(kernels: Path | None, native: str) -> None:
@@ -122,6 +130,14 @@ def _require_bfloat16(kernels: Path | None, native: str) -> None:
         reason = f"it needs the instructions AVX512-BF16, which this one ({_name_processor()}) lacks"
     if reason:
         raise DeviceError(f"precision.compute is bf16, but on the CPU {reason}. Use --precision.compute fp32.")
+
+
+def _require_int8(kernels: Path | None, native: str, device_target: str) -> None:
+    if kernels is None:
+        reason = f"they are off or not there (ops.native: {native})"
+        if device_target != "CPU":
+            reason = f"they are for the CPU, not {device_target}"
+        raise DeviceError(f"--weights int8 is computed by the native kernels alone, and {reason}. Use --weights fp32.")
 
 
 def let_threads_sleep() -> None:

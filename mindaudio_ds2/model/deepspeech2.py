@@ -3,6 +3,8 @@
 Shapes: B batch, T input frames, S output frames, F frequency bins, C channels, H hidden units, V alphabet with blank.
 """
 
+from pathlib import Path
+
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
@@ -129,6 +131,15 @@ class DeepSpeech2(nn.Cell):
             x, lengths = conv(x, lengths)
         x = ops.transpose(x, self.to_sequence)  # (B, C, F, S) or (B, F, S, C) -> (S, B, C, F)
         return x.reshape((x.shape[0], x.shape[1], self.rnn_input_size)), lengths
+
+    def quantize(self, kernels: Path) -> None:
+        """Recognise with recurrent layers in eight bits: see `ops.quantized`. Call it on trained weights.
+
+        Args:
+            kernels: the shared library.
+        """
+        for rnn in self.rnns:
+            rnn.quantize(kernels)
 
     def batch_norms(self) -> list[MaskedBatchNorm]:
         """All batch norms, from input to output."""

@@ -8,6 +8,7 @@ through the statistics of batch norm. So logits and training do not depend on ho
 All layers have run on the CPU. GPU and Ascend have not been run; only operators documented for all three are used.
 """
 
+from pathlib import Path
 from typing import Any
 
 import mindspore as ms
@@ -18,6 +19,7 @@ from mindspore.common.initializer import Orthogonal, XavierUniform, initializer
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.masked_norm import CLIP, MaskedBatchNorm, make_mask
 from mindaudio_ds2.ops.native import NativeConv, NativeLookahead
+from mindaudio_ds2.ops.quantized import Int8Recurrence
 from mindaudio_ds2.ops.recurrence import Bfloat16Projection, NativeBidirectionalRecurrence, NativeRecurrence
 
 
@@ -121,6 +123,7 @@ class Recurrent(nn.Cell):
         self.reverse = ops.ReverseSequence(seq_dim=0, batch_dim=1)
         native = NativeBidirectionalRecurrence if bidirectional else NativeRecurrence
         self.native: Any = native(backend.kernels, rnn_type, backend.is_bfloat16) if backend.kernels else None
+        self.int8: Any = None
         self.multiply: Any = ops.MatMul(transpose_b=True)
         if backend.kernels and backend.is_bfloat16:
             self.multiply = Bfloat16Projection(backend.kernels)
@@ -135,6 +138,8 @@ class Recurrent(nn.Cell):
         Returns:
             (S, B, H) float32; arbitrary finite values beyond the lengths.
         """
+        if self.int8 is not None:
+            return self.int8(x, lengths)
         if self.native is not None:
             return self._run_natively(x, lengths)
         start = ops.zeros((1, x.shape[1], self.hidden_size), ms.float32)
@@ -146,8 +151,20 @@ class Recurrent(nn.Cell):
             output = output + self.reverse(backward.astype(ms.float32), lengths)
         return output
 
+    def quantize(self, kernels: Path) -> None:
+        """From now on recognise with the weights as they are, rounded to eight bits. Call it before compiling.
+
+        Args:
+            kernels: the shared library.
+        """
+        rnns = [rnn for rnn in (self.forward_rnn, self.backward_rnn) if rnn is not None]
+        directions = [(rnn.w_ih_list[0], *_recurrent_weights(rnn)) for rnn in rnns]
+        self.int8 = Int8Recurrence(kernels, "lstm" if self.is_lstm else "gru", directions)
+
     def pack(self) -> Tensor:
         """The recurrent weights in the form in which `resume` wants them."""
+        if self.int8 is not None:
+            return self.int8.recurrent
         w_hh = self.forward_rnn.w_hh_list[0]
         return Tensor((w_hh if self.native is None else self.native.pack(w_hh)).asnumpy())
 
@@ -163,6 +180,9 @@ class Recurrent(nn.Cell):
         Returns:
             (S, B, H) float32, arbitrary finite values beyond the lengths; and the states for the next chunk.
         """
+        if self.int8 is not None:
+            output, *ends = self.int8.resume(x, lengths, states, packed)
+            return output, ops.stack(ends)
         if self.native is not None:
             _, bias_ih, bias_hh = _recurrent_weights(self.forward_rnn)
             projected = self._project(x, self.forward_rnn.w_ih_list[0])

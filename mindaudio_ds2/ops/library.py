@@ -32,9 +32,10 @@ ISA_FLAGS = {
     "isa_avx2": ("-mavx2", "-mfma"),
     "isa_avx512": AVX512_FLAGS,
     "isa_avx512_bf16": (*AVX512_FLAGS, "-mavx512bf16"),
+    "isa_avx512_vnni": (*AVX512_FLAGS, "-mavx512vnni"),
 }
 SEAL = b"\nmindaudio_ds2 sha256 "
-X86_ONLY = ("isa_avx2", "isa_avx512", "isa_avx512_bf16")
+X86_ONLY = ("isa_avx2", "isa_avx512", "isa_avx512_bf16", "isa_avx512_vnni")
 
 
 class CompileError(Exception):

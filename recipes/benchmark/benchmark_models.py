@@ -6,9 +6,10 @@
         --manifest data/an4/test.jsonl --pytorch --browser browser.jsonl --output models.jsonl
 
 Checkpoints run in MindSpore with our kernels, .onnx files in onnxruntime, as `transcribe` runs them: sound, features,
-network, greedy decoding. With --pytorch, checkpoints run there as well, with our features and decoding. All take turns,
-each time in a process of its own, all on the same cores (--threads). Where others share these, look at the processors'
-time. The table goes to the console and, with --output, beside the lines of JSON.
+network, greedy decoding. With --pytorch, checkpoints run there as well, with our features and decoding; with --int8 they
+run another time as `transcribe --weights int8` runs them. All take turns, each time in a process of its own, all on the
+same cores (--threads). Where others share these, look at the processors' time. The table goes to the console and, with
+--output, beside the lines of JSON.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import soundfile
@@ -67,9 +68,9 @@ def measure(text: str) -> Result:
     """Measure a file in this process.
 
     Args:
-        text: the job as JSON: `model`, `sound` (WAV to be recognised), `num_steps`, `num_threads`, `started` (of the
-            monotonic clock, when this process was asked for), for the first turn `is_first` and `manifest`, and for
-            PyTorch `unpacked`, see `torch_model.unpack_apart`.
+        text: the job as JSON: `model`, `way` (of `Entry`), `sound` (WAV to be recognised), `num_steps`, `num_threads`,
+            `started` (of the monotonic clock, when this process was asked for), for the first turn `is_first` and
+            `manifest`, and for PyTorch `unpacked`, see `torch_model.unpack_apart`.
 
     Returns:
         Seconds of each timed step, by the clock and of the processors, and until the first result; in the first turn
@@ -80,7 +81,7 @@ def measure(text: str) -> Result:
     """
     job = parse_json(text)
     path, others = Path(job["model"]), OthersClock()
-    recognizer = _open(path, job["num_threads"], job["unpacked"])
+    recognizer = _open(path, job)
     waveform = read_audio(job["sound"], recognizer.network.features.sample_rate_hz)
     _hear(recognizer, waveform)
     first_seconds = time.monotonic() - job["started"]
@@ -102,12 +103,14 @@ def measure(text: str) -> Result:
     return result
 
 
-def _open(path: Path, num_threads: int, unpacked: str | None) -> Recognizer:
-    if unpacked:
-        return Recognizer(TorchModel(Path(unpacked), num_threads), DecoderChoice())
+def _open(path: Path, job: Result) -> Recognizer:
+    if job["way"] == "PyTorch":
+        return Recognizer(TorchModel(Path(job["unpacked"]), job["num_threads"]), DecoderChoice())
     if path.suffix != ".onnx":
-        return Recognizer.load(path, choice=DecoderChoice())
-    return Recognizer(open_onnx(path, num_threads), DecoderChoice())  # onnxruntime does not look at the process's cores
+        return Recognizer.load(path, choice=DecoderChoice(), weights="int8" if job["way"] == "int8" else "fp32")
+    return Recognizer(
+        open_onnx(path, job["num_threads"]), DecoderChoice()
+    )  # onnxruntime does not look at the process's cores
 
 
 def _hear(recognizer: Recognizer, waveform: NDArray[np.float32]) -> str:
@@ -124,11 +127,11 @@ def _score(recognizer: Recognizer, manifest: str) -> float:
 
 
 class Entry(NamedTuple):
-    """A line: what a model was called, its file, and whether it is PyTorch that runs it."""
+    """A line: what a model was called, its file, and how it runs: as it is, in PyTorch, or in eight bits here."""
 
     name: str
     path: Path
-    in_pytorch: bool
+    way: Literal["as it is", "PyTorch", "int8"]
 
 
 # Turns ----------------------------------------------------------------------------------------------------------------
@@ -147,15 +150,19 @@ def run(options: argparse.Namespace) -> list[Result]:
     find_kernels("auto", "CPU")  # compiled now, should that be needed
     keep_to(options.threads)  # inherited by the processes, whose libraries count cores when they are loaded
     environment, browser = apart.describe_environment(), read_browser(options.browser)
-    can_be_both = [(False, True) if options.pytorch and path.suffix != ".onnx" else (False,) for path in paths]
-    named = zip(options.models, paths, can_be_both, strict=True)
-    entries = [Entry(name, path, in_pytorch) for name, path, both in named for in_pytorch in both]
+    entries = []
+    for name, path in zip(options.models, paths, strict=True):
+        entries.append(Entry(name, path, "as it is"))
+        if options.pytorch and path.suffix != ".onnx":
+            entries.append(Entry(name, path, "PyTorch"))
+        if options.int8 and path.suffix != ".onnx":
+            entries.append(Entry(f"{name}, --weights int8", path, "int8"))
     results: dict[Entry, list[Result]] = {entry: [] for entry in entries}
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder) / "sound.wav"
         _write_sound(sound, options.manifest, options.seconds)
         unpacked: dict[Entry, str] = {}
-        for number, entry in enumerate(entry for entry in results if entry.in_pytorch):
+        for number, entry in enumerate(entry for entry in results if entry.way == "PyTorch"):
             unpacked[entry] = str(Path(folder) / f"{number}.npz")
             unpack_apart(entry.path, Path(unpacked[entry]))
         turns = [(number, entry) for number in range(options.rounds) for entry in results]
@@ -163,7 +170,7 @@ def run(options: argparse.Namespace) -> list[Result]:
             if any("failure" in result for result in results[entry]):  # it would only fail again
                 continue
             job = {
-                **{"model": str(entry.path), "sound": str(sound), "num_threads": options.threads},
+                **{"model": str(entry.path), "way": entry.way, "sound": str(sound), "num_threads": options.threads},
                 **{"num_steps": options.num_steps, "manifest": options.manifest, "is_first": number == 0},
                 **{"unpacked": unpacked.get(entry), "started": time.monotonic()},
             }
@@ -177,7 +184,11 @@ def run(options: argparse.Namespace) -> list[Result]:
     nothing = (None, None)
     return [
         {**about, "model": entry.name, **combine(results[entry])}
-        | dict(zip(BROWSER, nothing if entry.in_pytorch else browser.get(entry.path.resolve(), nothing), strict=True))
+        | dict(
+            zip(
+                BROWSER, browser.get(entry.path.resolve(), nothing) if entry.way == "as it is" else nothing, strict=True
+            )
+        )
         for entry in entries
     ]
 
@@ -296,6 +307,7 @@ def main() -> None:
     parser.add_argument("--num_steps", type=int, default=20, help="timed results in each turn (count)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each file (count)")
     parser.add_argument("--pytorch", action="store_true", help="checkpoints in PyTorch as well")
+    parser.add_argument("--int8", action="store_true", help="checkpoints also with --weights int8")
     parser.add_argument("--browser", type=Path, help="lines of benchmark_browser.py --output (path)")
     parser.add_argument("--output", type=Path, help="of the lines; the table stands beside it as .md (path)")
     options = parser.parse_args()

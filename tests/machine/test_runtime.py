@@ -157,6 +157,14 @@ def test_bfloat16_is_asked_of_the_kernels_where_the_processor_has_it(
     assert not runtime.start("CPU", seed=1, native="auto").is_bfloat16
 
 
+@pytest.mark.parametrize(
+    ("device_target", "native", "reason"), [("CPU", "off", "ops.native: off"), ("GPU", "auto", "not GPU")]
+)
+def test_eight_bits_without_the_native_kernels_are_refused(device_target: str, native: str, reason: str) -> None:
+    with pytest.raises(DeviceError, match=rf"--weights int8 .*{reason}.*--weights fp32"):
+        runtime.start(device_target, seed=1, native=native, precision="int8")
+
+
 def test_bfloat16_on_a_gpu_is_refused_before_the_device_is_asked_for() -> None:
     with pytest.raises(DeviceError, match=r"bf16, .* Ascend only.*--precision.compute fp16"):
         runtime.start("GPU", seed=1, precision="bf16")

@@ -13,6 +13,8 @@ pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 NETWORKS: dict[str, dict[str, Any]] = {
     "lstm, native": {},
     "gru, native, stride 6": {"rnn_type": "gru", "conv_stride_time": [3, 2], "head_batch_norm": False},
+    "lstm, native, int8": {},
+    "gru, native, int8": {"rnn_type": "gru"},
     "lstm, stock, no lookahead": {"lookahead_frames": 1, "conv_stride_time": [2, 2]},
     "gru, stock": {"rnn_type": "gru", "rnn_batch_norm": False},
 }
@@ -29,6 +31,8 @@ def test_any_cut_gives_the_log_probabilities_of_the_whole(name: str, kernels: Pa
     network = cells.make_network(backend, **changes)
     config = cells.dataclasses.replace(cells.SMALL, **changes)
     network.set_train(False)
+    if "int8" in name:
+        network.quantize(kernels)
     streaming = StreamingNetwork(network, config, cells.NUM_BINS)
     whole = Recognizer(network)
     whole.set_train(False)
@@ -42,4 +46,5 @@ def test_any_cut_gives_the_log_probabilities_of_the_whole(name: str, kernels: Pa
             stream = streaming.start()
             cuts = np.sort(generator.integers(0, num_frames + 1, num_cuts))
             parts = [stream.feed(chunk) for chunk in np.split(features, cuts)]
-            np.testing.assert_allclose(np.concatenate([*parts, stream.finish()]), expected, atol=2e-5)
+            atol = 5e-3 if "int8" in name else 2e-5  # the last bit of an input may round it to the next whole number
+            np.testing.assert_allclose(np.concatenate([*parts, stream.finish()]), expected, atol=atol)

@@ -28,11 +28,17 @@ class NativeLibrary:
     def __init__(self, path: Path) -> None:
         self._library = ctypes.CDLL(str(path))
         self._library.ds2_isa.restype = ctypes.c_char_p
+        self._library.ds2_count_int8.restype = ctypes.c_int64
 
     @property
     def has_bfloat16(self) -> bool:
         """Whether the operators whose names begin with Bf16 run on this processor."""
         return bool(self._library.ds2_has_bfloat16())
+
+    def count_int8(self, num_hidden: int, num_inputs: int, num_gates: int) -> int:
+        """How many floats the weights of a layer take in eight bits, packed."""
+        sizes = map(ctypes.c_int64, (num_hidden, num_inputs, num_gates))
+        return int(self._library.ds2_count_int8(*sizes))
 
     def try_call(
         self, name: str, inputs: Sequence[NDArray], output_shapes: Sequence[Sequence[int]]

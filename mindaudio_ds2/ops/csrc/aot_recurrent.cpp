@@ -1,6 +1,7 @@
 // The recurrent layers as MindSpore operators: {Lstm,Gru}{1,2}{Forward,Inference,Backward}, {Lstm,Gru}{Pack,Resume}.
 //
-// All but Pack and Resume exist with the prefix Bf16, too: the same, multiplied in bfloat16.
+// All but Pack and Resume exist with the prefix Bf16, too: the same, multiplied in bfloat16. Inference and Resume exist
+// with the prefix Int8: these take, in place of w_hh, packed weights and behind them scales (aot_int8.cpp).
 // 1 or 2 is the number of directions; the second reads each utterance from its last frame to its first. Arrays of one
 // kind stand together, one a direction (G = 4 for LSTM, 3 for GRU):
 //   LstmForward: projected (S, B, 4H), w_hh (4H, H), bias (4H,), lengths (B,) int32
@@ -27,20 +28,30 @@
 namespace ds2 {
 namespace {
 
+enum class Precision { float32, bfloat16, int8 };
+
 struct Kind {
     bool is_lstm;
     int num_directions;
-    bool is_bfloat16 = false;
+    Precision precision = Precision::float32;
 
     int num_gates() const { return is_lstm ? 4 : 3; }
     int num_states() const { return is_lstm ? 2 : 1; }
+    bool is_int8() const { return precision == Precision::int8; }
     // Null where this processor cannot.
     const RecurrentKernels* find_kernels() const {
-        if (!is_bfloat16) return &kernels().recurrent;
+        if (precision == Precision::float32) return &kernels().recurrent;
         return bfloat16_kernels() == nullptr ? nullptr : &bfloat16_kernels()->recurrent;
     }
+    RunForward find_forward() const {
+        if (is_int8()) return is_lstm ? int8_kernels().lstm_forward : int8_kernels().gru_forward;
+        const RecurrentKernels* run = find_kernels();
+        return run == nullptr ? nullptr : is_lstm ? run->lstm_forward : run->gru_forward;
+    }
 
-    int num_forward_inputs() const { return (is_lstm ? 3 : 4) * num_directions + 1; }
+    // Of the arrays of one kind: projected, weights, scales, biases.
+    int num_kinds() const { return (is_lstm ? 3 : 4) + is_int8(); }
+    int num_forward_inputs() const { return num_kinds() * num_directions + 1; }
 };
 
 enum class Mode { training, inference, resume };
@@ -102,10 +113,11 @@ bool check_forward(const Call& call, Kind kind, Mode mode, int y, int64_t S, int
             is_right = is_right && call.has_shape(num_inputs + i, {B, H}) && call.has_shape(y + 1 + i, {B, H});
         }
     }
+    const int64_t num_packed = kind.is_int8() ? int8_kernels().count_packed(H, H, G) : count_packed(H, G);
     for (int d = 0; d < n; ++d) {
         is_right = is_right && call.has_shape(d, {S, B, G * H});
-        is_right = is_right && (mode == Mode::resume ? call.has_shape(n, {count_packed(H, G)})
-                                                     : call.has_shape(n + d, {G * H, H}));
+        is_right = is_right && (mode == Mode::resume || kind.is_int8() ? call.has_shape(n + d, {num_packed})
+                                                                       : call.has_shape(n + d, {G * H, H}));
         for (int i = 2 * n + d; i < num_inputs - 1; i += n) is_right = is_right && call.has_shape(i, {G * H});
         if (mode != Mode::training) continue;
         is_right = is_right && call.has_shape(y + 1 + d, {S, B, 4 * H});
@@ -118,7 +130,7 @@ int forward(const Call& call, Kind kind, Mode mode) {
     const int n = kind.num_directions, G = kind.num_gates(), num_inputs = kind.num_forward_inputs();
     const int y = num_inputs + (mode == Mode::resume ? kind.num_states() : 0);
     const int num_saved = mode == Mode::training ? (kind.num_states() + 1) * n : y - num_inputs;
-    const RecurrentKernels* run = kind.find_kernels();
+    const RunForward run = kind.find_forward();
     if (run == nullptr || call.num_arrays != y + 1 + num_saved || call.ranks[y] != 3) return 1;
     const int64_t S = call.shapes[y][0], B = call.shapes[y][1], H = call.shapes[y][2];
     if (!check_forward(call, kind, mode, y, S, B, H)) return 1;
@@ -138,11 +150,14 @@ int forward(const Call& call, Kind kind, Mode mode) {
     if (S * B * H == 0) return 0;
     p.sequences = sorted.describe(S, H, n);
     p.y = call.output(y);
+    const bool are_packed = mode == Mode::resume || kind.is_int8();
+    const int first_bias = (kind.is_int8() ? 3 : 2) * n;
     for (int d = 0; d < n; ++d) {
         p.projected[d] = call.input(d);
-        if (mode != Mode::resume) p.weights[d] = call.input(n + d);
-        p.bias[d] = call.input(2 * n + d);
-        if (!kind.is_lstm) p.bias_hidden[d] = call.input(3 * n + d);
+        if (!are_packed) p.weights[d] = call.input(n + d);
+        if (kind.is_int8()) p.scales[d] = call.input(2 * n + d);
+        p.bias[d] = call.input(first_bias + d);
+        if (!kind.is_lstm) p.bias_hidden[d] = call.input(first_bias + n + d);
         if (mode != Mode::training) continue;
         p.gates[d] = call.output(y + 1 + d);
         if (kind.is_lstm) p.cells[d] = call.output(y + 1 + n + d);
@@ -150,26 +165,28 @@ int forward(const Call& call, Kind kind, Mode mode) {
     }
     const Split split = choose_split_here({S, B, H, n, G});
     const int64_t rounded = round_up(H, kMaxLanes);
-    const int64_t num_packed = mode == Mode::resume ? 0 : count_packed(H, G), num_hidden = round_up(H, kOperandChunk) * B;
+    const int64_t num_packed = are_packed ? 0 : count_packed(H, G), num_hidden = round_up(H, kOperandChunk) * B;
     const int64_t num_totals = split.num_threads() * std::max(kLeastCells, B) * 4 * kMaxLanes;
-    const int64_t num_operands = kind.is_bfloat16 ? 4 : 2;  // in float32 hidden states are operands
+    const bool has_operands = kind.precision != Precision::float32;  // there hidden states are operands
+    const int64_t num_operands = has_operands ? 4 : 2;
     const int64_t num_states = num_operands * Scratch::rounded(num_hidden) + rounded * B;
     const int64_t num_of_team = Scratch::rounded(num_packed) + num_states;
     Scratch scratch(split.num_teams * num_of_team + num_totals);
     for (int d = 0; d < n; ++d) {
         const bool is_shared = d >= split.num_teams;
-        p.packed[d] = is_shared ? p.packed[0] : scratch.take(num_packed);
+        p.packed[d] = are_packed  ? const_cast<float*>(call.input(n + d))  // only read
+                      : is_shared ? p.packed[0]
+                                  : scratch.take(num_packed);
         for (int i = 0; i < 2; ++i) {
             p.hidden[d][i] = is_shared ? p.hidden[0][i] : scratch.take(num_hidden);
-            p.operand[d][i] = is_shared           ? p.operand[0][i]
-                              : kind.is_bfloat16 ? scratch.take(num_hidden)
-                                                 : p.hidden[d][i];
+            p.operand[d][i] = is_shared      ? p.operand[0][i]
+                              : has_operands ? scratch.take(num_hidden)
+                                             : p.hidden[d][i];
         }
         p.cell[d] = is_shared ? p.cell[0] : scratch.take(rounded * B);
     }
-    if (mode == Mode::resume) p.packed[0] = const_cast<float*>(call.input(n));  // only read
     p.totals = scratch.take(num_totals);
-    run_teams(kind.is_lstm ? run->lstm_forward : run->gru_forward, p, split);
+    run_teams(run, p, split);
     return 0;
 }
 
@@ -232,7 +249,8 @@ int guard(const Compute& compute) noexcept {
 }
 
 Shape infer_y(int64_t* const* shapes, Kind kind) {
-    return {shapes[0][0], shapes[0][1], shapes[kind.num_directions][1]};
+    const int n = kind.num_directions;
+    return {shapes[0][0], shapes[0][1], kind.is_int8() ? shapes[2 * n][0] / kind.num_gates() : shapes[n][1]};
 }
 
 std::vector<Shape> infer_forward(int64_t* const* shapes, Kind kind) {
@@ -282,33 +300,47 @@ using Types = std::vector<mindspore::TypeId>;
     DS2_EXPORT std::vector<ds2::Shape> name##InferShape(int*, int64_t** shapes, void*) { return inferred; }        \
     DS2_EXPORT ds2::Types name##InferType(ds2::Types types, void*) { return ds2::Types(num_outputs, types[0]); }
 
-#define DS2_FORWARD(prefix, is_lstm, n, is_bfloat16)                                                               \
-    DS2_RUN(prefix##Forward, ds2::forward(call, {is_lstm, n, is_bfloat16}, ds2::Mode::training))                   \
-    DS2_INFER_SEVERAL(prefix##Forward, ds2::infer_forward(shapes, {is_lstm, n}), 1 + (is_lstm ? 3 : 2) * n)        \
-    DS2_RUN(prefix##Inference, ds2::forward(call, {is_lstm, n, is_bfloat16}, ds2::Mode::inference))                \
-    DS2_INFER_ONE(prefix##Inference, ds2::infer_y(shapes, {is_lstm, n}))                                           \
-    DS2_RUN(prefix##Backward, ds2::backward(call, {is_lstm, n, is_bfloat16}))
+#define DS2_INFERENCE(prefix, is_lstm, n, precision)                                                               \
+    DS2_RUN(prefix##Inference, ds2::forward(call, {is_lstm, n, ds2::Precision::precision}, ds2::Mode::inference))  \
+    DS2_INFER_ONE(prefix##Inference, ds2::infer_y(shapes, {is_lstm, n, ds2::Precision::precision}))
 
-#define DS2_RESUME(prefix, is_lstm)                                                                                \
+#define DS2_FORWARD(prefix, is_lstm, n, precision)                                                                 \
+    DS2_RUN(prefix##Forward, ds2::forward(call, {is_lstm, n, ds2::Precision::precision}, ds2::Mode::training))     \
+    DS2_INFER_SEVERAL(prefix##Forward, ds2::infer_forward(shapes, {is_lstm, n}), 1 + (is_lstm ? 3 : 2) * n)        \
+    DS2_INFERENCE(prefix, is_lstm, n, precision)                                                                   \
+    DS2_RUN(prefix##Backward, ds2::backward(call, {is_lstm, n, ds2::Precision::precision}))
+
+#define DS2_PACK(prefix, is_lstm)                                                                                  \
     DS2_RUN(prefix##Pack, ds2::pack(call, {is_lstm, 1}))                                                           \
-    DS2_INFER_ONE(prefix##Pack, ds2::Shape{ds2::count_packed(shapes[0][1], is_lstm ? 4 : 3)})                      \
-    DS2_RUN(prefix##Resume, ds2::forward(call, {is_lstm, 1}, ds2::Mode::resume))                                   \
-    DS2_INFER_SEVERAL(prefix##Resume, ds2::infer_resume(shapes, {is_lstm, 1}), 1 + (is_lstm ? 2 : 1))
+    DS2_INFER_ONE(prefix##Pack, ds2::Shape{ds2::count_packed(shapes[0][1], is_lstm ? 4 : 3)})
+
+#define DS2_RESUME(prefix, is_lstm, precision)                                                                     \
+    DS2_RUN(prefix##Resume, ds2::forward(call, {is_lstm, 1, ds2::Precision::precision}, ds2::Mode::resume))        \
+    DS2_INFER_SEVERAL(prefix##Resume, ds2::infer_resume(shapes, {is_lstm, 1, ds2::Precision::precision}),          \
+                      1 + (is_lstm ? 2 : 1))
 
 #define DS2_INFER_GRADIENTS(name, num_outputs)                                                                     \
     DS2_INFER_SEVERAL(name, std::vector<ds2::Shape>(num_outputs, ds2::infer_gradient(shapes)), num_outputs)
 
-#define DS2_LAYERS(prefix, is_bfloat16)                                                                            \
-    DS2_FORWARD(prefix##Lstm1, true, 1, is_bfloat16)                                                               \
+#define DS2_LAYERS(prefix, precision)                                                                              \
+    DS2_FORWARD(prefix##Lstm1, true, 1, precision)                                                                 \
     DS2_INFER_ONE(prefix##Lstm1Backward, ds2::infer_gradient(shapes))                                              \
-    DS2_FORWARD(prefix##Lstm2, true, 2, is_bfloat16)                                                               \
+    DS2_FORWARD(prefix##Lstm2, true, 2, precision)                                                                 \
     DS2_INFER_GRADIENTS(prefix##Lstm2Backward, 2)                                                                  \
-    DS2_FORWARD(prefix##Gru1, false, 1, is_bfloat16)                                                               \
+    DS2_FORWARD(prefix##Gru1, false, 1, precision)                                                                 \
     DS2_INFER_GRADIENTS(prefix##Gru1Backward, 2)                                                                   \
-    DS2_FORWARD(prefix##Gru2, false, 2, is_bfloat16)                                                               \
+    DS2_FORWARD(prefix##Gru2, false, 2, precision)                                                                 \
     DS2_INFER_GRADIENTS(prefix##Gru2Backward, 4)
 
-DS2_LAYERS(, false)
-DS2_LAYERS(Bf16, true)
-DS2_RESUME(Lstm, true)
-DS2_RESUME(Gru, false)
+DS2_LAYERS(, float32)
+DS2_LAYERS(Bf16, bfloat16)
+DS2_PACK(Lstm, true)
+DS2_PACK(Gru, false)
+DS2_RESUME(Lstm, true, float32)
+DS2_RESUME(Gru, false, float32)
+DS2_INFERENCE(Int8Lstm1, true, 1, int8)
+DS2_INFERENCE(Int8Lstm2, true, 2, int8)
+DS2_INFERENCE(Int8Gru1, false, 1, int8)
+DS2_INFERENCE(Int8Gru2, false, 2, int8)
+DS2_RESUME(Int8Lstm, true, int8)
+DS2_RESUME(Int8Gru, false, int8)

@@ -31,7 +31,9 @@ inline Vec round_rows(Vec first, Vec second) {
 
 // See Float32. An element is two bfloat16 that follow each other along k, the first in the low half.
 struct Bfloat16 {
+    using Sum = Vec;
     static constexpr int kDepth = 2;
+    static constexpr bool kIsStored = false;
 
     static Vec spread(const float* element) {
         int32_t bits;

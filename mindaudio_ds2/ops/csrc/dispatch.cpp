@@ -48,6 +48,17 @@ const Bfloat16Kernels* bfloat16_kernels() {
     return nullptr;
 }
 
+// AVX-512 without VNNI multiplies no faster than AVX2 does.
+const Int8Kernels& int8_kernels() {
+#if defined(__x86_64__)
+    static const bool has_vnni = find_level(2) != nullptr && __builtin_cpu_supports("avx512vnni");
+    const Kernels* level = &kernels();
+    if (level == find_level(2) && has_vnni) return avx512_vnni::kInt8Kernels;
+    if (level != find_level(0)) return avx2::kInt8Kernels;
+#endif
+    return generic::kInt8Kernels;
+}
+
 }  // namespace ds2
 
 #define DS2_EXPORT extern "C" __attribute__((visibility("default")))

@@ -1,6 +1,7 @@
-// What products are made of: operands of elements as long as a float, summed in float32.
+// What products are made of: operands of elements as long as a float, and what they are summed in.
 //
-// Kernels that multiply take Float32 or, where the instruction set has it, Bfloat16 (bfloat16.h) as an argument.
+// Kernels that multiply take Float32 or, where the instruction set has it, Bfloat16 (bfloat16.h) as an argument; those of
+// recurrent layers take Int8 (int8.h), too.
 #pragma once
 
 #include "simd.h"
@@ -11,7 +12,9 @@ constexpr int64_t kLineFloats = 16;  // of a cache line
 
 // An element is a float.
 struct Float32 {
+    using Sum = Vec;
     static constexpr int kDepth = 1;  // k of an element
+    static constexpr bool kIsStored = true;  // an operand is what the cells store as hidden states
 
     static Vec spread(const float* element) { return broadcast(*element); }
     static Vec add_product(Vec sum, Vec x, Vec y) { return sum + x * y; }

@@ -1,6 +1,6 @@
 // The product of a few rows and a packed matrix that the recurrent layers run once a frame.
 //
-// A k is here an element of the product, Float32 or Bfloat16. The matrix is cut into panels of V vectors (V * kLanes
+// A k is here an element of the product, Float32, Bfloat16 or Int8. The matrix is cut into panels of V vectors (V * kLanes
 // columns), packed as [k][vector][lane]; the rows stand in an operand with the k of one chunk side by side. A chunk of a
 // panel stays in the L1 cache over all rows. Every element is summed in the same order whatever the number of rows and
 // panels: neither threads nor other rows change a result.
@@ -31,7 +31,7 @@ inline int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1)
 // each k.
 template <typename Product, int R, int V, int F>
 void multiply_tile(const float* rows, const float* panel, int64_t num_k, float* totals, const float* next) {
-    Vec sums[R][V] = {};
+    typename Product::Sum sums[R][V] = {};
     for (int64_t k = 0; k < num_k; ++k) {
         if constexpr (V <= R) {
             Vec weights[V];
@@ -57,7 +57,7 @@ void multiply_tile(const float* rows, const float* panel, int64_t num_k, float* 
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
             float* total = totals + (r * V + v) * kLanes;
-            store(total, load(total) + sums[r][v]);
+            store(total, load_as<typename Product::Sum>(total) + sums[r][v]);
         }
     }
 }
@@ -76,12 +76,13 @@ template <typename Product, int V>
 void multiply_row(const float* operand, int64_t operand_rows, const float* panel, int64_t num_k, float* totals,
                   const float* next_panel) {
     constexpr int kFloats = V * kLanes;
-    Vec sums[V], all[V];
-    for (int v = 0; v < V; ++v) all[v] = load(totals + v * kLanes);
+    using Sum = typename Product::Sum;
+    Sum sums[V], all[V];
+    for (int v = 0; v < V; ++v) all[v] = load_as<Sum>(totals + v * kLanes);
     for (int64_t first = 0; first < num_k; first += kChunk) {
         const int64_t depth = std::min(kChunk, num_k - first);
         const float* next = first + kChunk < num_k ? panel + kChunk * kFloats : next_panel;
-        for (int v = 0; v < V; ++v) sums[v] = Vec{};
+        for (int v = 0; v < V; ++v) sums[v] = Sum{};
         for (int64_t k = 0; k < depth; ++k, panel += kFloats) {
             const Vec x = Product::spread(operand + k);
             for (int v = 0; v < V; ++v) sums[v] = Product::add_product(sums[v], x, load(panel + v * kLanes));

@@ -2,8 +2,10 @@
 //
 // The threads of a team work on one direction at a time, each on its own hidden units, and meet once a frame; each core
 // reads only its own share of the direction's packed weights. There is one team, or one for each direction: split.h.
-// Product, Float32 or Bfloat16, is what the weights are multiplied in; cells, states and gradients are float32 always.
+// Product, Float32, Bfloat16 or forward alone Int8, is what the weights are multiplied in; all else is float32 always.
 #pragma once
+
+#include <type_traits>
 
 #include "panel.h"
 #include "recurrent_arguments.h"
@@ -160,7 +162,7 @@ template <typename Product>
 void store_hidden(const ForwardArguments& p, int d, int64_t step, int64_t row, int64_t vector, Vec h) {
     const int64_t num_rows = p.sequences.num_utterances, k = vector * kLanes;
     store(p.hidden[d][step % 2] + operand_index(row, k, num_rows), h);
-    if (Product::kDepth == 1) return;
+    if (Product::kIsStored) return;
     Product::store_elements(p.operand[d][step % 2] + element_index<Product>(row, k, num_rows), h);
 }
 
@@ -203,6 +205,9 @@ void step_forward(const ForwardArguments& p, int d, int64_t step, bool is_added,
             multiply_panel<Product, G>(p.operand[d][step % 2], s.num_utterances, active,
                                        p.packed[d] + vector * panel_floats, num_k, totals + (i - first) * panel_totals,
                                        p.packed[d] + next * panel_floats);
+            if constexpr (!std::is_same_v<typename Product::Sum, Vec>) {
+                Product::template finish_totals<G>(p, d, vector, active, totals + (i - first) * panel_totals);
+            }
         }
         for (int64_t i = first; i < end; ++i) {
             const int64_t vector = turn(i, step, share.begin, share.end);
@@ -215,7 +220,11 @@ void step_forward(const ForwardArguments& p, int d, int64_t step, bool is_added,
 template <typename Product, typename Cell>
 void start_forward(const ForwardArguments& p, int d, const Share& share) {
     const Sequences& s = p.sequences;
-    if (p.weights[d] != nullptr) pack_forward<Product, Cell::kGates>(p.weights[d], s.num_hidden, share, p.packed[d]);
+    if constexpr (std::is_same_v<typename Product::Sum, Vec>) {
+        if (p.weights[d] != nullptr) {
+            pack_forward<Product, Cell::kGates>(p.weights[d], s.num_hidden, share, p.packed[d]);
+        }
+    }
     for (int64_t vector = share.begin; vector < share.end; ++vector) {
         for (int64_t row = 0; row < s.num_utterances; ++row) {
             const Place at = find_place(s, 0, row, vector);

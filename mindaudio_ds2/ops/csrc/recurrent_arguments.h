@@ -27,6 +27,7 @@ struct ForwardArguments {
     Sequences sequences;
     const float* projected[2];    // (S, B, G * H)
     const float* weights[2];      // (G * H, H); null where `packed` is ready
+    const float* scales[2];       // (G * H,) of weights in eight bits, else null
     const float* bias[2];         // (G * H,) LSTM: the sum of both biases
     const float* bias_hidden[2];  // (G * H,) GRU only
     float* y;                     // (S, B, H)

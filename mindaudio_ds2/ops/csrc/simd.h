@@ -39,6 +39,14 @@ inline Vec load(const float* p) {
 
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 
+// Whole numbers may stand where floats could: Vector is Vec or IntVec.
+template <typename Vector>
+Vector load_as(const float* p) {
+    return (Vector)load(p);
+}
+
+inline void store(float* p, IntVec v) { store(p, (Vec)v); }
+
 // x - 0, which the compiler drops; 0 + x it would have to compute, because of x = -0.
 inline Vec broadcast(float x) { return x - Vec{}; }
 

@@ -32,7 +32,7 @@ def make_result(steps: list[float], **changes: Any) -> apart.Result:
 
 def make_options(tmp_path: Path, *names: str) -> argparse.Namespace:
     options = {"models": list(names), "manifest": None, "seconds": 10.0, "threads": 1, "num_steps": 2, "rounds": 2}
-    options["pytorch"] = False
+    options |= {"pytorch": False, "int8": False}
     return argparse.Namespace(**options, browser=tmp_path / "browser.jsonl")
 
 
@@ -70,7 +70,7 @@ def test_zeros_parameters_and_scores_are_read_from_any_file(tmp_path: Path, mind
     sound = tmp_path / "sound.wav"
     soundfile.write(sound, 0.1 * generator.standard_normal(8000), 16000)
     job = {"model": str(files["int8"]), "sound": str(sound), "num_steps": 4, "num_threads": 1, "is_first": False}
-    job["unpacked"] = None
+    job["way"] = "as it is"
     result = benchmark_models.measure(json.dumps({**job, "manifest": None, "started": time.monotonic()}))
     assert len(result["step_seconds"]) == 4
     assert min(result["step_seconds"]) > 0
@@ -115,6 +115,25 @@ def test_files_take_turns_and_one_that_fails_takes_no_more(tmp_path: Path, monke
         "6.25 % (dev), 5.00 % (test, beam 100)",
         "1%",
     ]
+
+
+def test_checkpoints_take_turns_in_eight_bits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [str(tmp_path / name) for name in ("a.ckpt", "b.onnx")]
+    for name in names:
+        Path(name).touch()
+
+    def ask(_: Path, text: str) -> apart.Result:
+        return make_result([0.02 if json.loads(text)["way"] == "int8" else 0.04])
+
+    about = {"commit": "abc", "dirty": False, "cpu": "any", "mindspore_version": "2"}
+    monkeypatch.setattr(apart, "ask", ask)
+    monkeypatch.setattr(apart, "describe_environment", lambda: about)
+    monkeypatch.setattr(benchmark_models, "keep_to", lambda _: None)
+    options = make_options(tmp_path, *names)
+    options.int8, options.browser = True, None
+    lines = benchmark_models.run(options)
+    assert [line["model"] for line in lines] == [names[0], f"{names[0]}, --weights int8", names[1]]
+    assert [line["milliseconds"] for line in lines] == [40, 20, 40]
 
 
 def test_a_busy_machine_is_named() -> None:
