@@ -118,12 +118,12 @@ def write_vocabulary(tokenizer: Tokenizer) -> str:
 
 
 def find_scores(checkpoint_path: Path) -> dict[str, Any]:
-    """Rates that `eval.py` has left beside the checkpoint, by the manifest's name."""
+    """Rates that `eval.py` has left beside the checkpoint, by the manifest's name, but for those of rounded weights."""
     scores = {}
     for path in sorted(checkpoint_path.parent.glob("eval_*.json")):
         try:
             summary = parse_json(path.read_text(encoding="utf-8"))
-            if Path(summary["checkpoint"]).name == checkpoint_path.name:
+            if Path(summary["checkpoint"]).name == checkpoint_path.name and summary.get("weights") != "int8":
                 scores[summary["split"]] = {key: summary[key] for key in SCORE_KEYS}
         except (OSError, ValueError, KeyError, TypeError):
             continue  # of another version, or not ours

@@ -6,8 +6,8 @@
         --manifest data/an4/test.jsonl --pytorch --browser browser.jsonl --output models.jsonl
 
 Checkpoints run in MindSpore with our kernels, .onnx files in onnxruntime, as `transcribe` runs them: sound, features,
-network, greedy decoding. With --pytorch, checkpoints run there as well, with our features and decoding; with --int8 they
-run another time as `transcribe --weights int8` runs them. All take turns, each time in a process of its own, all on the
+network, greedy decoding. With --pytorch checkpoints run there as well, with our features and decoding, with --int8 they
+run once more, as `transcribe --weights int8` runs them. All take turns, each time in a process of its own, all on the
 same cores (--threads). Where others share these, look at the processors' time. The table goes to the console and, with
 --output, beside the lines of JSON.
 """

@@ -125,6 +125,18 @@ void call_recurrent(const std::string& prefix, int64_t num_gates) {
     call((prefix + "Backward").c_str(), {&y, &weights, &gates, &memory, &lengths, &gradients});
 }
 
+void call_int8(const std::string& kind, int64_t num_gates) {
+    const int64_t S = 40, B = 4, H = 128;
+    const auto count_packed = reinterpret_cast<int64_t (*)(int64_t, int64_t, int64_t)>(dlsym(library, "ds2_count_int8"));
+    std::vector<Array> x{draw({S, B, H})}, weights{draw({num_gates * H, H}, 0.1f)}, scales{draw({num_gates * H})};
+    std::vector<Array> packed{draw({count_packed(H, H, num_gates)})}, projected{draw({S, B, num_gates * H})};
+    std::vector<Array> biases = draw_each(num_gates == 4 ? 1 : 2, {num_gates * H});
+    std::vector<Array> y{draw({S, B, H})}, lengths{integers({B}, {40, 31, 40, 12})};
+    call(("Int8" + kind + "Pack").c_str(), {&weights, &packed, &scales});
+    call(("Int8" + kind + "Projection").c_str(), {&x, &packed, &scales, &projected});
+    call(("Int8" + kind + "1Inference").c_str(), {&projected, &packed, &scales, &biases, &lengths, &y});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -141,5 +153,7 @@ int main(int argc, char** argv) {
     call_ctc();
     call_recurrent("Lstm2", 4);
     call_recurrent("Gru2", 3);
+    call_int8("Lstm", 4);
+    call_int8("Gru", 3);
     return 0;
 }
