@@ -1,6 +1,6 @@
 """The corpora of real speech, wherever they lie below one folder.
 
-LibriSpeech's subsets, LJSpeech, CMU ARCTIC and speechocean762; README.md tells where each comes from.
+LibriSpeech's subsets, LJSpeech, CMU ARCTIC, speechocean762 and Common Voice; README.md tells where each comes from.
 """
 
 import csv
@@ -17,7 +17,7 @@ from mindaudio_ds2.errors import AudioError, ManifestError
 from recipes.english.readers import choose_part
 from recipes.librispeech.tree import CHARACTERS, read_tree
 
-LJSPEECH, ARCTIC, SPEECHOCEAN = "LJSpeech-1.1", "cmu_arctic", "speechocean762"
+LJSPEECH, ARCTIC, SPEECHOCEAN, COMMON_VOICE = "LJSpeech-1.1", "cmu_arctic", "speechocean762", "common_voice"
 WORKERS = 4
 
 
@@ -45,6 +45,7 @@ KNOWN = {
     LJSPEECH: Known((13100, 385), "one reader, public domain; 385 utterances in its first part"),
     ARCTIC: Known((2264, 3884), "folders by reader, with cmuarctic.data; three readers of 1132 sentences and more"),
     SPEECHOCEAN: Known((5000,), "250 speakers of Mandarin, 122 of them children; free for any use"),
+    COMMON_VOICE: Known((5818,), "releases of Common Voice with clips and tables, CC0; 5818 that nobody voted down"),
 }
 
 
@@ -152,7 +153,41 @@ def _read_speechocean(folder: Path, problems: Problems) -> list[tuple[str, str, 
     return rows
 
 
-READERS = {LJSPEECH: _read_ljspeech, ARCTIC: _read_arctic, SPEECHOCEAN: _read_speechocean}
+def _read_common_voice(folder: Path, problems: Problems) -> list[tuple[str, str, str, str]]:
+    """`<release>/{validated,other}.tsv` and `clips/`, or version 1's `cv-valid-*.csv`, which names no speakers.
+
+    Clips that a listener has voted down are left out, and only files that are there count, of any format.
+    """
+    rows = []
+    for table in sorted(
+        [*folder.glob("*/validated.tsv"), *folder.glob("*/other.tsv"), *folder.glob("*/cv-valid-*.csv")]
+    ):
+        is_tsv = table.suffix == ".tsv"
+        quoting = csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL
+        lines = csv.DictReader(_read_table(table).splitlines(), delimiter="\t" if is_tsv else ",", quoting=quoting)
+        clips = {
+            path.stem: path for path in (table.absolute().parent / ("clips" if is_tsv else table.stem)).glob("*.*")
+        }
+        for line in lines:
+            name = Path(line["path" if is_tsv else "filename"]).stem
+            text = line["sentence" if is_tsv else "text"] or ""
+            if name not in clips or int(line["down_votes"] or 0) > 0:
+                continue
+            transcript = write_as_librispeech(text)
+            if transcript is None:
+                problems.add("transcript with characters that are not spoken as written", f"{name}: {text[:60]!r}")
+            else:
+                speaker = f"cv-{line['client_id'][:16]}" if is_tsv else "cv1"
+                rows.append((f"cv-{table.parent.name}-{name}", str(clips[name]), transcript, speaker))
+    return rows
+
+
+READERS = {
+    LJSPEECH: _read_ljspeech,
+    ARCTIC: _read_arctic,
+    SPEECHOCEAN: _read_speechocean,
+    COMMON_VOICE: _read_common_voice,
+}
 
 
 def _read_table(path: Path) -> str:

@@ -81,6 +81,27 @@ def write_speechocean(folder: Path) -> None:
             (folder / half / name).write_text(f"{speaker}1\t{value}\n", encoding="utf-8")
 
 
+def write_common_voice(folder: Path) -> None:
+    """A release with a judged and an unjudged table, and version 1, whose table names no speakers."""
+    columns = ("client_id", "path", "sentence", "up_votes", "down_votes")
+    tables = {
+        "validated": [("ab" * 64, "common_voice_en_1.mp3", 'He said "Well, come".', "2", "0")],
+        "other": [
+            ("cd" * 64, "common_voice_en_2.mp3", "Voted down.", "0", "1"),
+            ("cd" * 64, "common_voice_en_3.mp3", "In 1984.", "0", "0"),
+            ("cd" * 64, "common_voice_en_4.mp3", "Not here.", "0", "0"),
+        ],
+    }
+    for name in ("r1/clips/common_voice_en_1", "r1/clips/common_voice_en_2", "r1/clips/common_voice_en_3"):
+        write_sound(folder / f"{name}.wav")
+    for name, rows in tables.items():
+        lines = ["\t".join(row) for row in [columns, *rows]]
+        (folder / "r1" / f"{name}.tsv").write_text("\n".join(lines), encoding="utf-8")
+    write_sound(folder / "v1" / "cv-valid-dev" / "sample-000000.wav")
+    lines = ["filename,text,up_votes,down_votes", 'cv-valid-dev/sample-000000.mp3,"be careful, said he",1,0']
+    (folder / "v1" / "cv-valid-dev.csv").write_text("\n".join(lines), encoding="utf-8")
+
+
 @pytest.fixture
 def prepared(source: Path, tmp_path: Path) -> Path:
     prepare_real(source, tmp_path / "made")
@@ -269,6 +290,17 @@ def test_other_corpora_train_and_their_readers_of_dev_and_test_are_left_out(
     assert {"19-198-0000", "226-1-0000", "26-1-0000", "27-1-0000"} & found.keys() == {"26-1-0000", "27-1-0000"}
     assert name_ids(tmp_path / "made" / "dev.jsonl") == {"19-5-0000", "84-3-0000"}
     assert "2 utterances left out, of readers of dev and test" in capsys.readouterr().out
+
+
+def test_common_voice_trains_where_nobody_has_voted_a_clip_down(source: Path) -> None:
+    write_common_voice(source / "common_voice")
+    problems = Problems()
+    found = {u.id: u for u in read_sources(find_sources(source), problems) if u.id.startswith("cv-")}
+    assert {name: (u.transcript, u.speaker) for name, u in found.items()} == {
+        "cv-r1-common_voice_en_1": ("HE SAID WELL COME", f"cv-{'ab' * 8}"),
+        "cv-v1-sample-000000": ("BE CAREFUL SAID HE", "cv1"),
+    }
+    assert problems.num == 1
 
 
 def test_a_corpus_without_its_table_is_named(source: Path) -> None:
