@@ -50,7 +50,8 @@ def run(config: Config | None, options: Any) -> None:
         path = models.require_checkpoint(model)
         if config is None and not (options.manifest or "data.test_manifest" in options.changes):
             require_named_manifest(path, None)
-        test, root = (config.data.test_manifest, config.data.root) if config else _find_data(options.changes)
+        keys = ("data.test_manifest", "data.root")
+        test, root = (config.data.test_manifest, config.data.root) if config else map(options.changes.get, keys)
         require_each_once(options.manifest or [])
         for manifest in options.manifest or [test] * bool(test):
             open_manifest(manifest, root)
@@ -67,10 +68,6 @@ def _take_section(changes: dict[str, Any]) -> DecodingConfig:
     """The keys of decoding that were given without a YAML. A checkpoint's own do not count: decoder.json travels."""
     section = {key.removeprefix("decoding."): value for key, value in changes.items() if key.startswith("decoding.")}
     return DecodingConfig(**section)
-
-
-def _find_data(changes: dict[str, Any]) -> tuple[Any, Any]:
-    return changes.get("data.test_manifest"), changes.get("data.root")
 
 
 def _choose_machine(config: Config | None, options: Any) -> tuple[str, str, float]:

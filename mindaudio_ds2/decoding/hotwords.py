@@ -163,8 +163,8 @@ def check_hotwords(tokenizer: Tokenizer, hotwords: Sequence[Hotword]) -> list[Ho
     """Hotwords as transcripts are written, in the letter case of the network and with single spaces, each once.
 
     Raises:
-        LanguageModelError: some are empty, hold what no label spells, weigh more than `LARGEST_WEIGHT`, or are to
-            sound like another number of words.
+        LanguageModelError: some are empty, hold what no label spells, weigh more than `LARGEST_WEIGHT`, stand there
+            twice in different ways, or are to sound like another number of words.
     """
     letters = set("".join(tokenizer.texts)) | {" "}
     checked: dict[str, Hotword] = {}
@@ -184,7 +184,12 @@ def check_hotwords(tokenizer: Tokenizer, hotwords: Sequence[Hotword]) -> list[Ho
                 )
         if unknown := set("".join((text, *sounds))) - letters:
             foreign[given.text] = unknown
-        checked[text] = Hotword(text, given.weight, tuple(sounds))
+        word = Hotword(text, given.weight, tuple(sounds))
+        if checked.setdefault(text, word) != word:
+            raise LanguageModelError(
+                f"hotword {text!r} stands there twice, with weights {checked[text].weight:g} and {word.weight:g} or "
+                "sounding otherwise; keep one of them, with all that it sounds like"
+            )
     if foreign:
         shown = ", ".join(map(repr, list(foreign)[:MOST_SHOWN])) + ", ..." * (len(foreign) > MOST_SHOWN)
         raise LanguageModelError(

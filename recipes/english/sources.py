@@ -163,8 +163,11 @@ def _read_common_voice(folder: Path, problems: Problems) -> list[tuple[str, str,
         [*folder.glob("*/validated.tsv"), *folder.glob("*/other.tsv"), *folder.glob("*/cv-valid-*.csv")]
     ):
         is_tsv = table.suffix == ".tsv"
-        quoting = csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL
-        lines = csv.DictReader(_read_table(table).splitlines(), delimiter="\t" if is_tsv else ",", quoting=quoting)
+        lines = csv.DictReader(
+            _read_table(table).splitlines(),
+            delimiter="\t" if is_tsv else ",",
+            quoting=csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL,
+        )
         clips = {
             path.stem: path for path in (table.absolute().parent / ("clips" if is_tsv else table.stem)).glob("*.*")
         }

@@ -70,10 +70,12 @@ def test_each_spelling_is_worth_as_much(model: LanguageModel) -> None:
 
 def test_hotwords_are_written_as_transcripts_are() -> None:
     capitals = Tokenizer(TextConfig("ABC ", "first", "upper", "error"))
-    assert check_hotwords(capitals, [Hotword("Ab\tca", 2.0, ("aC b",)), Hotword("b", 1.0), Hotword("B", 3.0)]) == [
+    assert check_hotwords(capitals, [Hotword("Ab\tca", 2.0, ("aC b",)), Hotword("b", 3.0), Hotword("B", 3.0)]) == [
         Hotword("AB CA", 2.0, ("AC B",)),
         Hotword("B", 3.0),
     ]
+    with pytest.raises(LanguageModelError, match="'B' stands there twice, with weights 1 and 3"):
+        check_hotwords(capitals, [Hotword("b", 1.0), Hotword("B", 3.0)])
     as_they_are = Tokenizer(TextConfig("ABC ", "first", "keep", "error"))
     with pytest.raises(LanguageModelError, match=r"1 of 2 hotwords hold .*\['a', 'b'\]: 'ab'; respell"):
         check_hotwords(as_they_are, [Hotword("ab", 2.0), Hotword("AB", 2.0)])
