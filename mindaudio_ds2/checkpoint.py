@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mindaudio_ds2 import models
 from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.config_reader import from_mapping
-from mindaudio_ds2.errors import CheckpointError, ConfigError, OutputError
+from mindaudio_ds2.errors import CheckpointError, ConfigError
 from mindaudio_ds2.files import write_atomically
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.arithmetic import list_layers
@@ -121,20 +121,6 @@ def save_checkpoint(
         partial.chmod(0o644)
 
     write_atomically(Path(path), write)
-
-
-def require_another(output: Path, source: str | Path) -> None:
-    """Make sure before any work that a checkpoint made of `source` can be saved as `output`, and `source` stays.
-
-    Args:
-        output: where to.
-        source: a file, or a model's name.
-
-    Raises:
-        OutputError: `output` is that file, or does not end with `.ckpt`.
-    """
-    if output.suffix != ".ckpt" or output.resolve() == Path(source).resolve():
-        raise OutputError(f"cannot write {output}: name another file than the source, one that ends with .ckpt")
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mindaudio_ds2 import console
-from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.errors import CheckpointError, OutputError
+from mindaudio_ds2.files import require_writable
 from mindaudio_ds2.reading import ReadError, parse_json
 
 DEFAULT = "english"
@@ -199,6 +200,17 @@ def require_checkpoint(wanted: str | Path) -> Path:
     path = find_file(wanted, "weights")
     require_kind(path, "weights")
     return path
+
+
+def require_new_checkpoint(output: Path, source: str | Path) -> None:
+    """Find out before any work whether a checkpoint made of `source`, a file or a model's name, can become `output`.
+
+    Raises:
+        OutputError: `output` does not end with `.ckpt`, is that file, or cannot be written.
+    """
+    if output.suffix != ".ckpt":
+        raise OutputError(f"cannot write {output}: the name of a checkpoint ends with .ckpt. Name such a file.")
+    require_writable(output, [source])
 
 
 def require_kind(path: Path, purpose: Purpose) -> None:

@@ -15,7 +15,6 @@ from mindaudio_ds2.checkpoint import (
     fill,
     find_longest_seconds,
     load_checkpoint,
-    require_another,
     save_checkpoint,
 )
 from mindaudio_ds2.config import Config
@@ -58,7 +57,7 @@ def shrink_checkpoint(source: str | Path, output: str | Path, hidden_size: int) 
     """
     output = Path(output)
     source = models.require_checkpoint(source)
-    require_another(output, source)
+    models.require_new_checkpoint(output, source)
     checkpoint = load_checkpoint(source)
     model = checkpoint.config.model
     if not 0 < hidden_size < model.rnn_hidden_size:

@@ -134,7 +134,7 @@ def test_what_cannot_be_made_narrower_is_refused(configure: Configure, tmp_path:
         with pytest.raises(ConfigError, match="have 9 units; choose fewer"):
             shrink_checkpoint(source, tmp_path / "out.ckpt", hidden_size)
     for output in (source, tmp_path / "out.onnx"):
-        with pytest.raises(OutputError, match="name another file"):
+        with pytest.raises(OutputError, match="ends with .ckpt|one of the inputs"):
             shrink_checkpoint(source, output, 5)
     with pytest.raises(CheckpointError, match="does not exist"):
         shrink_checkpoint(tmp_path / "none.ckpt", tmp_path / "out.ckpt", 5)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command, Parser
+from mindaudio_ds2.files import require_writable
 from mindaudio_ds2.machine import runtime
 
 
@@ -28,6 +29,7 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Export, say what to set over there."""
     options.checkpoint = models.require_checkpoint(options.checkpoint)
+    require_writable(options.output, [options.checkpoint])
     runtime.start("CPU", 0)
     from mindaudio_ds2.importers.exporting import export_weights
 

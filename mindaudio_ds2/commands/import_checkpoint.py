@@ -15,6 +15,7 @@ the options; without them the project's own values are taken, and listed.
 import argparse
 from pathlib import Path
 
+from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.config_reader import read_config
 from mindaudio_ds2.hparams import find_hparams
@@ -47,6 +48,7 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Import, say what became of the file."""
     template = read_config(options.config)
+    models.require_new_checkpoint(options.output, options.source)
     runtime.start("CPU", 0)
     from mindaudio_ds2.importers.importing import Choices, import_checkpoint
     from mindaudio_ds2.importers.labels import read_labels

@@ -32,6 +32,7 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Shrink, say what was lost."""
     source = models.require_checkpoint(require_model(options))
+    models.require_new_checkpoint(options.output, source)
     runtime.start("CPU", 0)
     from mindaudio_ds2.shrinking import shrink_checkpoint
 

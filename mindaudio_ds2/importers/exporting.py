@@ -8,12 +8,13 @@ import numpy as np
 
 from mindaudio_ds2.checkpoint import load_checkpoint
 from mindaudio_ds2.config import Config
-from mindaudio_ds2.errors import CheckpointError, OutputError
-from mindaudio_ds2.files import write_text
+from mindaudio_ds2.errors import CheckpointError
+from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.importers.labels import from_text_config
 from mindaudio_ds2.importers.layouts import LAYOUTS, Layout, find_differences
 from mindaudio_ds2.importers.mindspore_files import write_mindspore_file
 from mindaudio_ds2.importers.torch_files import write_torch_file
+from mindaudio_ds2.models import require_new_checkpoint
 
 _LIGHTNING_VERSION = "1.7.0"  # what deepspeech.pytorch asks for; Lightning refuses files without a version
 
@@ -51,8 +52,10 @@ def export_weights(checkpoint_path: str | Path, output: str | Path, format_name:
     """
     output, layout = Path(output), LAYOUTS[format_name]
     is_torch = format_name == "deepspeech.pytorch"
-    if output.resolve() == Path(checkpoint_path).resolve() or (not is_torch and output.suffix != ".ckpt"):
-        raise OutputError(f"cannot write {output}: name another file than the source, one that ends with .ckpt")
+    if is_torch:
+        require_writable(output, [checkpoint_path])
+    else:
+        require_new_checkpoint(output, checkpoint_path)
     checkpoint = load_checkpoint(checkpoint_path)
     config = checkpoint.config
     differences = find_differences(config.model, layout) + _find_feature_differences(config, format_name, layout)

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from mindaudio_ds2.checkpoint import build_network, check_size, fill, require_another, save_checkpoint
+from mindaudio_ds2.checkpoint import build_network, check_size, fill, save_checkpoint
 from mindaudio_ds2.config import Config, to_mapping
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.files import write_text
@@ -18,6 +18,7 @@ from mindaudio_ds2.importers.labels import check_labels, to_text_config
 from mindaudio_ds2.importers.layouts import LAYOUTS, Layout
 from mindaudio_ds2.importers.source import Source, read_source
 from mindaudio_ds2.model.deepspeech2 import DeepSpeech2
+from mindaudio_ds2.models import require_new_checkpoint
 from mindaudio_ds2.network_config import FeatureConfig, ModelConfig
 
 _LOOKAHEAD = "lookahead.conv.weight"
@@ -86,7 +87,7 @@ def import_checkpoint(source_path: str | Path, output: str | Path, template: Con
         OutputError: `output` cannot be written.
     """
     output = Path(output)
-    require_another(output, source_path)
+    require_new_checkpoint(output, source_path)
     source = read_source(source_path)
     layout = LAYOUTS[_choose_format(source, choices.format)]
     assumed: list[str] = []

@@ -21,7 +21,7 @@ from mindspore import Parameter, Tensor
 from numpy.typing import NDArray
 
 from mindaudio_ds2 import models
-from mindaudio_ds2.checkpoint import load_checkpoint, require_another, save_checkpoint
+from mindaudio_ds2.checkpoint import load_checkpoint, save_checkpoint
 from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.training.pruning import PRUNED, find_kept
@@ -97,7 +97,7 @@ def compress_checkpoint(
     if shared_bits is not None and not 1 <= shared_bits <= 16:
         raise ConfigError(f"shared_bits is {shared_bits}; choose 1 to 16")
     source = models.require_checkpoint(source)
-    require_another(output, source)
+    models.require_new_checkpoint(output, source)
     checkpoint = load_checkpoint(source)
     weights, before, after, errors = {}, 0, 0.0, []
     for name, array in checkpoint.weights.items():

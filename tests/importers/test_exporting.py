@@ -143,7 +143,7 @@ def test_outputs_that_would_go_wrong_are_refused(tmp_path: Path) -> None:
 
     source = save_ours(tmp_path / "a.ckpt", {})
     for output, name in ((source, "deepspeech.pytorch"), (tmp_path / "b.pth", "mindaudio")):
-        with pytest.raises(OutputError, match="another file than the source"):
+        with pytest.raises(OutputError, match="ends with .ckpt|one of the inputs"):
             export_weights(source, output, name)
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(OutputError, match=r"cannot write .*file/b\.pth"):

@@ -71,7 +71,7 @@ def test_the_network_itself_is_never_written_over(finished_run: Path, tmp_path: 
     source = Path(shutil.copy(finished_run / "best.ckpt", tmp_path / "best.ckpt"))
     content = source.read_bytes()
     for output in (source, tmp_path / "x.onnx"):
-        with pytest.raises(OutputError, match="name another file than the source, one that ends with .ckpt"):
+        with pytest.raises(OutputError, match="ends with .ckpt|one of the inputs"):
             compress_checkpoint(source, output, None, 4)
     with pytest.raises(OutputError, match="cannot write"):
         compress_checkpoint(source, source / "below.ckpt", None, 4)
