@@ -3,10 +3,12 @@
 
     mindaudio-ds2 build_lm novels.txt.gz --exclude data/dev.jsonl data/test.jsonl --output english.lm
     mindaudio-ds2 build_lm data/an4/train.jsonl -c hparams/an4.yaml --prune 0 --output an4.lm
+    mindaudio-ds2 build_lm books.txt.gz --words 100000 --prune 4e-7 --output english.lm
     mindaudio-ds2 build_lm --arpa 4-gram.arpa.gz --output librispeech.lm
 
 TEXT is a file with a sentence a line (plain or gzip), or a manifest (.jsonl), whose transcripts are taken. The alphabet
-is that of the YAML. Lines that share seven words in a row with a manifest named by --exclude are left out.
+is that of the YAML. Lines that share seven words in a row with a manifest named by --exclude are left out. The rare
+words of much text take space and are often misprints: --words keeps the frequent ones.
 """
 
 import datetime
@@ -14,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from mindaudio_ds2.decoding.arpa import read_arpa
 from mindaudio_ds2.decoding.beam import check_model
 from mindaudio_ds2.decoding.language_model import LanguageModel, NgramTables, write_language_model
 from mindaudio_ds2.decoding.lm_text import CleanText, clean_text, read_text
-from mindaudio_ds2.decoding.ngram_estimate import estimate
+from mindaudio_ds2.decoding.ngram_estimate import encode_sentences, estimate_tokens
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.files import require_writable
 from mindaudio_ds2.text.tokenizer import Tokenizer
@@ -43,6 +46,12 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--order", type=int, default=3, choices=[1, 2, 3, 4, 5], help="longest n-grams (words)")
     parser.add_argument(
         "--prune", type=float, default=1e-8, help="leave out n-grams that lower perplexity by less (share; 0: none)"
+    )
+    parser.add_argument(
+        "--words",
+        type=int,
+        metavar="N",
+        help="keep the N most frequent words, and no n-gram over others (default: all)",
     )
     parser.add_argument(
         "--exclude", nargs="+", default=[], metavar="MANIFEST", help="manifests of dev and test (paths)"
@@ -69,6 +78,8 @@ def build(options: Any, config: Config) -> str:
         raise ConfigError("name either TEXT or --arpa FILE")
     if options.prune < 0:
         raise ConfigError(f"--prune {options.prune} must not be negative")
+    if options.words is not None and (options.words < 1 or options.arpa):
+        raise ConfigError(f"--words {options.words} must be 1 or more, and an ARPA file keeps its words; correct it")
     tokenizer = Tokenizer(config.text)
     metadata: dict[str, Any] = {
         "characters": tokenizer.characters,
@@ -81,13 +92,17 @@ def build(options: Any, config: Config) -> str:
     print("reading the text", file=sys.stderr)
     tests = [utterance.transcript for path in options.exclude for utterance in open_manifest(path, config.data.root)]
     text = clean_text(read_text(options.texts), tokenizer, tests)
+    described = _describe_text(text, len(tests))
     step = max(MIN_HELD_OUT_STEP, len(text.lines) // NUM_HELD_OUT)
-    train = [line for number, line in enumerate(text.lines) if number % step]
-    print(f"counting {len(train)} lines", file=sys.stderr)
-    tables = _estimate(train, options.order, options.prune)
-    metadata |= {"num_lines": len(train), "prune": options.prune, "excluded": len(tests)}
-    shown = _store(output, tables, metadata, tokenizer, text.lines[::step])
-    return f"{_describe_text(text, len(tests))}\n{shown}"
+    held_out = text.lines[::step]
+    num_lines = len(text.lines) - len(held_out)
+    print(f"counting {num_lines} lines", file=sys.stderr)
+    metadata |= {"num_lines": num_lines, "prune": options.prune, "excluded": len(tests)}
+    tables, cut_share = _estimate(_take_training(text.lines, step), options)
+    if options.words is not None:
+        metadata |= {"words": options.words, "cut_share": round(cut_share, 6)}
+        described += f"\ncut:         {cut_share:.2%} of the words are not among the {options.words} most frequent"
+    return f"{described}\n{_store(output, tables, metadata, tokenizer, held_out)}"
 
 
 def _describe_text(text: CleanText, num_tests: int) -> str:
@@ -98,18 +113,30 @@ def _describe_text(text: CleanText, num_tests: int) -> str:
     )
 
 
-def _estimate(lines: list[str], order: int, threshold: float) -> NgramTables:
-    """By KenLM's lmplz where it is installed and nothing is to be pruned, for it needs no memory; else by ourselves."""
-    program = shutil.which("lmplz")
-    if not program or threshold > 0:
-        return estimate(lines, order, threshold)
+def _take_training(lines: list[str], step: int) -> Iterator[str]:
+    """The lines that make the model; `lines` is emptied meanwhile, for counting needs the memory."""
+    lines.reverse()
+    for number in range(len(lines)):
+        line = lines.pop()
+        if number % step:
+            yield line
+
+
+def _estimate(lines: Iterable[str], options: Any) -> tuple[NgramTables, float]:
+    """A model and the share of words that are not in it.
+
+    By KenLM's lmplz where it is installed and nothing is to be left out, for it needs no memory; else by ourselves.
+    """
+    if options.words is not None or options.prune or not shutil.which("lmplz"):
+        tokens = encode_sentences(lines, options.words)
+        return estimate_tokens(tokens, options.order, options.prune), tokens.cut_share
     with tempfile.TemporaryDirectory() as folder:
         arpa = Path(folder) / "model.arpa"
-        command = [program, "-o", str(order), "--discount_fallback", "-T", folder, "--arpa", str(arpa)]
+        command = ["lmplz", "-o", str(options.order), "--discount_fallback", "-T", folder, "--arpa", str(arpa)]
         done = subprocess.run(command, input="\n".join(lines), text=True, capture_output=True, check=False)
         if done.returncode:
             raise LanguageModelError(f"lmplz failed: {done.stderr.strip()[-300:]}")
-        return read_arpa(arpa)
+        return read_arpa(arpa), 0.0
 
 
 def _store(

@@ -4,8 +4,8 @@ They are pruned by entropy (Stolcke, 1998). All of it is sorting and adding of w
 take one to two minutes and less than 3 GB. kaldingram took 12 minutes and 5.3 GB for them.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,12 @@ from mindaudio_ds2.decoding.language_model import SPECIAL_WORDS, NgramTables
 from mindaudio_ds2.errors import LanguageModelError
 
 Ids = NDArray[np.int64]
+Counts = NDArray[np.int32]
+"""Also places: no order has 2^31 n-grams, for the files have 32 bits for those of all orders."""
+
 Reals = NDArray[np.float64]
 
-START, END = 1, 2
+UNKNOWN, START, END = range(3)
 NEVER_LOG10 = -99.0
 """log10 of the probability of <s>, which is never said."""
 
@@ -39,34 +42,79 @@ class _Level:
     """
 
     keys: Ids
-    suffix: Ids
-    raw: Ids
-    counts: Ids
+    suffix: Counts
+    raw: Counts
+    counts: Counts
     probs: Reals
     backoff: Reals
 
     @property
     def parent(self) -> Ids:
-        return self.keys // 2**31
+        return self.keys >> 31
 
 
-def encode_sentences(sentences: Sequence[str]) -> tuple[list[str], NDArray[np.int32]]:
-    """All words, the special ones first, and the text as their numbers: each sentence from 1 (<s>) to 2 (</s>)."""
-    counts: Counter[str] = Counter()
-    for sentence in sentences:
-        counts.update(sentence.split())
-    words = [*SPECIAL_WORDS, *sorted(counts, key=str.encode)]
-    ids = {word: number for number, word in enumerate(words)}
-    num_tokens = sum(counts.values()) + 2 * len(sentences)
-    tokens = (i for sentence in sentences for i in (START, *[ids[word] for word in sentence.split()], END))
-    return words, np.fromiter(tokens, np.int32, num_tokens)
+@dataclass(frozen=True)
+class Tokens:
+    """A text in numbers.
+
+    Attributes:
+        words: the vocabulary, the special words first.
+        ids: `(T,)` each word's place in it; sentences go from `START` to `END`, and a word that was cut is `UNKNOWN`.
+    """
+
+    words: list[str]
+    ids: NDArray[np.int32]
+
+    @property
+    def cut_share(self) -> float:
+        """The share of the text's words that are not in the vocabulary."""
+        num_words = np.count_nonzero((self.ids != START) & (self.ids != END))
+        return float(np.count_nonzero(self.ids == UNKNOWN) / max(num_words, 1))
 
 
-def estimate(sentences: Sequence[str], order: int, prune_threshold: float = 0.0) -> NgramTables:
-    """Estimate a model.
+class _Numbers(dict[str, int]):
+    """Numbers for words in the order in which they are asked for."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = len(self)
+        return self[word]
+
+
+def encode_sentences(sentences: Iterable[str], num_words: int | None = None) -> Tokens:
+    """Number the words of a text.
 
     Args:
-        sentences: words with spaces between.
+        sentences: words with spaces between; each is asked for once.
+        num_words: so many words, the most frequent ones, are the vocabulary; of equally frequent ones, those whose
+            UTF-8 comes first. None: all.
+    """
+    numbers = _Numbers(zip(SPECIAL_WORDS, range(len(SPECIAL_WORDS)), strict=True))
+    text = array("i")
+    for sentence in sentences:
+        text.append(START)
+        text.extend(map(numbers.__getitem__, sentence.split()))
+        text.append(END)
+    found = np.frombuffer(text, np.int32) if text else np.zeros(0, np.int32)
+    counts = np.bincount(found, minlength=len(numbers)).tolist()
+    words = list(numbers)[len(SPECIAL_WORDS) :]
+    words.sort(key=str.encode)
+    words = sorted(words, key=lambda word: -counts[numbers[word]])[:num_words]
+    words = [*SPECIAL_WORDS, *sorted(words, key=str.encode)]
+    places = np.full(len(numbers), UNKNOWN, np.int32)
+    places[[numbers[word] for word in words]] = np.arange(len(words))
+    return Tokens(words, places[found])
+
+
+def estimate(sentences: Iterable[str], order: int, prune_threshold: float = 0.0) -> NgramTables:
+    """`estimate_tokens` of sentences, with all of their words."""
+    return estimate_tokens(encode_sentences(sentences), order, prune_threshold)
+
+
+def estimate_tokens(tokens: Tokens, order: int, prune_threshold: float = 0.0) -> NgramTables:
+    """Estimate a model. No n-gram reaches over a word that was cut; what comes after it begins anew.
+
+    Args:
+        tokens: the text.
         order: from 1 to 6.
         prune_threshold: n-grams without which perplexity rises by less than this share are left out; 0 keeps all.
 
@@ -76,51 +124,80 @@ def estimate(sentences: Sequence[str], order: int, prune_threshold: float = 0.0)
     Raises:
         LanguageModelError: there are no words.
     """
-    words, tokens = encode_sentences(sentences)
-    if len(words) == len(SPECIAL_WORDS):
+    if len(tokens.words) == len(SPECIAL_WORDS):
         raise LanguageModelError("the text holds no words; name another, or another alphabet")
-    levels = _count(tokens, len(words), order)
-    num_tokens = len(tokens)
-    del tokens
+    levels = _count(tokens.ids, len(tokens.words), order)
     _smooth(levels)
     kept = [np.ones(len(level.keys), bool) for level in levels]
     if prune_threshold > 0 and order > 1:
-        kept = _prune(levels, prune_threshold, num_tokens)
+        kept = _prune(levels, prune_threshold, len(tokens.ids))
         _renormalize(levels, kept)
-    return _join(words, levels, kept)
+    return _join(tokens.words, levels, kept)
 
 
 def _count(tokens: NDArray[np.int32], num_words: int, order: int) -> list[_Level]:
-    places = np.arange(len(tokens))
-    depth = places - np.maximum.accumulate(np.where(tokens == START, places, 0))
-    ids = tokens.astype(np.int64)
     none = np.zeros(0)
-    raw = np.bincount(tokens, minlength=num_words)
-    levels = [_Level(np.arange(num_words), np.zeros(0, np.int64), raw, raw, none, none)]
-    begins = np.arange(num_words) == START
-    all_begins = [begins]
+    raw = np.bincount(tokens, minlength=num_words).astype(np.int32)
+    raw[UNKNOWN] = 0
+    levels = [_Level(np.arange(num_words), np.zeros(num_words, np.int32), raw, raw, none, none)]
+    ids = tokens  # of the n-gram that ends at each place
+    ends = tokens != UNKNOWN  # where an n-gram ends
+    goes_on = ends & (tokens != START)
     for length in range(2, order + 1):
-        valid = np.flatnonzero(depth >= length - 1)
-        if not len(valid):
+        ends = np.concatenate([[False], ends[:-1]]) & goes_on
+        keys = ids[:-1][ends[1:]].astype(np.int64)
+        if not len(keys):
             raise LanguageModelError(
                 f"no sentence of the text is long enough for an order of {order}; take a lower one"
             )
-        keys, inverse = np.unique(ids[valid - 1] * 2**31 + tokens[valid], return_inverse=True)
-        suffix = np.zeros(len(keys), np.int64)
-        suffix[inverse] = ids[valid]
-        raw = np.bincount(inverse, minlength=len(keys))
-        levels.append(_Level(keys, suffix, raw, raw, none, none))
-        all_begins.append(all_begins[-1][keys // 2**31])
-        ids = np.full(len(tokens), -1, np.int64)
-        ids[valid] = inverse
-    for level, above, begins in zip(levels, levels[1:], all_begins, strict=False):
+        keys <<= 31
+        keys |= tokens[ends]
+        if length < order:
+            keys, raw, inverse = _number(keys)
+            ids = np.full(len(tokens), -1, np.int32)
+            ids[ends] = inverse
+            del inverse
+        else:
+            keys.sort()
+            is_new = _find_new(keys)
+            keys, raw = keys[is_new], _measure(is_new)
+        levels.append(_Level(keys, _find_suffixes(levels[-1], keys), raw, raw, none, none))
+    begins = np.arange(num_words) == START
+    for level, above in zip(levels, levels[1:], strict=False):
         follows = np.bincount(above.suffix, minlength=len(level.keys))
-        level.counts = np.where(begins, level.raw, follows)
-    levels[0].counts = np.where(all_begins[0], 0, levels[0].counts)
+        level.counts = np.where(begins, level.raw, follows).astype(np.int32)
+        begins = begins[above.parent]
+    levels[0].counts[START] = 0
     return levels
 
 
-def _find_discounts(counts: Ids) -> Reals:
+def _number(keys: Ids) -> tuple[Ids, Counts, Counts]:
+    """The different keys, ascending, how often each stands in `keys`, and the place of each key among them."""
+    order = np.argsort(keys)
+    keys = keys[order]
+    is_new = _find_new(keys)
+    inverse = np.empty(len(keys), np.int32)
+    inverse[order] = np.cumsum(is_new, dtype=np.int32) - 1
+    return keys[is_new], _measure(is_new), inverse
+
+
+def _find_new(keys: Ids) -> NDArray[np.bool_]:
+    return np.concatenate([[True], keys[1:] != keys[:-1]])
+
+
+def _measure(is_new: NDArray[np.bool_]) -> Counts:
+    return np.diff(np.flatnonzero(is_new), append=len(is_new)).astype(np.int32)
+
+
+def _find_suffixes(below: _Level, keys: Ids) -> Counts:
+    """The places, in the order below, of n-grams without their first words; they all stand there."""
+    wanted = below.suffix[keys >> 31].astype(np.int64)
+    wanted <<= 31
+    wanted |= keys & (2**31 - 1)
+    return np.asarray(np.searchsorted(below.keys, wanted), np.int32)
+
+
+def _find_discounts(counts: Counts) -> Reals:
     """What is taken from a count of 0, 1, 2, and 3 or more."""
     n = np.bincount(np.minimum(counts, 5), minlength=6)[1:5].astype(float)
     if (n <= 0).any():

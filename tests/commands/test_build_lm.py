@@ -58,6 +58,26 @@ def test_what_overlaps_with_a_test_is_left_out_and_counted(run, tmp_path: Path) 
     assert "FIVE" not in LanguageModel(tmp_path / "out.lm").words
 
 
+def test_rare_words_are_cut_and_the_share_is_said(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "text.txt").write_text("\n".join(LINES), encoding="utf-8")
+    status, said = run(str(tmp_path / "text.txt"), "--words", "5")
+    assert status == 0, said
+    model = LanguageModel(tmp_path / "out.lm")
+    assert list(model.words[3:]) == ["A", "CAT", "MAT", "SAT", "THE"]  # CAT, DOG and ON are equally frequent
+    share = 600 / 1272  # of three lines 40 times and of the first, which is held out eight times, 32 times
+    assert f"cut:         {share:.2%} of the words are not among the 5 most frequent" in said
+    assert "vocabulary:  5 words" in said
+    assert (model.metadata["words"], model.metadata["cut_share"]) == (5, round(share, 6))
+
+
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_no_words_at_all_are_refused(number: str, run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "text.txt").write_text("\n".join(LINES), encoding="utf-8")
+    status, said = run(str(tmp_path / "text.txt"), "--words", number)
+    assert (status, "must be 1 or more" in said) == (2, True)
+    assert run("--arpa", str(tmp_path / "text.txt"), "--words", "5")[0] == 2
+
+
 def test_neither_its_text_nor_its_tests_are_written_over(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "out.lm"  # the output of every run here
     path.write_text("\n".join(LINES), encoding="utf-8")

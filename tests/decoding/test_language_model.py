@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from mindaudio_ds2.decoding.arpa import read_arpa
 from mindaudio_ds2.decoding.beam import score_words
 from mindaudio_ds2.decoding.language_model import LanguageModel, NgramTables
-from mindaudio_ds2.decoding.ngram_estimate import estimate
+from mindaudio_ds2.decoding.ngram_estimate import encode_sentences, estimate, estimate_tokens
 from mindaudio_ds2.errors import LanguageModelError
 from tests.decoding.beam_cases import ARPA, make_model, store, write_arpa
 
@@ -51,9 +52,11 @@ def test_scores_equal_those_of_kenlm(order: int, threshold: float, tmp_path: Pat
         assert score_words(ours, words, kernels).sum() == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("num_words", [None, 40], ids=["all_words", "some_words"])
 @pytest.mark.parametrize("threshold", [0.0, 1e-5], ids=["whole", "pruned"])
-def test_probabilities_after_any_context_add_up_to_one(threshold: float, tmp_path: Path) -> None:
-    model = store(tmp_path / "model.lm", estimate(make_text(300), 3, threshold))
+def test_probabilities_after_any_context_add_up_to_one(threshold: float, num_words: int | None, tmp_path: Path) -> None:
+    tokens = encode_sentences(make_text(300), num_words)
+    model = store(tmp_path / "model.lm", estimate_tokens(tokens, 3, threshold))
     states = {model.start()}
     for sentence in make_text(5, seed=2):
         state = model.start()
@@ -63,6 +66,54 @@ def test_probabilities_after_any_context_add_up_to_one(threshold: float, tmp_pat
     for state in states:
         total = sum(10 ** model.score(state, word)[1] for word in range(model.counts[0]))
         assert total == pytest.approx(1.0, abs=1e-4)
+
+
+SMALL = ["A B A C", "A RARE B A", "B A B", "C SCARCE", "SELDOM", "A B A B C"]
+CUT = [["<s>", *"ABAC", "</s>"], ["<s>", "A"], ["B", "A", "</s>"], ["<s>", *"BAB", "</s>"], ["<s>", "C"]]
+CUT += [["</s>"], ["<s>"], ["</s>"], ["<s>", *"ABABC", "</s>"]]
+
+
+def find_probability(pieces: list[list[str]], order: int, context: tuple[str, ...], word: str) -> float:
+    """Interpolated Kneser-Ney by its definition; too few n-grams for other discounts than 0.5, 1 and 1.5."""
+    raw = Counter(
+        tuple(piece[at : at + n]) for piece in pieces for n in range(1, order + 1) for at in range(len(piece) - n + 1)
+    )
+    left = Counter(gram[1:] for gram in raw)
+    counts = {gram: raw[gram] if len(gram) == order or gram[0] == "<s>" else left[gram] for gram in raw}
+    counts[("<s>",)] = 0
+    after = {gram[-1]: counts[gram] for gram in counts if gram[:-1] == context}
+    total, taken = sum(after.values()), sum(min(count, 3) / 2 for count in after.values())
+    lower = find_probability(pieces, order, context[1:], word) if context else 1 / 5  # A, B, C, </s> and <unk>
+    return (after.get(word, 0) - min(after.get(word, 0), 3) / 2 + taken * lower) / total if total else lower
+
+
+def test_words_that_are_cut_end_and_begin_ngrams(tmp_path: Path) -> None:
+    tokens = encode_sentences(SMALL, 3)
+    assert tokens.words == ["<unk>", "<s>", "</s>", "A", "B", "C"]
+    assert tokens.cut_share == 3 / 19
+    model = store(tmp_path / "model.lm", estimate_tokens(tokens, 3))
+    for sentence in ("A B A", "B A B C", "C", "A A", "B B C A"):
+        words = ["<s>", *sentence.split(), "</s>"]
+        expected = sum(
+            np.log10(find_probability(CUT, 3, tuple(words[max(at - 2, 0) : at]), words[at]))
+            for at in range(1, len(words))
+        )
+        assert model.score_sentence(sentence) == pytest.approx(expected, abs=1e-5)
+
+
+def test_most_frequent_words_are_kept_and_the_first_of_equal_ones() -> None:
+    text = ["É Z B", "B C", "C É Z"]
+    assert [encode_sentences(text, n).words[3:] for n in (1, 2, 3, 4, 9)] == [
+        ["B"], ["B", "C"], ["B", "C", "Z"], ["B", "C", "Z", "É"], ["B", "C", "Z", "É"]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-5], ids=["whole", "pruned"])
+def test_nothing_changes_where_no_word_is_cut(threshold: float) -> None:
+    whole = estimate(make_text(300), 3, threshold)
+    same = estimate_tokens(encode_sentences(make_text(300), 10**6), 3, threshold)
+    for name, value in vars(whole).items():
+        assert np.array_equal(value, getattr(same, name)), name
 
 
 def test_pruning_takes_many_ngrams_and_little_perplexity(tmp_path: Path) -> None:
