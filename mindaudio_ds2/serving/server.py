@@ -170,6 +170,7 @@ class Server(uvicorn.Server):
         self.service, self.options = service, options
         self.signal_number = 0
         self.num_unfinished = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end, or end at once. A handler may not take locks, so a thread tells the rest."""
@@ -177,9 +178,12 @@ class Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
             return
         self.signal_number = sig
-        threading.Thread(target=self._tell, daemon=True).start()
+        if self._loop is None:  # nothing was taken yet, so there is nothing to finish
+            self.should_exit = True
+        else:
+            threading.Thread(target=self._tell, args=(self._loop,), daemon=True).start()
 
-    def _tell(self) -> None:
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
         num_files, num_streams = self.service.num_files, self.service.dispatcher.num_streams
         try:
             if num_files or num_streams:
@@ -188,7 +192,7 @@ class Server(uvicorn.Server):
                     f"{self.options.grace_seconds:g} s; once more ends it at once"
                 )
         finally:  # whatever became of the line
-            asyncio.run_coroutine_threadsafe(self._finish(), self._loop)
+            asyncio.run_coroutine_threadsafe(self._finish(), loop)
 
     async def _finish(self) -> None:
         self.num_unfinished = await self.service.stop(self.options.grace_seconds)
@@ -199,7 +203,7 @@ class Server(uvicorn.Server):
         """Listen, and say where."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
-        if sockets and self.started:
+        if sockets and self.started and not self.should_exit:
             host, port = sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             console.write_line(f"{self.service.name} at http://{shown}:{port}/ (Ctrl-C ends it)")
@@ -239,9 +243,10 @@ def serve(options: ServerOptions, choice: DecoderChoice, limits: Limits, access:
         console.write_line(f"loading {options.model}")
         started = time.monotonic()
         service = open_service(options, choice, limits)
-        console.write_line(f"loaded in {time.monotonic() - started:.1f} s")
         server = Server(service, access, options)
-        server.run(sockets=[listener])
+        with server.capture_signals():  # who reads that it is loaded may send one before the loop runs
+            console.write_line(f"loaded in {time.monotonic() - started:.1f} s")
+            server.run(sockets=[listener])
     service.dispatcher.close(CLOSING_SECONDS)
     if server.num_unfinished or server.force_exit:
         name = signal.Signals(server.signal_number).name

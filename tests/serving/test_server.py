@@ -23,6 +23,7 @@ from tests.tiny_corpus import speak
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
+import signal
 import sys
 from mindaudio_ds2.serving import server
 from tests.serving.tones import Running, Limits, Access, DecoderChoice
@@ -33,18 +34,29 @@ running.listener.close()
 if sys.argv[1] == "blocked":
     running.network.gate.clear()
 server.open_service = lambda *_: running.service
+if sys.argv[1] in ("SIGINT", "SIGTERM"):  # comes as soon as the network is loaded
+    write_line = server.console.write_line
+    def write_and_end(text):
+        write_line(text)
+        if text.startswith("loaded in"):
+            signal.raise_signal(signal.Signals[sys.argv[1]])
+    server.console.write_line = write_and_end
 options = server.ServerOptions(Path("tones.onnx"), port=0, grace_seconds=1.0)
 from mindaudio_ds2.errors import exit_on_error
 exit_on_error(lambda: server.serve(options, DecoderChoice(), Limits(), Access()))()
 """
 
 
-def start(kind: str) -> "tuple[subprocess.Popen[str], str]":
-    """A server process whose network works, or never answers; and its address."""
+def spawn(kind: str) -> "subprocess.Popen[str]":
+    """A server process whose network works, never answers, or to which a signal comes early."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, kind], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", PROGRAM, kind]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def start(kind: str) -> "tuple[subprocess.Popen[str], str]":
+    """A server process that listens, and its address."""
+    process = spawn(kind)
     assert process.stderr
     for line in process.stderr:
         if " at http://" in line:
@@ -60,6 +72,15 @@ def test_a_signal_ends_the_process_in_order(number: signal.Signals) -> None:
     process.send_signal(number)
     _, said = process.communicate(timeout=90)
     assert (process.returncode, said.splitlines()[-1]) == (0, "stopped; every request was answered")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_before_the_first_request_ends_the_process_in_order(name: str) -> None:
+    process = spawn(name)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert said.splitlines()[-1] == "stopped; every request was answered"
+    assert "Error" not in said
 
 
 def test_what_a_signal_leaves_unfinished_is_said() -> None:
