@@ -1,6 +1,6 @@
 """Sound files of any format, rate and channel count, as waveforms of the configured rate."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +182,7 @@ def choose_rows(path: Path, num_channels: int, channels: Channels) -> list[int] 
     return list(range(num_channels)) if channels == "split" or num_channels == 1 else None
 
 
-def find_antiphase(mix_power: float, powers: NDArray[np.float64], note: Notes) -> int | None:
+def find_antiphase(mix_power: float, powers: NDArray[np.float64], note: Callable[[str, str], None]) -> int | None:
     """The loudest of channels (from 0) that cancel in their mean; None where they do not."""
     if mix_power >= LEAST_MIX_POWER * powers.mean():
         return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mindaudio_ds2.audio.io import find_antiphase
 from mindaudio_ds2.audio.samples import require_rate
 from mindaudio_ds2.errors import AudioError
 
@@ -45,7 +46,7 @@ class SampleFormat:
         return self.num_bytes * self.num_channels
 
     def decode(self, content: bytes) -> NDArray[np.float32]:
-        """The mean of the channels (n,) float32, full scale being 1; `content` holds whole frames."""
+        """The samples (n, num_channels) float32, full scale being 1; `content` holds whole frames."""
         if self.is_float:
             samples = np.frombuffer(content, f"<f{self.num_bytes}").astype(np.float32)
         elif self.num_bytes == 1:
@@ -54,8 +55,8 @@ class SampleFormat:
             wide = np.zeros((len(content) // self.num_bytes, 4), np.uint8)  # the highest bytes of 32 bits
             wide[:, 4 - self.num_bytes :] = np.frombuffer(content, np.uint8).reshape(-1, self.num_bytes)
             samples = wide.view("<i4")[:, 0].astype(np.float32) / np.float32(2**31)
-        mixed: NDArray[np.float32] = samples.reshape(-1, self.num_channels).mean(axis=1, dtype=np.float32)
-        return mixed
+        framed: NDArray[np.float32] = samples.reshape(-1, self.num_channels)
+        return framed
 
 
 class PcmReader:
@@ -68,6 +69,7 @@ class PcmReader:
 
     Attributes:
         format: how the samples are written.
+        notes: what is strange about the sound so far, a sentence for each kind.
         num_bytes_left: of a last sample that was cut off; they are not heard.
 
     Raises:
@@ -84,6 +86,8 @@ class PcmReader:
         self._num_due: float = float("inf")
         self._num_read = 0
         self.num_bytes_left = 0
+        self.notes: dict[str, str] = {}
+        self._powers: NDArray[np.float64] = np.zeros(0)  # of the mean of the channels, and of each
         self._rest = b""  # what was read and not yet heard
         if rate_hz is None:
             self.format = self._read_header()
@@ -96,7 +100,7 @@ class PcmReader:
         while True:
             num_whole = len(self._rest) // self.format.frame_bytes * self.format.frame_bytes
             if num_whole:
-                yield self.format.decode(self._rest[:num_whole])
+                yield self._mix(self.format.decode(self._rest[:num_whole]))
                 self._rest = self._rest[num_whole:]
             content = self._read(int(min(BLOCK_BYTES, self._num_due))) if self._num_due > 0 else b""
             if not content:
@@ -106,6 +110,15 @@ class PcmReader:
         self.num_bytes_left = len(self._rest)
         if not self._num_read and not self._should_stop():
             raise AudioError(EMPTY)
+
+    def _mix(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, num_channels) to (n,): their mean, or by the rule for files the loudest where they have cancelled."""
+        mixed: NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)
+        rows = np.column_stack([mixed, samples]).astype(np.float64)
+        self._powers = np.square(rows).sum(axis=0) + (self._powers if len(self._powers) else 0.0)
+        self.notes.pop("antiphase", None)
+        loudest = find_antiphase(float(self._powers[0]), self._powers[1:], self.notes.__setitem__)
+        return mixed if loudest is None else samples[:, loudest]
 
     def _read(self, num_bytes: int) -> bytes:
         """What is there, at most so much; empty at the end, or where reading is to stop."""

@@ -133,6 +133,8 @@ def transcribe_stream(options: argparse.Namespace, choice: DecoderChoice | None,
     elif shown.is_lost:
         _refuse_unprinted()
     heard = f"{stream.num_samples / stream.rate_hz:.1f} s of audio"
+    for text in reader.notes.values():
+        console.write_line(f"standard input: {text}")
     if interruption.signal_number:
         place = f"in {options.output}" if options.output else "above"
         interruption.end(f"{heard} had come; what was said in it is {place}")
@@ -152,7 +154,7 @@ def _check_live(options: argparse.Namespace, hearing: Hearing) -> None:
     if hearing != Hearing():
         raise ConfigError(
             "--vad and --channels are for files: a stream ends its utterances by --silence and --longest, and hears "
-            "the mean of its channels; leave them away, or leave --stream away"
+            "the mean of its channels, or one where they cancel each other; leave them away, or leave --stream away"
         )
     check_output(options, options.output)
     if options.output:

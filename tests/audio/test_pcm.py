@@ -45,6 +45,16 @@ def test_every_kind_of_wav_is_read_and_its_channels_mixed(subtype: str, toleranc
     np.testing.assert_allclose(read(reader), SOUND * 0.75, atol=tolerance + 1e-7)
 
 
+def test_channels_that_cancel_leave_the_loudest_as_in_files() -> None:
+    file = io.BytesIO()
+    silence = np.zeros(500, np.float32)
+    sound = np.concatenate([silence, SOUND])
+    soundfile.write(file, np.stack([sound * 0.99, -sound], axis=1), 16000, "FLOAT", format="WAV")
+    reader = PcmReader(send(file.getvalue()))
+    np.testing.assert_allclose(read(reader), -sound, atol=1e-6)
+    assert reader.notes == {"antiphase": "its channels cancel each other, so channel 2 alone is read"}
+
+
 def test_raw_samples_want_a_rate_and_need_no_whole_reads() -> None:
     content = (SOUND * 32767).astype("<i2").tobytes()
     reader = PcmReader(send(content + b"\1", piece=333), 8000)
