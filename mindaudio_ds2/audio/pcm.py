@@ -1,6 +1,7 @@
 """Sound that comes through a pipe while it is being made: WAV, or raw samples of 16 bits."""
 
 import os
+import re
 import select
 import struct
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ from mindaudio_ds2.errors import AudioError
 BLOCK_BYTES = 1 << 16
 POLL_SECONDS = 0.2
 """How often a pipe that gives nothing is left to see whether somebody wants to stop."""
+
+MOST_BYTES_BEHIND = 1 << 24
+CHUNK_NAME = re.compile(rb"[A-Za-z0-9_ ]{4}")
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 WAVES = ("WAV", "RF64")
@@ -70,7 +74,6 @@ class PcmReader:
     Attributes:
         format: how the samples are written.
         notes: what is strange about the sound so far, a sentence for each kind.
-        num_bytes_left: of a last sample that was cut off; they are not heard.
 
     Raises:
         AudioError: a terminal, an impossible rate, not a WAV, or one whose samples cannot be read, a WAV where raw
@@ -84,8 +87,8 @@ class PcmReader:
             raise AudioError(f"standard input is a terminal; {REMEDY}")
         self._descriptor, self._should_stop = descriptor, should_stop
         self._num_due: float = float("inf")
+        self._num_samples_bytes = 0  # as announced
         self._num_read = 0
-        self.num_bytes_left = 0
         self.notes: dict[str, str] = {}
         self._powers: NDArray[np.float64] = np.zeros(0)  # of the mean of the channels, and of each
         self._rest = b""  # what was read and not yet heard
@@ -107,9 +110,34 @@ class PcmReader:
                 break
             self._num_due -= len(content)
             self._rest += content
-        self.num_bytes_left = len(self._rest)
         if not self._num_read and not self._should_stop():
             raise AudioError(EMPTY)
+
+    def look_behind(self) -> None:
+        """Note what was not heard, when all blocks were read: bytes of a cut sample, and what stands behind the sound.
+
+        Of a pipe that stays open it waits no longer than `POLL_SECONDS`.
+        """
+        if self._should_stop():
+            return
+        if self._rest:
+            self.notes["cut sample"] = f"the last sample was cut off: {len(self._rest)} bytes were not heard"
+        if 0 < self._num_due < float("inf"):
+            self.notes["cut off"] = (
+                f"it is cut off: its header announces {self._num_due} bytes more than came; send all of it again"
+            )
+        behind = b""
+        while self._num_due == 0 and len(behind) < MOST_BYTES_BEHIND and (more := self._read_now()):
+            behind += more
+        if num_bytes := _count_unheard(behind, self._num_samples_bytes % 2):
+            least = "at least " if len(behind) >= MOST_BYTES_BEHIND else ""
+            what = "another recording begins" if b"RIFF" in behind[:1024] else "more than its header announces"
+            self.notes["behind"] = f"{what} behind its samples: {least}{num_bytes} bytes were not heard"
+
+    def _read_now(self) -> bytes:
+        """What comes within `POLL_SECONDS`."""
+        is_there = select.select([self._descriptor], [], [], POLL_SECONDS)[0]
+        return os.read(self._descriptor, BLOCK_BYTES) if is_there else b""
 
     def _mix(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, num_channels) to (n,): their mean, or by the rule for files the loudest where they have cancelled."""
@@ -178,8 +206,19 @@ class PcmReader:
             raise AudioError(f"standard input is a WAV that does not tell how its samples are written; {REMEDY}")
         require_rate(found.rate_hz)
         if 0 < size < 0xFFFFFF00:
-            self._num_due = size
+            self._num_due = self._num_samples_bytes = size
         return found
+
+
+def _count_unheard(behind: bytes, num_padding: int) -> int:
+    """How many of the bytes behind the samples are no chunks of a WAV, which hold titles and the like."""
+    place = num_padding
+    while name := CHUNK_NAME.match(behind, place):
+        end = place + 8 + int.from_bytes(behind[place + 4 : place + 8], "little")
+        if name[0] == b"RIFF" or end > len(behind):
+            break
+        place = end + end % 2
+    return max(0, len(behind) - place)
 
 
 def _name_container(head: bytes) -> str:

@@ -126,6 +126,7 @@ def transcribe_stream(options: argparse.Namespace, choice: DecoderChoice | None,
         reader = _open_pipe(options.rate_hz, interruption, shown, options.output)
         stream = recognizer.stream(reader.format.rate_hz, endpointing)
         follow(stream, reader, shown)
+        reader.look_behind()
     if options.output:
         shown.save(Path(options.output), options.format, stream)
     elif shown.is_lost and console.has_reader_left():
@@ -138,8 +139,6 @@ def transcribe_stream(options: argparse.Namespace, choice: DecoderChoice | None,
     if interruption.signal_number:
         place = f"in {options.output}" if options.output else "above"
         interruption.end(f"{heard} had come; what was said in it is {place}")
-    if reader.num_bytes_left:
-        console.write_line(f"the last sample was cut off: {reader.num_bytes_left} bytes were not heard")
     console.write_line(heard)
 
 

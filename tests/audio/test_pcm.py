@@ -59,7 +59,8 @@ def test_raw_samples_want_a_rate_and_need_no_whole_reads() -> None:
     content = (SOUND * 32767).astype("<i2").tobytes()
     reader = PcmReader(send(content + b"\1", piece=333), 8000)
     np.testing.assert_allclose(read(reader), SOUND, atol=1e-4)
-    assert reader.num_bytes_left == 1
+    reader.look_behind()
+    assert reader.notes == {"cut sample": "the last sample was cut off: 1 bytes were not heard"}
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
@@ -75,7 +76,39 @@ def test_a_wav_of_unknown_size_is_read_to_the_end(size: int) -> None:
 def test_what_stands_behind_the_samples_is_no_sound() -> None:
     file = io.BytesIO()
     soundfile.write(file, SOUND, 16000, "PCM_16", format="WAV")
-    assert len(read(PcmReader(send(file.getvalue() + b"LIST\4\0\0\0abcd")))) == len(SOUND)
+    reader = PcmReader(send(file.getvalue() + b"LIST\3\0\0\0abc\0"))
+    assert len(read(reader)) == len(SOUND)
+    reader.look_behind()
+    assert reader.notes == {}
+
+
+def test_what_a_wav_does_not_announce_or_does_not_hold_is_told() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, SOUND, 16000, "PCM_16", format="WAV")
+    whole = file.getvalue()
+    place = whole.index(b"data") + 4
+    short = whole[:place] + struct.pack("<I", 4000) + whole[place + 4 :]
+    for content, num_heard, note in (
+        (whole + whole, 3000, f"another recording begins behind its samples: {len(whole)} bytes were not heard"),
+        (whole + b"LIST\3\0\0\0abc\0" + whole, 3000, f"behind its samples: {len(whole)} bytes were not heard"),
+        (short, 2000, "more than its header announces behind its samples: 2000 bytes were not heard"),
+        (whole[:-1001], 2499, "it is cut off: its header announces 1001 bytes more than came"),
+    ):
+        reader = PcmReader(send(content))
+        assert len(read(reader)) == num_heard
+        reader.look_behind()
+        assert note in "; ".join(reader.notes.values())
+
+
+def test_a_pipe_that_stays_open_behind_its_wav_is_not_waited_for() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, SOUND, 16000, "PCM_16", format="WAV")
+    reading, writing = os.pipe()
+    os.write(writing, file.getvalue())
+    reader = PcmReader(reading)
+    assert len(read(reader)) == len(SOUND)
+    reader.look_behind()
+    assert reader.notes == {}
 
 
 def test_reading_stops_when_it_is_told_though_nothing_comes() -> None:
