@@ -121,6 +121,18 @@ def test_the_microphone_s_words_come_after_their_pause(page: Any, folder: Path) 
     assert np.diff(starts) == pytest.approx([0.4, 0.4], abs=0.05)
 
 
+def test_words_of_the_microphone_do_not_come_into_a_file_that_follows(page: Any, folder: Path) -> None:
+    find(page, "mic").click()
+    wait(lambda: find(page, "mic-label").text == "Stop")
+    time.sleep(1.5)
+    send(page, folder / "talk.wav")
+    wait(lambda: "2 words in" in find(page, "status").text)
+    time.sleep(2)
+    assert read_words(page) == ["BAD", "CAB"]
+    assert "2 words in" in find(page, "status").text
+    assert find(page, "mic-label").text == "Speak"
+
+
 def test_errors_are_shown_in_words(page: Any, folder: Path) -> None:
     send(page, folder / "noise.txt")
     wait(lambda: "cannot read noise.txt; convert it to WAV" in find(page, "status").text)

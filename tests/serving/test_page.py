@@ -113,6 +113,18 @@ def test_the_microphone_s_words_come_while_it_is_open(page: Any, folder: Path) -
     assert page.execute_script(f"{drawn}c.width, c.height).data).size") > 20
 
 
+def test_words_of_the_microphone_do_not_come_into_a_file_that_follows(page: Any, folder: Path) -> None:
+    find(page, "mic").click()
+    wait(lambda: read_words(page))
+    send(page, folder / "talk.wav")
+    wait(lambda: "2 words in 0.9 s" in find(page, "status").text)
+    time.sleep(2)
+    assert read_words(page) == ["BAD", "CAB"]
+    assert "2 words in 0.9 s" in find(page, "status").text
+    assert find(page, "mic-label").text == "Speak"
+    assert page.find_element(By.CSS_SELECTOR, "[data-format=json]").is_enabled()
+
+
 def test_the_newest_words_are_in_sight_while_one_speaks(page: Any) -> None:
     find(page, "mic").click()
     wait(lambda: find(page, "mic-label").text == "Stop")

@@ -92,10 +92,12 @@ function makeAnswer({ words, notes, seconds, duration }) {
 
 // Opens a live stream. onMessage gets every message; onClose an error, or null at a good end.
 export function openStream(settings, onMessage, onClose) {
+  const id = ++lastId;
   let waitingBytes = 0, numSamples = 0;
   const listener = (message) => {
+    if (message.id !== id && message.id !== undefined) return; // without one, the worker itself failed
     if (message.type === "heard") waitingBytes -= message.numBytes;
-    else if (message.type === "error" && message.id === undefined) close(new EngineError("", message.message));
+    else if (message.type === "error") close(new EngineError("", message.message));
     else if (message.type === "done") close(null, describeSpeed(message.seconds, numSamples / settings.sample_rate_hz));
     else onMessage(message.type === "final" ? { ...message, words: message.words.map(toServerWord) } : message);
   };
@@ -103,17 +105,20 @@ export function openStream(settings, onMessage, onClose) {
     if (listeners.delete(listener)) onClose(problem, speed);
   };
   listeners.add(listener);
-  worker.postMessage({ type: "start", rate: settings.sample_rate_hz });
+  worker.postMessage({ type: "start", id, rate: settings.sample_rate_hz });
   return {
     send(buffer) {
       const samples = new Int16Array(buffer);
       waitingBytes += samples.byteLength;
       numSamples += samples.length;
-      worker.postMessage({ type: "feed", samples });
+      worker.postMessage({ type: "feed", id, samples });
     },
-    finish: () => worker.postMessage({ type: "finish" }),
+    finish: () => worker.postMessage({ type: "finish", id }),
     get waitingBytes() { return waitingBytes; },
-    close: () => close(new EngineError("", TOO_SLOW)),
+    close() {
+      worker.postMessage({ type: "cancel", id });
+      close(new EngineError("", TOO_SLOW));
+    },
   };
 }
 

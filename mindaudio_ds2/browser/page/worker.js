@@ -30,32 +30,32 @@ const actions = {
     answer({ type: "transcribed", id, ...found, seconds, duration: samples.length / rate });
   },
 
-  async start({ rate }) {
+  async start({ id, rate }) {
     const wanted = network.about.rate;
     stream = {
       words: network.isIncremental ? new LiveStream(network) : new SegmentStream(network),
       resampler: rate === wanted ? null : new Resampler(rate, wanted),
       seconds: 0,
     };
-    answer({ type: "ready", is_incremental: network.isIncremental });
+    answer({ type: "ready", id, is_incremental: network.isIncremental });
   },
 
-  async feed({ samples }) {
-    if (!stream) return;
+  async feed({ id, samples }) {
+    if (!stream || cancelled.has(id)) return;
     const began = performance.now(), sound = toFloat(samples);
     const messages = await stream.words.feed(stream.resampler ? stream.resampler.feed(sound) : sound);
     stream.seconds += (performance.now() - began) / 1000;
-    messages.forEach(answer);
-    answer({ type: "heard", numBytes: samples.byteLength });
+    messages.forEach((each) => answer({ ...each, id }));
+    answer({ type: "heard", id, numBytes: samples.byteLength });
   },
 
-  async finish() {
-    if (!stream) return;
+  async finish({ id }) {
+    if (!stream || cancelled.has(id)) return;
     const began = performance.now(), messages = [];
     if (stream.resampler) messages.push(...await stream.words.feed(stream.resampler.finish()));
     messages.push(...await stream.words.finish());
-    messages.forEach(answer);
-    answer({ type: "done", seconds: stream.seconds + (performance.now() - began) / 1000 });
+    messages.forEach((each) => answer({ ...each, id }));
+    answer({ type: "done", id, seconds: stream.seconds + (performance.now() - began) / 1000 });
     stream = null;
   },
 };

@@ -8,7 +8,10 @@ import { Transcript } from "./words.js";
 const find = (id) => document.getElementById(id);
 const read = (id) => find(id)?.value || ""; // a page without a server has neither hotwords nor token
 const MOST_WAITING_SECONDS = 20, LEAST_TRANSCRIPT_PIXELS = 110; // three lines
-const state = { rate: 16000, recording: null, name: "speech", stopping: null, cancel: null, duration: 0, notes: [] };
+const state = {
+  rate: 16000, recording: null, name: "speech", stopping: null, cancel: null, abandon: null, duration: 0, notes: [],
+  session: 0, // grows with every recording: what still comes for one before is not shown
+};
 
 const picture = new Picture(find("wave"), find("spectrogram"));
 const transcript = new Transcript(find("transcript"), find("live"), (word) => play(word.start, word.end));
@@ -58,12 +61,16 @@ if (find("token")) {
 // A recording and its words --------------------------------------------------------------------------------------
 
 function begin(name) {
+  const session = ++state.session;
+  state.abandon?.();
+  state.cancel?.();
   player.stop();
   transcript.clear();
-  Object.assign(state, { recording: null, name, duration: 0, notes: [] });
+  Object.assign(state, { recording: null, name, cancel: null, abandon: null, duration: 0, notes: [] });
   find("notes").replaceChildren();
   find("sound").hidden = true;
   setReady(false);
+  return session;
 }
 
 function setReady(isReady) {
@@ -130,25 +137,25 @@ window.addEventListener("resize", () => {
 
 async function transcribe(file) {
   if (find("choose").disabled && !state.stopping) return; // not ready
-  if (state.stopping) await state.stopping();
-  state.cancel?.();
-  begin(file.name.replace(/\.[^.]*$/, "") || "speech");
+  const session = begin(file.name.replace(/\.[^.]*$/, "") || "speech");
+  const isOver = () => session !== state.session;
   setBusy(true);
   find("progress").hidden = false;
   const decoding = decodeFile(file, state.rate);
   const asked = { hotwords: read("hotwords"), token: read("token"), decoding };
   const sent = sendFile(file, asked, (share, text) => {
+    if (isOver()) return;
     find("progress").value = share;
     say(text);
   });
   state.cancel = sent.cancel;
   decoding.then((recording) => {
-    if (recording && state.cancel === sent.cancel) showRecording(recording);
+    if (recording && !isOver()) showRecording(recording);
   });
   try {
     const answer = await sent.answer;
     const recording = await decoding;
-    if (state.cancel !== sent.cancel) return; // another file came
+    if (isOver()) return;
     state.duration = answer.duration;
     state.notes = answer.notes || [];
     showSegments(answer);
@@ -156,9 +163,9 @@ async function transcribe(file) {
     say(recording ? heard : `${heard} This browser cannot play the file.`);
     setReady(true);
   } catch (error) {
-    if (state.cancel === sent.cancel || error.code === "cancelled") complain(error);
+    if (!isOver()) complain(error);
   } finally {
-    if (state.cancel === sent.cancel) {
+    if (!isOver()) {
       state.cancel = null;
       setBusy(false);
       find("progress").hidden = true;
@@ -228,12 +235,14 @@ document.addEventListener("drop", (event) => {
 // The microphone -------------------------------------------------------------------------------------------------
 
 async function listen() {
-  begin("microphone");
+  const session = begin("microphone");
+  const isOver = () => session !== state.session;
   say("Opening the microphone…");
   find("mic").disabled = true;
   let stream = null, recording = null, microphone = null, isEnding = false;
   const early = [];
   const hear = (block) => {
+    if (isOver()) return;
     if (!stream) { early.push(block); return; }
     const whole = toInt16(block);
     recording.add(whole);
@@ -246,8 +255,13 @@ async function listen() {
   try {
     microphone = await openMicrophone(state.rate, hear);
   } catch (error) {
+    if (isOver()) return;
     find("mic").disabled = false;
     say(error.name === "NotAllowedError" ? "The browser was not allowed to use the microphone." : error.message, true);
+    return;
+  }
+  if (isOver()) { // a file came while the browser asked
+    await microphone.stop();
     return;
   }
   recording = state.recording = new Recording(microphone.rate);
@@ -259,7 +273,7 @@ async function listen() {
   const hotwords = read("hotwords").split("\n").map((line) => line.trim()).filter(Boolean);
   if (hotwords.length) settings.hotwords = hotwords;
   if (read("token")) settings.token = read("token");
-  stream = openStream(settings, (message) => showEvent(message), (problem, speed) => leave(problem, speed));
+  stream = openStream(settings, (message) => { if (!isOver()) showEvent(message); }, (problem, speed) => leave(problem, speed));
   early.splice(0).forEach(hear);
   const draw = () => {
     if (state.stopping !== end) return;
@@ -276,7 +290,8 @@ async function listen() {
   }
   async function leave(problem, speed) {
     if (!isEnding) { isEnding = true; await microphone.stop(); }
-    state.stopping = null;
+    if (isOver()) return;
+    state.stopping = state.abandon = null;
     state.duration = recording.seconds;
     showRecordingState(false);
     transcript.showPartial("");
@@ -285,7 +300,13 @@ async function listen() {
     if (problem) complain(problem);
     else say(describeResult(transcript.words.length, recording.seconds, speed));
   }
-  state.stopping = end;
+  function abandon() {
+    if (!isEnding) { isEnding = true; microphone.stop(); }
+    stream.close();
+    state.stopping = null;
+    showRecordingState(false);
+  }
+  Object.assign(state, { stopping: end, abandon });
   draw();
 }
 
