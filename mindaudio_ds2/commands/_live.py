@@ -163,20 +163,21 @@ class LiveTranscript:
         write_text(path, FORMATS[output_format]([Transcription(Path("-"), seconds, spoken, "")]) + "\n")
 
 
+ONE_TRANSCRIPT = "live speech has one transcript; leave --nbest away, or transcribe a file"
+
+
 def check_output(options: Any, output: Any) -> None:
-    """Only text and JSON can be written while words come, and of the hypotheses only the best.
+    """Only text and JSON can be written while words come.
 
     Args:
-        options: with `format` and those of `add_decoding_options`.
+        options: with `format`.
         output: path of a file for the end, or None.
 
     Raises:
-        ConfigError: another format, and no file for the end; or several hypotheses.
+        ConfigError: another format, and no file for the end.
     """
     if options.format not in ("text", "json") and not output:
         raise ConfigError(f"{options.format} is written at the end; name a file with --output")
-    if options.nbest is not None and options.nbest > 1:
-        raise ConfigError("live speech has one transcript; leave --nbest away, or transcribe a file")
 
 
 def follow(stream: LiveStream, blocks: Iterable[NDArray[Any]], shown: LiveTranscript) -> None:

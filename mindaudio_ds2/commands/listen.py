@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from mindaudio_ds2 import console
 from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.commands._live import (
+    ONE_TRANSCRIPT,
     LiveTranscript,
     add_endpointing_options,
     check_output,
     follow,
     read_endpointing,
 )
-from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice
+from mindaudio_ds2.decoding.choice import add_decoding_options, read_choice, refuse_nbest
 from mindaudio_ds2.errors import ConfigError, DeviceError
 from mindaudio_ds2.files import require_writable
 from mindaudio_ds2.training.interruption import Interruption
@@ -140,7 +141,7 @@ def add_options(parser: Parser) -> None:
         "--output", metavar="FILE", type=Path, help="path; default: listen_DATE_TIME.txt in this folder"
     )
     add_endpointing_options(parser)
-    add_decoding_options(parser)
+    add_decoding_options(parser, has_nbest=False)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -148,6 +149,7 @@ def run(options: argparse.Namespace) -> None:
     if options.list_microphones:
         console.write_line(list_microphones(), to_stdout=True)
         return
+    refuse_nbest(options, ONE_TRANSCRIPT)
     choice, endpointing = read_choice(options, options.model), read_endpointing(options)
     ending = ENDINGS.get(options.format, f".{options.format}")
     output = options.output or Path(time.strftime(f"listen_%Y-%m-%d_%H-%M-%S{ending}"))

@@ -6,12 +6,13 @@ mindaudio-ds2 serve model.onnx --host 0.0.0.0 --token @token.txt --allowed_host 
 """
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
 from mindaudio_ds2 import console, models
 from mindaudio_ds2.commands._command import Command, Parser
-from mindaudio_ds2.decoding.choice import add_decoding_options, find_choice, read_choice
+from mindaudio_ds2.decoding.choice import add_decoding_options, find_choice, read_choice, refuse_nbest
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.machine import runtime
 
@@ -35,9 +36,7 @@ def add_options(parser: Parser) -> None:
         metavar="NAME",
         help="host name by which clients may call the server",
     )
-    parser.add_argument(
-        "--workers", type=int, default=0, help="batches of an .onnx computed at a time (count; default: cores)"
-    )
+    parser.add_argument("--workers", type=int, help="batches of an .onnx computed at a time (count; default: cores)")
     parser.add_argument("--max_upload_mb", type=float, default=100, help="size of a file (MiB; default: 100)")
     parser.add_argument(
         "--max_minutes", type=float, default=60, help="duration of a file or a stream (min; default: 60)"
@@ -50,14 +49,13 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--grace_seconds", type=float, default=30, help="for work to end after a signal (s; default: 30)"
     )
-    add_decoding_options(parser)
+    add_decoding_options(parser, has_nbest=False)
 
 
 def run(options: argparse.Namespace) -> None:
     """Load, serve."""
     runtime.require_one_process("mindaudio-ds2 serve")
-    if options.nbest is not None:
-        raise ConfigError("--nbest means nothing here: answers hold one text; leave it out")
+    refuse_nbest(options, "answers hold one text; leave --nbest away")
     model = models.find_file(options.model, "recognition")
     choice = read_choice(options, model)
     token = _read_token(options.token)
@@ -70,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         raise ConfigError(f"serving needs {error.name}; `pip install 'mindaudio_ds2[serve]'` brings it") from error
     limits = Limits(
-        max_upload_bytes=round(options.max_upload_mb * 2**20),
+        max_upload_bytes=_count_bytes(options.max_upload_mb),
         max_file_seconds=60 * options.max_minutes,
         max_stream_seconds=60 * options.max_minutes,
         max_files=options.max_files,
@@ -81,6 +79,12 @@ def run(options: argparse.Namespace) -> None:
     chosen: dict[str, Any] = {name: getattr(options, name) for name in names}
     access = Access(token, frozenset(name.lower() for name in options.allowed_host))
     serve(ServerOptions(model, **chosen, num_workers=options.workers), choice or find_choice(model), limits, access)
+
+
+def _count_bytes(size_mb: float) -> int:
+    if not math.isfinite(size_mb):
+        raise ConfigError(f"--max_upload_mb must be a number, found {size_mb:g}")
+    return round(size_mb * 2**20)
 
 
 def _read_token(text: str | None) -> str | None:

@@ -20,6 +20,7 @@ from mindaudio_ds2.audio.pcm import PcmReader
 from mindaudio_ds2.audio.sound_files import STREAM
 from mindaudio_ds2.commands._command import Command, Parser, add_weights_option
 from mindaudio_ds2.commands._live import (
+    ONE_TRANSCRIPT,
     LiveTranscript,
     add_endpointing_options,
     check_output,
@@ -27,7 +28,7 @@ from mindaudio_ds2.commands._live import (
     parse_rate,
     read_endpointing,
 )
-from mindaudio_ds2.decoding.choice import DecoderChoice, add_decoding_options, read_choice
+from mindaudio_ds2.decoding.choice import DecoderChoice, add_decoding_options, read_choice, refuse_nbest
 from mindaudio_ds2.errors import AudioError, ConfigError, OutputError
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine import runtime
@@ -82,6 +83,8 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Transcribe, print or write."""
     runtime.require_one_process("transcribe.py")
+    if options.stream:
+        refuse_nbest(options, ONE_TRANSCRIPT)
     choice = read_choice(options, options.pre_trained_model_path)
     hearing = Hearing(options.vad, parse_channels(options.channels))
     if options.stream:

@@ -1,5 +1,6 @@
 """Which decoder: greedy, a beam search by a YAML or its options, or what `tune` found, from its `decoder.json`."""
 
+import argparse
 import dataclasses
 import json
 import typing
@@ -110,8 +111,13 @@ class DecoderChoice:
         return {"decoder": f"beam {s.beam_width}, {weights}{hot}", "language_model": model}
 
 
-def add_decoding_options(parser: Any) -> None:
-    """The options that `read_choice` reads, each named as its key in `DecodingConfig`."""
+def add_decoding_options(parser: Any, has_nbest: bool = True) -> None:
+    """The options that `read_choice` reads, each named as its key in `DecodingConfig`.
+
+    Args:
+        parser: gets them.
+        has_nbest: False where there is one text: `--nbest` is not listed then, and `refuse_nbest` answers it.
+    """
     parser.add_argument(
         "--decoder",
         help="greedy, beam, or a decoder.json of mindaudio-ds2 tune (default: that beside the network, or greedy)",
@@ -122,7 +128,8 @@ def add_decoding_options(parser: Any) -> None:
         metavar="FILE",
         help="names and phrases to expect, one a line; tab, weight, tab, what it sounds like may follow (path)",
     )
-    parser.add_argument("--nbest", metavar="N", type=int, help="hypotheses kept for each utterance (count; default: 1)")
+    nbest_help = "hypotheses kept for each utterance (count; default: 1)" if has_nbest else argparse.SUPPRESS
+    parser.add_argument("--nbest", metavar="N", type=int, help=nbest_help)
     parser.add_argument(
         "--beam_width", metavar="N", type=int, help="prefixes kept after each frame (count; default: 100)"
     )
@@ -132,6 +139,16 @@ def add_decoding_options(parser: Any) -> None:
     parser.add_argument(
         "--word_bonus", metavar="X", type=float, help="for each word (nats; default: 1, or of decoder.json)"
     )
+
+
+def refuse_nbest(options: Any, reason: str) -> None:
+    """Refuse `--nbest` where there is one text; to be asked before `read_choice`, which may ask for a beam instead.
+
+    Raises:
+        ConfigError: it was given, with this reason and remedy.
+    """
+    if options.nbest is not None:
+        raise ConfigError(reason)
 
 
 def find_choice(model_path: Path) -> DecoderChoice:

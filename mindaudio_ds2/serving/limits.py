@@ -13,6 +13,14 @@ MOST_CLIENTS = 10_000
 """Addresses whose requests are counted at a time; the one that was quiet for longest is forgotten."""
 
 
+OPTIONS = {
+    "max_upload_bytes": ("--max_upload_mb", 2**20, "a byte"),
+    "max_file_seconds": ("--max_minutes", 60, "a second"),
+    "max_stream_seconds": ("--max_minutes", 60, "a second"),
+}
+"""Where the command line has another name or unit than `Limits`: that, its size here, and the least in words."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a client may ask for.
@@ -41,7 +49,8 @@ class Limits:
         for name, value in vars(self).items():
             least = 0 if name == "requests_per_minute" else 1
             if not least <= value < math.inf:
-                raise ConfigError(f"{name} must be at least {least}, found {value}")
+                option, unit, shown = OPTIONS.get(name, (f"--{name}", 1, str(least)))
+                raise ConfigError(f"{option} must be at least {shown}, found {value / unit:g}")
 
 
 CLIENT_LEFT = 499
@@ -109,5 +118,8 @@ class RateLimit:
             self._buckets.popitem(last=False)
         if not allowed:
             wait = (1 - left) / self._per_second
-            message = f"more than {60 * self._per_second:.0f} requests a minute; try again in {wait:.1f} s"
+            message = (
+                f"too many requests: {self._room:.0f} may come at once, and {60 * self._per_second:.0f} a minute after "
+                f"that; try again in {wait:.1f} s"
+            )
             raise Refusal(429, "rate_limit_exceeded", message, retry_after_seconds=wait)

@@ -47,7 +47,7 @@ class ServerOptions:
         device_target: CPU, GPU or Ascend, for checkpoints.
         host: the interface's address or name.
         port: 0 for a free one.
-        num_workers: that compute at a time, for `.onnx`; a checkpoint has one.
+        num_workers: that compute at a time, for `.onnx`; None for as many as cores. A checkpoint has one.
         grace_seconds: how long files may go on after a signal (s).
     """
 
@@ -56,16 +56,16 @@ class ServerOptions:
     device_target: str = "CPU"
     host: str = "127.0.0.1"
     port: int = 8000
-    num_workers: int = 0
+    num_workers: int | None = None
     grace_seconds: float = 30.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"--port must be from 0 to 65535, found {self.port}")
-        if self.num_workers < 0 or not 0 <= self.grace_seconds < 1e6:
-            raise ConfigError(
-                f"--workers {self.num_workers} and --grace_seconds {self.grace_seconds:g} must be positive"
-            )
+        if self.num_workers is not None and self.num_workers < 1:
+            raise ConfigError(f"--workers must be at least 1, found {self.num_workers}; leave it out for all cores")
+        if not 0 <= self.grace_seconds < 1e6:
+            raise ConfigError(f"--grace_seconds must be from 0 to 1000000, found {self.grace_seconds:g}")
 
     def choose_name(self) -> str:
         """The name for clients."""

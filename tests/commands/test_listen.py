@@ -212,6 +212,7 @@ def test_events_are_written_as_lines_of_json(
         (("--stream", "-", "--vad", "silero"), "--vad and --channels are for files"),
         (("--stream", "-", "--channels", "split"), "--vad and --channels are for files"),
         (("--stream", "-", "--decoder", "beam", "--nbest", "3"), "leave --nbest away"),
+        (("--stream", "-", "--nbest", "3"), "leave --nbest away"),
         (("--rate_hz", "16000", "talk.wav"), "are for live sound; give --stream"),
         (("--silence", "2", "talk.wav"), "are for live sound; give --stream"),
     ],

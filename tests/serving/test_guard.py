@@ -90,6 +90,7 @@ def test_a_bucket_of_requests_fills_evenly() -> None:
     with pytest.raises(Refusal) as refused:
         limit.check("a")
     assert refused.value.status == 429
+    assert "15 may come at once, and 60 a minute after that; try again in 1.0 s" in refused.value.message
     assert refused.value.retry_after_seconds == pytest.approx(1.0)
     limit.check("b")
     now = 1.0

@@ -148,9 +148,15 @@ def test_what_cannot_be_served_is_said(
         ([model, "--host", "nowhere.invalid", "--token", "a"], "cannot listen on"),
         ([model, "--token", "a b"], "--token must be"),
         ([model, "--token", f"@{tmp_path / 'none'}"], "cannot be read"),
-        ([model, "--max_files", 0], "max_files must be at least 1"),
+        ([model, "--max_files", 0], "--max_files must be at least 1, found 0"),
+        ([model, "--max_upload_mb", 0], "--max_upload_mb must be at least a byte, found 0"),
+        ([model, "--max_upload_mb", "nan"], "--max_upload_mb must be a number, found nan"),
+        ([model, "--max_minutes", -1], "--max_minutes must be at least a second, found -1"),
+        ([model, "--workers", 0], "--workers must be at least 1, found 0"),
+        ([model, "--grace_seconds", "nan"], "error: --grace_seconds must be from 0 to 1000000, found nan"),
         ([model, "--hotwords", "x"], "add --decoder beam"),
-        ([model, "--decoder", "beam", "--nbest", 3], "--nbest means nothing here"),
+        ([model, "--decoder", "beam", "--nbest", 3], "answers hold one text; leave --nbest away"),
+        ([model, "--nbest", 3], "answers hold one text; leave --nbest away"),
     ):
         assert run(monkeypatch, *arguments) == 2
         assert reason in capsys.readouterr().err
