@@ -20,6 +20,9 @@ from mindaudio_ds2.serving.limits import RateLimit, Refusal
 OPEN_PATHS = re.compile(r"/(?:health|page/[^/]*)?")
 """What needs no token: the page, which asks for one, and whether the server lives."""
 
+HEALTH = "/health"
+"""Answers without a `Host` as well, for probes that speak HTTP/1.0; browsers always send one."""
+
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::\d{1,5})?")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
@@ -114,7 +117,8 @@ class Guard:
             await send(message)
 
         try:
-            host = self._access.check_host(headers)
+            if "host" in headers or scope["path"] != HEALTH:
+                host = self._access.check_host(headers)
             self._access.check_origin(headers, host)
             self._check_client(scope, headers)
         except Refusal as refusal:

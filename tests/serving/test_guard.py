@@ -1,5 +1,6 @@
 """Pages of others, names that were led here, and clients without the token are kept out."""
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +40,13 @@ def test_other_names_are_refused_everywhere(running: Running, host: str) -> None
     for path in ("/v1/models", "/", "/health"):
         response = ask(running, path, Host=host)
         assert (response.status_code, response.json()["error"]["code"]) == (421, "unknown_host")
+
+
+def test_health_alone_answers_without_a_host(running: Running) -> None:
+    for path, status in (("/health", b"200"), ("/", b"421"), ("/v1/models", b"421"), ("/metrics", b"421")):
+        with socket.create_connection(("127.0.0.1", running.port), timeout=60) as connection:
+            connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            assert connection.recv(100).split()[1] == status
 
 
 @pytest.mark.parametrize(
