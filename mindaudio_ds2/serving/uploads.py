@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,10 +25,21 @@ DRAINED_BYTES, DRAIN_SECONDS = 64 * 2**20, 10.0
 
 
 class _BoundedBody:
-    """Receives a body within its limits."""
+    """Receives a body within its limits.
 
-    def __init__(self, receive: Callable[[], Awaitable[Message]], limits: Limits) -> None:
+    Args:
+        receive: gives its messages.
+        limits: of size and time.
+        end: what a whole form ends with.
+
+    Attributes:
+        has_form_end: whether that has come.
+    """
+
+    def __init__(self, receive: Callable[[], Awaitable[Message]], limits: Limits, end: bytes) -> None:
         self._receive, self._limits = receive, limits
+        self._form_end, self._tail = end, b""
+        self.has_form_end = False
         self._end = time.monotonic() + limits.upload_seconds
         self._num_bytes = 0
 
@@ -42,7 +54,10 @@ class _BoundedBody:
                 f"the upload paused for {self._limits.idle_seconds:g} s or took more than "
                 f"{self._limits.upload_seconds:g} s; send it again over a better line, or a compressed file",
             ) from None
-        self._num_bytes += len(message.get("body", b""))
+        body = message.get("body", b"")
+        self.has_form_end |= self._form_end in self._tail + body
+        self._tail = (self._tail + body)[-len(self._form_end) :]
+        self._num_bytes += len(body)
         if self._num_bytes > self._limits.max_upload_bytes + FORM_BYTES:
             raise complain_of_size(self._limits)
         return message
@@ -59,7 +74,7 @@ async def receive_form(request: Request, limits: Limits) -> FormData:
     """The fields of a form. The caller closes it.
 
     Raises:
-        Refusal: it is no form, too large, or too slow.
+        Refusal: it is no form, too large, too slow, or cut off.
         starlette.requests.ClientDisconnect: the client went away.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -71,9 +86,17 @@ async def receive_form(request: Request, limits: Limits) -> FormData:
         if not expects:
             await _drain(request)
         raise complain_of_size(limits)
-    bounded = Request(request.scope, _BoundedBody(request.receive, limits))
     try:
-        return await bounded.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=LONGEST_FIELD_BYTES)
+        boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary", b"")
+        body = _BoundedBody(request.receive, limits, b"--" + boundary + b"--")
+        form = await Request(request.scope, body).form(
+            max_files=1, max_fields=MOST_FIELDS, max_part_size=LONGEST_FIELD_BYTES
+        )
+        if body.has_form_end:
+            return form
+        await form.close()
+        message = "the upload was cut off: its form has no end; send all of it again"
+        raise Refusal(400, "upload_cut_off", message, "file")
     except HTTPException as error:
         raise Refusal(400, "invalid_form", f"the form cannot be read: {error.detail}") from None
     except Refusal as refusal:

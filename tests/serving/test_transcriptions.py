@@ -167,6 +167,19 @@ def test_forms_without_a_file_and_bodies_that_are_no_form_are_refused(running: R
     assert read_error(CLIENT.get(running.address + "/page/..%2flimits.py")) == (404, "invalid_request")
 
 
+@pytest.mark.parametrize("num_bytes_lost", [4, 40, 500])
+def test_a_form_without_its_end_was_cut_off(running: Running, num_bytes_lost: int) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    rest = b'\r\n--x\r\nContent-Disposition: form-data; name="response_format"\r\n\r\ntext\r\n--x--\r\n'
+    body = head + make_wav("AB") + rest
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    url = running.address + PATH
+    assert CLIENT.post(url, content=body, headers=headers).text.split() == ["AB"]
+    response = CLIENT.post(url, content=body[:-num_bytes_lost], headers=headers)
+    assert read_error(response) == (400, "upload_cut_off")
+    assert "the upload was cut off" in response.json()["error"]["message"]
+
+
 def test_a_slow_upload_is_told_so() -> None:
     with run_server(Limits(idle_seconds=1, requests_per_minute=0)) as running:
 
