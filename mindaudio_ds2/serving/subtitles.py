@@ -1,6 +1,5 @@
 """`POST /v1/subtitles`: words with times to SRT or WebVTT, by the rules of `transcript_formats`, for the page."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,14 @@ async def make_subtitles(request: Request) -> Response:
             raise Refusal(413, "too_many_words", f"at most {MOST_BYTES // 2**20} MiB of words are taken")
     try:
         row = parse_json(content.decode())
-        write, kind = FORMATS[row["format"]]
-        words = tuple(map(_read_word, row["words"]))
-    except (ValueError, KeyError, TypeError) as error:
-        message = (
-            'expected {"format": "srt" or "vtt", "words": [{"text", "start_seconds", "end_seconds"}]} with times that '
-            f"do not run back ({type(error).__name__}: {str(error)[:100]})"
-        )
-        raise Refusal(400, "invalid_words", message) from None
+    except ValueError:
+        raise _refuse("the body is no JSON") from None
+    if not isinstance(row, dict) or row.get("format") not in tuple(FORMATS):
+        raise _refuse("`format` must be srt or vtt")
+    if not isinstance(row.get("words"), list):
+        raise _refuse("`words` must be a list")
+    write, kind = FORMATS[row["format"]]
+    words = tuple(_read_word(number, word) for number, word in enumerate(row["words"], 1))
     for word, following in zip(words, words[1:], strict=False):
         if following.start_seconds < word.start_seconds:
             raise Refusal(400, "invalid_words", f"{following.text[:100]!r} begins before the word in front of it")
@@ -44,10 +43,30 @@ async def make_subtitles(request: Request) -> Response:
     return PlainTextResponse(write([found]), media_type=kind)
 
 
-def _read_word(row: Any) -> Word:
-    text, start, end = row["text"], float(row["start_seconds"]), float(row["end_seconds"])
+def _refuse(problem: str) -> Refusal:
+    expected = '{"format": "srt", "words": [{"text": "so", "start_seconds": 0.5, "end_seconds": 0.7}]}'
+    return Refusal(400, "invalid_words", f"{problem}; send such as {expected}")
+
+
+def _read_word(number: int, row: Any) -> Word:
+    """A word, counted from 1 for what is wrong with it.
+
+    Raises:
+        Refusal: it is none, or its times cannot be.
+    """
+    if not isinstance(row, dict):
+        raise _refuse(f"word {number} must be an object with text, start_seconds and end_seconds")
+    text = row.get("text")
     if not (isinstance(text, str) and text.split() == [text] and len(text) <= LONGEST_WORD):
-        raise ValueError(f"{str(text)[:50]!r} is no word")
-    if not (0 <= start <= end <= LATEST_SECONDS and math.isfinite(end)):
-        raise ValueError(f"{text!r} lasts from {start} to {end}")
+        raise _refuse(f"`text` of word {number} must be a word without spaces of at most {LONGEST_WORD} characters")
+    start, end = _read_time(number, row, "start_seconds"), _read_time(number, row, "end_seconds")
+    if end < start:
+        raise _refuse(f"word {number} ends before it begins")
     return Word(text, start, end, 1.0)
+
+
+def _read_time(number: int, row: dict[str, Any], name: str) -> float:
+    seconds = row.get(name)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LATEST_SECONDS:
+        raise _refuse(f"`{name}` of word {number} must be a number from 0 to {LATEST_SECONDS:.0f}")
+    return float(seconds)

@@ -285,6 +285,8 @@ def test_subtitles_follow_the_rules_of_files(running: Running) -> None:
         b"[]",
         {"format": "srt"},
         {"format": "doc", "words": words},
+        {"format": ["srt"], "words": words},
+        {"format": "srt", "words": {"text": "a"}},
         {"format": "srt", "words": [{**word, "text": "a b"}]},
         {"format": "srt", "words": [{**word, "text": 3}]},
         {"format": "srt", "words": [{**word, "end_seconds": 0}]},
@@ -295,6 +297,12 @@ def test_subtitles_follow_the_rules_of_files(running: Running) -> None:
         given: Any = {"content": wrong} if isinstance(wrong, bytes) else {"json": wrong}
         answer = CLIENT.post(url, **given)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_words"), wrong
+        message = answer.json()["error"]["message"]
+        assert not [word for word in ("Error", "None") if word in message]
+    missing = CLIENT.post(url, json={"words": words}).json()["error"]["message"]
+    assert missing.startswith("`format` must be srt or vtt; send such as {")
+    odd = CLIENT.post(url, json={"format": "vtt", "words": [word, 3]}).json()["error"]["message"]
+    assert odd.startswith("word 2 must be an object")
 
 
 def test_a_hundred_and_fifty_senseless_conversations_cause_no_defect(running: Running) -> None:
