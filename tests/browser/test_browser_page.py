@@ -208,8 +208,12 @@ def test_nothing_is_wider_than_a_telephone_and_every_control_has_a_name(page: An
 
 
 def test_a_file_that_is_cancelled_gives_no_words(page: Any, folder: Path) -> None:
+    page.execute_script("""
+    const cancel = document.getElementById("cancel"); // pressed as soon as it is there: a file may be recognised soon
+    new MutationObserver((_, observer) => { observer.disconnect(); cancel.click(); })
+      .observe(cancel, { attributeFilter: ["hidden"] });
+    """)
     send(page, folder / "long.wav")
-    page.execute_script("document.getElementById('cancel').click()")
     wait(lambda: find(page, "status").text == "Cancelled.")
     time.sleep(0.3)
     assert read_words(page) == []

@@ -150,7 +150,7 @@ async function transcribe(file) {
   });
   state.cancel = sent.cancel;
   decoding.then((recording) => {
-    if (recording && !isOver()) showRecording(recording);
+    if (recording && state.cancel === sent.cancel) showRecording(recording);
   });
   try {
     const answer = await sent.answer;
