@@ -77,10 +77,10 @@ run_python train.py -c hparams/english.yaml --resume --pre_trained_model_path "$
 
 # Words by a language model of the novels, weighed on dev.
 [[ -f $run/english.lm ]] ||
-    run_python -m mindaudio_ds2 build_lm "${texts[@]}" -c hparams/english.yaml --exclude "${held_out[@]}" --prune 5e-7 \
+    run_python -m mindaudio_ds2 build_lm "${texts[@]}" -c hparams/english.yaml --exclude "${held_out[@]}" --words 100000 --prune 2e-7 \
         --output "$run/english.lm"
 [[ $run/decoder.json -nt $run/best.ckpt ]] ||
-    run_python -m mindaudio_ds2 tune "$run/best.ckpt" "$data/dev.jsonl" --lm "$run/english.lm"
+    run_python -m mindaudio_ds2 tune "$run/best.ckpt" "$data/dev.jsonl" --lm "$run/english.lm" --beam_width 300
 
 # Scores: greedy, with the language model, and of others beside it.
 for manifest in "${held_out[@]}"; do
@@ -96,4 +96,4 @@ done
 
 run_python -m mindaudio_ds2 pack_model "$run/best.ckpt" models/english --manifest "$data/dev.jsonl" \
     --licence "Apache-2.0; of the speech: CC BY 4.0" --training_data "LibriSpeech (CC BY 4.0, Panayotov et al. 2015), \
-LJSpeech (public domain), speech of hibari-tts (Apache-2.0) reading novels in the public domain"
+Common Voice (CC0), LJSpeech (public domain), speech of hibari-tts (Apache-2.0) reading novels in the public domain"
