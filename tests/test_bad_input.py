@@ -406,6 +406,7 @@ def test_no_command_starts_mindspore_for_something_else(corpus: Path, tmp_path: 
         ("transcribe", "--pre_trained_model_path", "x.yaml", sound): "x.yaml is a YAML, and an .onnx file or a check",
         ("transcribe", "--pre_trained_model_path", "x.mindir", sound): "x.mindir is an exported network, and an .onnx",
         ("transcribe", "--pre_trained_model_path", "export", sound): "export holds an exported network, model.mindir",
+        ("tune", "x.ckpt", manifest, "--lm", "x.lm", "--max_utterances", "0"): "--max_utterances 0 must be 1 or more",
         ("export", "x.pth"): "x.pth is a file of PyTorch, and a checkpoint (X.ckpt) is expected here",
         ("export", "x.bin"): "x.bin is no network by its name, and a checkpoint (X.ckpt) is expected here",
         ("eval", "x.ckpt", "--manifest", manifest, manifest): "a manifest is named twice",

@@ -76,6 +76,10 @@ def build(options: Any, config: Config) -> str:
     require_writable(output, [*options.texts, options.arpa, *options.exclude])
     if bool(options.texts) == bool(options.arpa):
         raise ConfigError("name either TEXT or --arpa FILE")
+    if options.arpa and options.exclude:
+        raise ConfigError(
+            "--exclude takes lines out of TEXT; of what an ARPA file was made cannot be told, so leave it out"
+        )
     if options.prune < 0:
         raise ConfigError(f"--prune {options.prune} must not be negative")
     if options.words is not None and (options.words < 1 or options.arpa):

@@ -21,6 +21,7 @@ from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import DecoderChoice, save_choice
 from mindaudio_ds2.decoding.confidence import fit_calibration, measure_calibration
 from mindaudio_ds2.decoding.tuning import Trial, count_trials, search
+from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.files import require_writable, write_atomically
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.machine.backend import Backend
@@ -140,6 +141,8 @@ def _draw(path: Path, trials: list[Trial]) -> str:
 def run(options: argparse.Namespace) -> None:
     """Tune, show."""
     runtime.require_one_process("tune")
+    if options.max_utterances < 1:
+        raise ConfigError(f"--max_utterances {options.max_utterances} must be 1 or more")
     options.checkpoint = models.require_checkpoint(options.checkpoint)
     open_manifest(options.dev, options.data_root)
     print(tune(options, runtime.start("CPU", 0, "auto")))

@@ -18,6 +18,9 @@ from mindaudio_ds2.network_config import WORD_START, TextConfig
 from mindaudio_ds2.reading import ReadError, parse_json
 
 KEYS = ("units", "scores", "source")
+LARGEST_SIZE = 65536
+"""Units, without the blank: more than any CTC network has."""
+
 MOST_REMEMBERED = 200_000
 """Words whose units are kept in memory: more than LibriSpeech has."""
 
@@ -87,6 +90,8 @@ def train_units(texts: Iterable[str], characters: str, size: int) -> bytes:
     single = characters.replace(" ", "")
     if size < len(single) + 1:
         raise ConfigError(f"--size {size} is too small: {len(single)} characters and ▁ are units already")
+    if size > LARGEST_SIZE:
+        raise ConfigError(f"--size {size} is too large: CTC with more than {LARGEST_SIZE:,} units is of no use")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(

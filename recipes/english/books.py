@@ -153,7 +153,7 @@ def write_sentences(output: Path, paths: Sequence[Path], sieve: Sieve, max_words
     ):
         for path in paths:
             sentences, num_strange = list_sentences(read_book(path))
-            books.append(Book(path.name, left_out_strange=num_strange))
+            books.append(Book(repr(path.name)[1:-1], left_out_strange=num_strange))  # however it is spelt
             kept = sieve.judge(books[-1], sentences)
             packed.write("".join(f"{sentence}\n" for sentence in kept).encode())
             num_words += books[-1].words if kept else 0
@@ -175,10 +175,12 @@ def main() -> None:
     add("--max_words", type=int, default=10**12, help="stop at the book that reaches them (words; default: all books)")
     add("--seed", type=int, default=1, help="another one takes the books in another order")
     arguments = parser.parse_args()
-    paths = sorted(arguments.folder.rglob("*.txt"))
+    paths = sorted(path for path in arguments.folder.rglob("*.txt") if path.is_file())
     if not paths:
         raise ManifestError(f"{arguments.folder} holds no .txt; name a folder of plain texts of books")
-    require_writable(arguments.output, [*arguments.held_out, *arguments.novels])
+    table = arguments.output.with_name(arguments.output.name.removesuffix(".gz").removesuffix(".txt") + ".tsv")
+    for output in (arguments.output, table):
+        require_writable(output, [*arguments.held_out, *arguments.novels, *paths])
     random.Random(arguments.seed).shuffle(paths)
     sieve = Sieve(utterance.transcript for path in arguments.held_out for utterance in read_manifest(path))
     for path in arguments.novels:
@@ -188,7 +190,6 @@ def main() -> None:
         arguments.output, lambda partial: books.extend(write_sentences(partial, paths, sieve, arguments.max_words))
     )
     rows = ["\t".join(map(str, row)) for row in ([field.name for field in fields(Book)], *map(astuple, books))]
-    table = arguments.output.with_name(arguments.output.name.removesuffix(".gz").removesuffix(".txt") + ".tsv")
     write_text(table, "\n".join(rows) + "\n")
     for fate, number in Counter(book.fate for book in books).most_common():
         print(f"{fate}: {number} books, {sum(book.words for book in books if book.fate == fate)} words")

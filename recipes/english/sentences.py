@@ -31,7 +31,7 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
         try:
             with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as f:
                 lines += [" ".join(line.split()) for line in f]
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, UnicodeDecodeError) as error:
             raise ManifestError(f"text {path} cannot be read: {error}; name a text, one sentence a line") from error
     sentences = [line for line in lines if line and LETTERS.issuperset(line)]
     num_strange = sum(bool(line) for line in lines) - len(sentences)

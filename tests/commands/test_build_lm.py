@@ -108,3 +108,10 @@ def test_useless_text_is_refused_and_leaves_nothing(content, message, run, tmp_p
 def test_text_and_arpa_together_are_refused(run) -> None:  # type: ignore[no-untyped-def]
     assert run()[0] == 2
     assert run("a.txt", "--arpa", "b.arpa")[0] == 2
+
+
+def test_what_an_arpa_file_was_made_of_cannot_be_excluded(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "a.arpa").write_text(ARPA)
+    status, said = run("--arpa", str(tmp_path / "a.arpa"), "--exclude", "dev.jsonl")
+    assert (status, "leave it out" in said) == (2, True), said
+    assert not list(tmp_path.glob("*.lm"))

@@ -123,3 +123,14 @@ def test_a_folder_without_books_is_refused(run, capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         run({})
     assert "name a folder of plain texts" in capsys.readouterr().err
+
+
+def test_odd_entries_are_no_books_and_no_book_is_written_over(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "books" / "folder.txt").mkdir(parents=True)
+    (tmp_path / "books" / "nowhere.txt").symlink_to(tmp_path / "nowhere")
+    assert set(run({"good": invent(1), "tab\there": invent(2)})[1]) == {"good", r"tab\there"}
+    good = tmp_path / "books" / "good.txt"
+    before = good.read_bytes()
+    with pytest.raises(SystemExit):
+        run({}, "--output", str(good))
+    assert good.read_bytes() == before

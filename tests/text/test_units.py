@@ -177,3 +177,8 @@ def test_the_file_that_is_right_is_read_and_one_that_is_gone_is_named(tmp_path: 
 def test_a_text_that_holds_the_mark_itself_cannot_have_units() -> None:
     with pytest.raises(ConfigError, match="units mark words"):
         TextConfig("A▁ ", "first", "keep", "error", None, ["▁", "A"], [-1.0, -1.0])
+
+
+def test_senseless_sizes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="too large"):
+        train_units(make_lines(), CHARACTERS, 2**31)
