@@ -90,12 +90,15 @@ class DecoderChoice:
         """
         if self.kind == "greedy":
             return GreedyDecoder(tokenizer, seconds_per_frame)
+        model = LanguageModel(self.model_path) if self.model_path else None
+        if model:
+            model.verify()  # a hundredth of a second for 30 MB; a changed byte would only change words
         return BeamDecoder(
             tokenizer,
             seconds_per_frame,
             self.settings,
             library,
-            model=LanguageModel(self.model_path) if self.model_path else None,
+            model=model,
             hotwords=[*(read_hotwords(self.hotwords_path) if self.hotwords_path else ()), *self.hotwords],
             calibration=self.calibration,
         )

@@ -142,6 +142,17 @@ def test_a_greedy_stream_equals_the_whole() -> None:
     assert stream.finish() == decoder.decode(log_probs)
 
 
+def test_a_language_model_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
+    path = make_model(tmp_path).path
+    choice = DecoderChoice("beam", BeamSettings(), path)
+    choice.open(TOKENIZER, 0.02, None)
+    content = path.read_bytes()
+    changed = path.with_name("changed.lm")
+    changed.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    with pytest.raises(LanguageModelError, match="checksum"):
+        dataclasses.replace(choice, model_path=changed).open(TOKENIZER, 0.02, None)
+
+
 def test_tuning_finds_settings_no_worse_than_its_start(kernels: Path, tmp_path: Path) -> None:
     model = make_model(tmp_path)
     log_probs, references = [make_log_probs(seed, 30, 4, 2.0) for seed in range(4)], ["A B A", "AB", "A B", "A"]
