@@ -163,6 +163,8 @@ def test_another_theme_and_width_are_those_of_what_was_drawn_before(page: Any) -
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", TELEPHONE)
     wait(lambda: page.execute_script("const c = document.getElementById('wave'); return c.width === 2 * c.clientWidth"))
     wait(lambda: read_corner() == [17, 21, 27])
+    assert find(page, "mic-label").text == "Stop"  # drawn anew while one speaks, not after it
+    assert read_corner() == [17, 21, 27]
     find(page, "mic").click()
     wait(lambda: find(page, "mic-label").text == "Speak")
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
