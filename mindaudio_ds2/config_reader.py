@@ -153,11 +153,22 @@ def _find_yaml(named: str | None) -> str | Path | None:
     return found if found.is_file() else named
 
 
+_SECOND_BRACKETS = re.compile(r"(?P<own>\([^()]*)\) \((?:type: [^()]*?)?(?:, )?(?P<default>default: [^()]*)?\)$")
+
+
+def _join_brackets(found: re.Match[str]) -> str:
+    own, default = found["own"], found["default"]
+    return f"{own})" if default is None or "default: " in own else f"{own}; {default})"
+
+
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """jsonargparse's, but the description keeps its lines, types are words, and no default is none."""
+    """jsonargparse's, but the description keeps its lines, types are words, no default is none, and a text ends with at
+    most one pair of brackets.
+    """
 
     def _expand_help(self, action: argparse.Action) -> str:
-        return re.sub(r" \(default: null\)|, default: null(?=\))", "", super()._expand_help(action))
+        text = re.sub(r" \(default: null\)|, default: null(?=\))", "", super()._expand_help(action))
+        return _SECOND_BRACKETS.sub(_join_brackets, text)
 
     def _get_type_str(self, action: argparse.Action) -> str | None:
         return None if super()._get_type_str(action) is None else _say_type_of(action)

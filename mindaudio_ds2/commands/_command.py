@@ -37,7 +37,7 @@ def add_model_options(parser: Parser, text: str) -> None:
 
 def add_weights_option(parser: Parser) -> None:
     """How a checkpoint's recurrent layers are computed on the CPU."""
-    text = "of a checkpoint's recurrent layers; int8 is rounded and faster, on the CPU (default: fp32)"
+    text = "int8: rounded layers, faster, CPU only (default: fp32)"
     parser.add_argument("--weights", default="fp32", choices=["fp32", "int8"], help=text)
 
 

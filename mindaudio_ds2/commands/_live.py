@@ -55,7 +55,7 @@ def add_endpointing_options(parser: Any) -> None:
         "--longest",
         type=float,
         default=usual.max_seconds,
-        help=f"an utterance of a stream ends between two words then (seconds; default: {usual.max_seconds:g})",
+        help=f"then it is cut, between words (seconds; default: {usual.max_seconds:g})",
     )
 
 

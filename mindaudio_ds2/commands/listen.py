@@ -131,7 +131,7 @@ def list_microphones() -> str:
 def add_options(parser: Parser) -> None:
     """The command's own options."""
     parser.add_argument(
-        "model", nargs="?", metavar="MODEL", help="checkpoint, .onnx or name of a model (default: english)"
+        "model", nargs="?", metavar="MODEL", help="checkpoint, .onnx or a model's name (default: english)"
     )
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
     parser.add_argument("--microphone", help="number or part of the name (default: the system's)")

@@ -22,7 +22,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def add_options(parser: Parser) -> None:
     """The command's own options."""
     parser.add_argument(
-        "model", metavar="MODEL", nargs="?", help="checkpoint, .onnx or name of a model (default: english)"
+        "model", metavar="MODEL", nargs="?", help="checkpoint, .onnx or a model's name (default: english)"
     )
     parser.add_argument("--name", help="of the model for clients (default: the file's, or its run folder's)")
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")

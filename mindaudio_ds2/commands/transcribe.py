@@ -50,7 +50,7 @@ from mindaudio_ds2.transcription import TranscriptionRun
 def add_options(parser: Parser) -> None:
     """The verb's own options."""
     parser.add_argument(
-        "--pre_trained_model_path", metavar="MODEL", help="checkpoint, .onnx or name of a model (default: english)"
+        "--pre_trained_model_path", metavar="MODEL", help="checkpoint, .onnx or a model's name (default: english)"
     )
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
     add_weights_option(parser)
@@ -72,7 +72,7 @@ def add_options(parser: Parser) -> None:
     )
     live = parser.add_argument_group("live")
     live.add_argument("--stream", action="store_true", help="words as they come through - (a WAV or raw samples)")
-    live.add_argument("--rate_hz", type=parse_rate, help="of raw samples, 16 bits, one channel, without a header (Hz)")
+    live.add_argument("--rate_hz", type=parse_rate, help="of raw samples, 16 bits, one channel, no header (Hz)")
     add_endpointing_options(live)
     add_decoding_options(parser)
     parser.add_argument(

@@ -81,12 +81,18 @@ def recognise_with_onnx(path: Path, is_stream: bool) -> tuple[Recognise, Descrip
 
 
 def find_largest_difference(expected: Recognise, actual: Recognise, waveforms: Sequence[Waveform]) -> float:
-    """Between log-probabilities, with all waveforms in one batch and with each alone; infinite if lengths differ."""
+    """Between log-probabilities, with all waveforms in one batch and with each alone; infinite if lengths differ.
+
+    Below -10 it counts as a share of a tenth of the value: float32 has no more digits there, and whether a label has
+    one chance in e^20 or a little more decides nothing.
+    """
     largest = 0.0
     for batch in (list(waveforms), *([waveform] for waveform in waveforms)):
         for ours, theirs in zip(expected(batch), actual(batch), strict=True):
-            is_same = ours.shape == theirs.shape
-            largest = max(largest, float(np.abs(ours - theirs).max(initial=0.0)) if is_same else np.inf)
+            if ours.shape != theirs.shape:
+                return np.inf
+            difference = np.abs(ours - theirs) / np.maximum(1.0, np.abs(ours) / 10)
+            largest = float(np.maximum(largest, difference.max(initial=0.0)))  # NaN stays, where max would lose it
     return largest
 
 

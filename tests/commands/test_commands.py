@@ -102,6 +102,7 @@ def test_help_is_a_page_of_words(
     assert len(shown.splitlines()) < MAX_HELP_LINES
     assert shown.startswith(f"usage: mindaudio-ds2 {name}")
     assert not re.search(r"<class|<function|lambda|Literal\[|default: (null|None)", shown)
+    assert not re.search(r"\)\s+\((type|default): ", shown), "a second pair of brackets behind the first"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -35,7 +35,7 @@ def checkpoint(mindspore_cpu: None, tmp_path_factory: pytest.TempPathFactory) ->
     config = dataclasses.replace(config, features=features, model=model, text=text)
     network = build_network(config)
     generator = np.random.default_rng(5)
-    cells.write(network, {"head.weight": 3 * generator.standard_normal(network.head.weight.shape)})
+    cells.write(network, {"head.weight": 2 * generator.standard_normal(network.head.weight.shape)})
     heard = compute_features(make_sound(9.0), features)
     network.set_train(True)
     cells.run(network, heard[None], np.array([len(heard)], np.int32))
