@@ -15,26 +15,27 @@ from mindaudio_ds2.audio.draws import make_generator
 from mindaudio_ds2.audio.io import read_audio
 from mindaudio_ds2.corpus.manifest import Utterance
 from mindaudio_ds2.corpus.opening import open_manifest
-from mindaudio_ds2.decoding.greedy import decode_greedy
 from mindaudio_ds2.decoding.metrics import ErrorCounts, count_errors
-from mindaudio_ds2.recognition import CheckpointNetwork
 from mindaudio_ds2.segmentation.sources import Samples
 from mindaudio_ds2.transcribe import Recognizer
 
 JOINED = (2, 5, 15)
 """How many recordings of a speaker are joined; the last of a speaker may be fewer."""
 
+IN_MEMORY = 32
+"""Waveforms made at a time."""
+
 Item = tuple[str, Callable[[], Waveform]]
 """A reference, and what makes its waveform when it is due."""
 
 
 def measure_robustness(
-    network: CheckpointNetwork, manifest: str | Path, seed: int, data_root: str | None = None
+    recognizer: Recognizer, manifest: str | Path, seed: int, data_root: str | None = None
 ) -> list[dict[str, Any]]:
-    """Score a manifest as it is and under every condition, greedily.
+    """Score a manifest as it is and under every condition.
 
     Args:
-        network: what is measured.
+        recognizer: what is measured.
         manifest: its utterances.
         seed: noise and rooms depend on it and on the utterance alone.
         data_root: where the manifest's relative paths begin; None for its own folder.
@@ -48,9 +49,9 @@ def measure_robustness(
     utterances = sorted(open_manifest(manifest, data_root), key=lambda each: each.duration_seconds)
     rows = []
     with tqdm(total=1 + len(CONDITIONS) + len(JOINED), desc="robustness", unit="condition", disable=None) as bar:
-        for name, items in _list_conditions(utterances, network.features.sample_rate_hz, seed):
+        for name, items in _list_conditions(utterances, recognizer.ear.rate_hz, seed):
             bar.set_postfix_str(name)
-            rows.append({"condition": name, "seed": seed, **_summarize(_score(network, items))})
+            rows.append({"condition": name, "seed": seed, **_summarize(_score(recognizer, items))})
             bar.update()
     return rows
 
@@ -80,39 +81,23 @@ def _list_conditions(utterances: list[Utterance], rate_hz: int, seed: int) -> It
         yield f"{count} of a speaker joined", items
 
 
-def _score(network: CheckpointNetwork, items: Sequence[Item]) -> ErrorCounts:
-    """Errors of all items, recognised a batch at a time, in an order that puts neighbours of a length together."""
-    counts = ErrorCounts()
-    config = network.config.batching
-    batch: list[tuple[str, Waveform]] = []
-    longest = 0.0
-    for reference, make in items:
-        waveform = make()
-        seconds = len(waveform) / network.features.sample_rate_hz
-        is_full = len(batch) == config.max_batch_utterances
-        if batch and (is_full or max(longest, seconds) * (len(batch) + 1) > config.max_batch_padded_seconds):
-            counts += _score_batch(network, batch)
-            batch, longest = [], 0.0
-        batch.append((reference, waveform))
-        longest = max(longest, seconds)
-    return counts + _score_batch(network, batch)
+def _score(recognizer: Recognizer, items: Sequence[Item]) -> ErrorCounts:
+    """Errors of all items; `IN_MEMORY` waveforms at a time, in an order that puts neighbours of a length together."""
+    counts, normalize = ErrorCounts(), recognizer.network.tokenizer.normalize
+    for start in range(0, len(items), IN_MEMORY):
+        part = items[start : start + IN_MEMORY]
+        texts = _recognize(recognizer, [make() for _, make in part])
+        for (reference, _), text in zip(part, texts, strict=True):
+            counts += count_errors(normalize(reference), text)
+    return counts
 
 
-def _score_batch(network: CheckpointNetwork, batch: list[tuple[str, Waveform]]) -> ErrorCounts:
-    normalize = network.tokenizer.normalize
-    texts = _recognize(network, [waveform for _, waveform in batch])
-    pairs = zip(batch, texts, strict=True)
-    return sum((count_errors(normalize(reference), text) for (reference, _), text in pairs), ErrorCounts())
-
-
-def _recognize(network: CheckpointNetwork, waveforms: list[Waveform]) -> list[str]:
+def _recognize(recognizer: Recognizer, waveforms: list[Waveform]) -> list[str]:
     """As `transcribe.py` does: what is longer than the training set's recordings is cut in its pauses."""
-    rate_hz = network.features.sample_rate_hz
-    if max(map(len, waveforms)) > network.longest_seconds * rate_hz:
-        return [each.text for each in Recognizer(network).run([Samples(w, rate_hz) for w in waveforms]).transcriptions]
-    log_probs, lengths = network.recognize(waveforms)
-    found = decode_greedy(log_probs, lengths, network.tokenizer, network.seconds_per_output_frame)
-    return [each.text for each in found]
+    rate_hz = recognizer.ear.rate_hz
+    if max(map(len, waveforms)) > recognizer.network.longest_seconds * rate_hz:
+        return [each.text for each in recognizer.run([Samples(w, rate_hz) for w in waveforms]).transcriptions]
+    return [hypotheses[0].text for hypotheses in recognizer.recognize(waveforms)]
 
 
 def _summarize(counts: ErrorCounts) -> dict[str, Any]:

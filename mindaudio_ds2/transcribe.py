@@ -225,7 +225,7 @@ class Recognizer:
         durations, results = _measure_all(sources)
         rows: dict[int, list[Row]] = {}
         with _show_progress(sum(durations.values())) as bar:
-            pool = Pool(self._recognize, bar)
+            pool = Pool(self.recognize, bar)
             for index in sorted(durations, key=lambda each: durations[each]):
                 try:
                     with console.explain_wait(f"reading {show_source(sources[index])}"):
@@ -248,8 +248,8 @@ class Recognizer:
         ordered = tuple(each for index in range(len(sources)) for each in results[index])
         return TranscriptionRun(ordered, time.monotonic() - started, sum(durations[index] for index in rows))
 
-    def _recognize(self, waveforms: Sequence[NDArray[np.float32]]) -> list[list[Hypothesis]]:
-        """The hypotheses of each, best first."""
+    def recognize(self, waveforms: Sequence[NDArray[np.float32]]) -> list[list[Hypothesis]]:
+        """The hypotheses of each waveform (num_samples,) at the network's rate, best first; none is cut."""
         rate_hz = self.ear.rate_hz
         found: dict[int, list[Hypothesis]] = {}
         for batch in self.network.plan([len(each) / rate_hz for each in waveforms]):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2 import console
-from mindaudio_ds2.commands._command import Command, Parser
+from mindaudio_ds2.commands._command import Command, Parser, add_weights_option
 from mindaudio_ds2.commands._live import (
     ONE_TRANSCRIPT,
     LiveTranscript,
@@ -134,6 +134,7 @@ def add_options(parser: Parser) -> None:
         "model", nargs="?", metavar="MODEL", help="checkpoint, .onnx or a model's name (default: english)"
     )
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
+    add_weights_option(parser)
     parser.add_argument("--microphone", help="number or part of the name (default: the system's)")
     parser.add_argument("--list_microphones", action="store_true", help="show them and end")
     parser.add_argument("--format", default="text", choices=list(FORMATS), help="of the transcript; default: text")
@@ -160,7 +161,8 @@ def run(options: argparse.Namespace) -> None:
     with Interruption() as interruption:
         microphone = Microphone(options.microphone, lambda: interruption.signal_number > 0)
         console.write_line(f"loading {options.model or 'the model english'}")
-        stream = Recognizer.load(options.model, options.device_target, choice).stream(microphone.rate_hz, endpointing)
+        recognizer = Recognizer.load(options.model, options.device_target, choice, weights=options.weights)
+        stream = recognizer.stream(microphone.rate_hz, endpointing)
         console.write_line(f"listening to {microphone.name} at {microphone.rate_hz} Hz; Ctrl-C ends")
         shown = LiveTranscript(options.format == "json", has_meter=True)
         follow(stream, microphone, shown)

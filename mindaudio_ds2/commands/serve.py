@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mindaudio_ds2 import console, models
-from mindaudio_ds2.commands._command import Command, Parser
+from mindaudio_ds2.commands._command import Command, Parser, add_weights_option
 from mindaudio_ds2.decoding.choice import add_decoding_options, find_choice, read_choice, refuse_nbest
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.machine import runtime
@@ -26,6 +26,7 @@ def add_options(parser: Parser) -> None:
     )
     parser.add_argument("--name", help="of the model for clients (default: the file's, or its run folder's)")
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
+    add_weights_option(parser)
     parser.add_argument("--host", default="127.0.0.1", help="interface to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
     parser.add_argument("--token", help="that requests must show; @FILE reads it from a file (default: none)")
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     """Load, serve."""
     runtime.require_one_process("mindaudio-ds2 serve")
     refuse_nbest(options, "answers hold one text; leave --nbest away")
-    model = models.find_file(options.model, "recognition")
+    model = models.find_file(options.model, "recognition" if options.weights == "fp32" else "weights")
     choice = read_choice(options, model)
     token = _read_token(options.token)
     if options.host not in LOOPBACK and token is None:
@@ -75,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
         max_streams=options.max_streams,
         requests_per_minute=options.requests_per_minute,
     )
-    names = ("name", "device_target", "host", "port", "grace_seconds")
+    names = ("name", "device_target", "weights", "host", "port", "grace_seconds")
     chosen: dict[str, Any] = {name: getattr(options, name) for name in names}
     access = Access(token, frozenset(name.lower() for name in options.allowed_host))
     serve(ServerOptions(model, **chosen, num_workers=options.workers), choice or find_choice(model), limits, access)

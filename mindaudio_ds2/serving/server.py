@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import h11
 import numpy as np
@@ -45,6 +46,7 @@ class ServerOptions:
         model: a checkpoint or an `.onnx` file.
         name: of the model for clients; None for the file's name, or for its run folder's where that says nothing.
         device_target: CPU, GPU or Ascend, for checkpoints.
+        weights: fp32, or int8 for a checkpoint's recurrent layers rounded to eight bits.
         host: the interface's address or name.
         port: 0 for a free one.
         num_workers: that compute at a time, for `.onnx`; None for as many as cores. A checkpoint has one.
@@ -54,6 +56,7 @@ class ServerOptions:
     model: Path
     name: str | None = None
     device_target: str = "CPU"
+    weights: Literal["fp32", "int8"] = "fp32"
     host: str = "127.0.0.1"
     port: int = 8000
     num_workers: int | None = None
@@ -85,12 +88,12 @@ def open_service(options: ServerOptions, choice: DecoderChoice, limits: Limits) 
     dispatcher = Dispatcher((options.num_workers or count_cores()) if is_portable else 1, metrics)
 
     def load() -> Recognizer:
-        if is_portable:
+        if is_portable and (options.device_target, options.weights) == ("CPU", "fp32"):  # others are refused below
             from mindaudio_ds2.portable.stream import open_onnx
 
             recognizer = Recognizer(open_onnx(options.model, num_threads=1), choice)
         else:
-            recognizer = Recognizer.load(options.model, options.device_target, choice)
+            recognizer = Recognizer.load(options.model, options.device_target, choice, weights=options.weights)
         rate_hz = recognizer.network.features.sample_rate_hz
         (found,) = recognizer.run([Samples(np.zeros(rate_hz, np.float32), rate_hz)]).transcriptions
         if found.problem:

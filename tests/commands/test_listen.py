@@ -71,7 +71,7 @@ class FakeMicrophone(types.ModuleType):
 @pytest.fixture
 def recognizer(monkeypatch: pytest.MonkeyPatch) -> Recognizer:
     found = Recognizer(Babbler())
-    monkeypatch.setattr(Recognizer, "load", lambda *_: found)
+    monkeypatch.setattr(Recognizer, "load", lambda *_, **__: found)
     return found
 
 
@@ -285,7 +285,9 @@ def test_a_signal_ends_a_stream_with_its_words_and_is_told(
         time.sleep(0.5)
         os.kill(os.getpid(), signal_number)
 
-    monkeypatch.setattr(Recognizer, "load", lambda *_: threading.Thread(target=play, daemon=True).start() or recognizer)
+    monkeypatch.setattr(
+        Recognizer, "load", lambda *_, **__: threading.Thread(target=play, daemon=True).start() or recognizer
+    )
     rate = ("--rate_hz", str(RATE_HZ)) if content else ()
     output = tmp_path / "said.txt"
     with pytest.raises(SystemExit, match=str(status)):

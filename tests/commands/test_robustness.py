@@ -38,6 +38,24 @@ def test_robustness_scores_every_condition_and_writes_table_lines_and_picture(
     assert len(read_manifest(corpus / "test.jsonl")) == rows[0]["num_utterances"]
 
 
+def test_robustness_of_an_exported_network_is_that_of_its_checkpoint(
+    learned_run: Path, corpus: Path, tmp_path: Path, mindspore_cpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    from mindaudio_ds2 import robustness
+    from mindaudio_ds2.export.onnx_file import export_onnx
+    from mindaudio_ds2.export.onnx_model import OnnxForm
+    from mindaudio_ds2.transcribe import Recognizer
+
+    monkeypatch.setattr(robustness, "CONDITIONS", {"level -20 dB": CONDITIONS["level -20 dB"]})
+    checkpoint = Path(shutil.copy(learned_run / "last.ckpt", tmp_path))
+    exported = export_onnx(checkpoint, tmp_path, OnnxForm("waveform", "fp32"), None)
+    paths = [checkpoint, exported.path]
+    tables = [robustness.measure_robustness(Recognizer.load(path), corpus / "test.jsonl", 1) for path in paths]
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 5
+
+
 def test_every_utterance_is_joined_once_and_with_its_speaker(mindspore_cpu: None) -> None:
     from mindaudio_ds2.corpus.manifest import Utterance
     from mindaudio_ds2.robustness import join_speakers

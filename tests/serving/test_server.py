@@ -16,6 +16,7 @@ pytest.importorskip("starlette", reason="the extra serve is not installed")
 
 from mindaudio_ds2.commands import serve as command
 from mindaudio_ds2.decoding.choice import DecoderChoice
+from mindaudio_ds2.errors import ConfigError, DeviceError
 from mindaudio_ds2.serving.limits import Limits
 from mindaudio_ds2.serving.server import ServerOptions, open_service
 from tests.serving.tones import CLIENT, RATE_HZ, make_wav
@@ -112,6 +113,18 @@ def test_a_checkpoint_is_loaded_and_used_by_one_thread(learned_run: Path) -> Non
         assert (service.name, service.dispatcher.num_workers) == ("learned", 1)
     finally:
         service.dispatcher.close(5)
+
+
+@pytest.mark.parametrize(
+    ("option", "kind", "said"),
+    [
+        ({"weights": "int8"}, ConfigError, "for --weights int8"),
+        ({"device_target": "GPU"}, DeviceError, "runs on the CPU"),
+    ],
+)
+def test_an_exported_network_is_served_as_it_is(option: dict[str, Any], kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind, match=said):
+        open_service(ServerOptions(Path("model.onnx"), **option), DecoderChoice(), Limits())
 
 
 @pytest.mark.parametrize(
