@@ -26,6 +26,7 @@ KNOWN_FIELDS = {
     *("file", "model", "response_format", "timestamp_granularities[]", "timestamp_granularities", "hotwords"),
     *("language", "temperature", "stream"),
 }
+REPEATABLE = {"timestamp_granularities[]", "timestamp_granularities", "hotwords"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ def read_wish(form: FormData, service: Service) -> Wish:
         raise Refusal(
             400, "unknown_parameter", f"{unknown[0][:100]!r} is not understood; known: {known}", unknown[0][:100]
         )
+    if repeated := [name for name, given in values.items() if len(given) > 1 and name not in REPEATABLE]:
+        message = f"{repeated[0]} is given {len(values[repeated[0]])} times; give it once"
+        raise Refusal(400, "repeated_parameter", message, repeated[0])
     service.check_model(values.get("model", [service.name])[-1])
     _require_default(
         values, "stream", ("", "false", "False", "0"), "use the websocket /v1/stream for words as they come"

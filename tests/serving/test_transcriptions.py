@@ -122,6 +122,8 @@ def test_a_long_file_is_cut_in_its_pauses_and_keeps_its_words(running: Running) 
         ({"hotwords": "ÄÖ"}, (400, "invalid_hotwords")),
         ({"hotwords": "AB\tmuch"}, (400, "invalid_hotwords")),
         ({"hotwords": "A\n" * 300}, (400, "too_many_hotwords")),
+        ({"response_format": ["json", "text"]}, (400, "repeated_parameter")),
+        ({"model": ["tones", "tones"]}, (400, "repeated_parameter")),
     ],
 )
 def test_what_cannot_be_done_is_refused(running: Running, fields: Fields, expected: tuple[int, str]) -> None:
