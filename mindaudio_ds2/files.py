@@ -2,10 +2,14 @@
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
+import signal
 import stat
 import tempfile
+import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -18,8 +22,8 @@ ROOM = "Free space or choose another folder; what stood there before is unchange
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write(partial)` on a path beside `path`, then rename it to `path`.
 
-    A crash, a kill or a full disk leaves the old file untouched. A link stays, and what it leads to is replaced; a
-    device or a pipe is written into.
+    A crash, a kill or a full disk leaves the old file untouched; what kill -9 leaves beside it, `require_writable`
+    removes in the next run. A link stays, and what it leads to is replaced; a device or a pipe is written into.
 
     Raises:
         OutputError: the file cannot be written; the partial file is removed.
@@ -29,19 +33,65 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         _write_into(named, write)
         return
     path = Path(os.path.realpath(named)) if named.is_symlink() else named
-    # Unlike any other's beside it: several processes may write the same, and on other hosts have the same number.
-    partial = path.with_name(f".partial-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    partial = _name_partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        _flush_to_disk(partial)
-        os.replace(partial, path)
+        with removed_by_sigterm(partial):
+            write(partial)
+            _flush_to_disk(partial)
+            os.replace(partial, path)
     except OSError as error:
         _remove(partial)
         raise OutputError(_explain(named, error, ROOM)) from error
     except BaseException:
         _remove(partial)
         raise
+
+
+def _name_partial(path: Path) -> Path:
+    """A name beside a path, unlike any other's: several processes may write the same, and hosts share folders."""
+    return path.with_name(f".partial-{_name_host()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+
+
+def _name_host() -> str:
+    """A name for where this process's number is its own: the boot of this machine, and the container in it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+        return f"{zlib.crc32(boot + os.readlink('/proc/self/ns/pid').encode()):08x}"
+    except OSError:
+        return secrets.token_hex(4)  # of nobody else: nothing is ever taken for a dead process's
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what processes that are dead by now (kill -9) had begun to write for `path`."""
+    begun = re.compile(rf"\.partial-{_name_host()}-(\d+)-[0-9a-f]{{8}}-{re.escape(path.name)}")
+    with contextlib.suppress(OSError):  # a folder can be closed to readers
+        for beside in path.parent.iterdir():
+            if (match := begun.fullmatch(beside.name)) and not Path(f"/proc/{match[1]}").exists():
+                _remove(beside)
+
+
+@contextlib.contextmanager
+def removed_by_sigterm(partial: Path) -> Iterator[None]:
+    """SIGTERM ends a process on the spot. While a file or folder is being written, that goes first.
+
+    Ctrl-C arrives as SIGTERM, too, once MindSpore has run a graph (`training/interruption.py`).
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        _remove(partial)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def is_stream(path: Path) -> bool:
@@ -84,13 +134,14 @@ def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
         OutputError: the folder cannot be written; the partial one is removed, and the old one stays.
     """
     path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
-    mark = f"{os.getpid()}-{secrets.token_hex(4)}-{path.name}"
-    partial, old = path.with_name(f".partial-{mark}"), path.with_name(f".old-{mark}")
+    partial = _name_partial(path)
+    old = path.with_name(partial.name.replace(".partial-", ".old-", 1))
     try:
         partial.mkdir(parents=True)
-        write(partial)
-        for each in partial.rglob("*"):
-            _flush_to_disk(each)
+        with removed_by_sigterm(partial):
+            write(partial)
+            for each in partial.rglob("*"):
+                _flush_to_disk(each)
         if path.exists():
             os.replace(path, old)
         os.replace(partial, path)
@@ -105,6 +156,8 @@ def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
 
 def require_writable(path: Path, inputs: Iterable[str | Path | None] = ()) -> None:
     """Find out before long work whether its result can be written to `path`; leaves nothing there but its folder.
+
+    What an earlier run had begun to write there when it was killed is removed.
 
     Args:
         path: of the result; a line says so where its folder had to be made.
@@ -122,12 +175,13 @@ def require_writable(path: Path, inputs: Iterable[str | Path | None] = ()) -> No
     if any(each is not None and os.path.realpath(each) == os.path.realpath(path) for each in inputs):
         raise OutputError(f"cannot write {path}: it is one of the inputs, and would be lost. Name another file.")
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    probe = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    probe = _name_partial(path)
     try:
         if not path.parent.exists():
             path.parent.mkdir(parents=True)
             console.write_line(f"made the folder {path.parent}")
         probe.touch()
+        _remove_abandoned(path)
     except OSError as error:
         raise OutputError(_explain(path, error, "Choose another folder.")) from error
     finally:
@@ -136,7 +190,10 @@ def require_writable(path: Path, inputs: Iterable[str | Path | None] = ()) -> No
 
 def _remove(partial: Path) -> None:
     with contextlib.suppress(OSError):  # there is no such file where no folder could be made
-        partial.unlink(missing_ok=True)
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:

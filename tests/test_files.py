@@ -1,6 +1,8 @@
 """Files are whole or not there."""
 
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -130,3 +132,28 @@ def test_without_a_home_the_temporary_folder_is_left(tmp_path: Path, monkeypatch
     own.rmdir()
     own.symlink_to(tmp_path)
     assert list(list_cache_folders()) == []
+
+
+def test_what_a_dead_process_had_begun_is_removed_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    writer = "import sys, os; from pathlib import Path; from mindaudio_ds2.files import write_atomically\n"
+    writer += (
+        "write_atomically(Path(sys.argv[1]), lambda partial: (partial.write_text('half'), os.kill(os.getpid(), 9)))"
+    )
+    subprocess.run([sys.executable, "-c", writer, str(path)], check=False)
+    subprocess.run([sys.executable, "-c", writer, f"{path}2"], check=False)
+    left = {other.name for other in tmp_path.iterdir()}
+    assert len(left) == 2
+
+    def write(partial: Path) -> None:
+        partial.write_text("whole")
+        require_writable(path)  # another's, while this one is writing
+        assert partial.exists()
+
+    write_atomically(path, write)
+    assert {other.name for other in tmp_path.iterdir()} == {"a.txt", *(name for name in left if name.endswith("2"))}
+
+
+def test_a_device_stays_a_device(tmp_path: Path) -> None:
+    write_atomically(Path("/dev/null"), lambda partial: partial.write_text("lost") and None)
+    assert Path("/dev/null").is_char_device()

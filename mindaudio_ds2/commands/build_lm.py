@@ -26,16 +26,17 @@ from mindaudio_ds2.commands._command import Command
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.arpa import read_arpa
-from mindaudio_ds2.decoding.beam import check_model
-from mindaudio_ds2.decoding.language_model import LanguageModel, NgramTables, write_language_model
+from mindaudio_ds2.decoding.beam import check_words
+from mindaudio_ds2.decoding.language_model import SPECIAL_WORDS, LanguageModel, NgramTables, write_language_model
 from mindaudio_ds2.decoding.lm_text import CleanText, clean_text, read_text
 from mindaudio_ds2.decoding.ngram_estimate import encode_sentences, estimate_tokens
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
-from mindaudio_ds2.files import require_writable
+from mindaudio_ds2.files import removed_by_sigterm, require_writable
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 MIN_HELD_OUT_STEP, NUM_HELD_OUT = 20, 2000
-"""Every 20th line at most, and about 2000 lines of a long text, judge the model instead of making it."""
+"""Every 20th line at most, and about 2000 lines of a long text, judge the model instead of making it; of fewer than 20
+lines none."""
 
 
 def add_options(parser: Any) -> None:
@@ -92,21 +93,25 @@ def build(options: Any, config: Config) -> str:
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
     }
     if options.arpa:
-        return _store(output, read_arpa(options.arpa), metadata, tokenizer, [])
+        return _store(output, read_arpa(options.arpa), metadata, tokenizer, [options.arpa], [])
     print("reading the text", file=sys.stderr)
     tests = [utterance.transcript for path in options.exclude for utterance in open_manifest(path, config.data.root)]
     text = clean_text(read_text(options.texts), tokenizer, tests)
     described = _describe_text(text, len(tests))
     step = max(MIN_HELD_OUT_STEP, len(text.lines) // NUM_HELD_OUT)
-    held_out = text.lines[::step]
+    held_out = text.lines[::step] if len(text.lines) >= MIN_HELD_OUT_STEP else []
     num_lines = len(text.lines) - len(held_out)
     print(f"counting {num_lines} lines", file=sys.stderr)
     metadata |= {"num_lines": num_lines, "prune": options.prune, "excluded": len(tests)}
-    tables, cut_share = _estimate(_take_training(text.lines, step), options)
+    tables, cut_share = _estimate(_take_training(text.lines, step if held_out else None), options)
     if options.words is not None:
         metadata |= {"words": options.words, "cut_share": round(cut_share, 6)}
         described += f"\ncut:         {cut_share:.2%} of the words are not among the {options.words} most frequent"
-    return f"{described}\n{_store(output, tables, metadata, tokenizer, held_out)}"
+    if not held_out:
+        described += (
+            f"\nheld out:    none of {num_lines} lines; to be judged, a text wants {MIN_HELD_OUT_STEP}, a sentence each"
+        )
+    return f"{described}\n{_store(output, tables, metadata, tokenizer, options.texts, held_out)}"
 
 
 def _describe_text(text: CleanText, num_tests: int) -> str:
@@ -117,12 +122,12 @@ def _describe_text(text: CleanText, num_tests: int) -> str:
     )
 
 
-def _take_training(lines: list[str], step: int) -> Iterator[str]:
-    """The lines that make the model; `lines` is emptied meanwhile, for counting needs the memory."""
+def _take_training(lines: list[str], step: int | None) -> Iterator[str]:
+    """The lines that make the model, all but every `step`th; `lines` is emptied, for counting needs the memory."""
     lines.reverse()
     for number in range(len(lines)):
         line = lines.pop()
-        if number % step:
+        if step is None or number % step:
             yield line
 
 
@@ -134,7 +139,7 @@ def _estimate(lines: Iterable[str], options: Any) -> tuple[NgramTables, float]:
     if options.words is not None or options.prune or not shutil.which("lmplz"):
         tokens = encode_sentences(lines, options.words)
         return estimate_tokens(tokens, options.order, options.prune), tokens.cut_share
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, removed_by_sigterm(Path(folder)):
         arpa = Path(folder) / "model.arpa"
         command = ["lmplz", "-o", str(options.order), "--discount_fallback", "-T", folder, "--arpa", str(arpa)]
         done = subprocess.run(command, input="\n".join(lines), text=True, capture_output=True, check=False)
@@ -144,23 +149,25 @@ def _estimate(lines: Iterable[str], options: Any) -> tuple[NgramTables, float]:
 
 
 def _store(
-    output: Path, tables: NgramTables, metadata: dict[str, Any], tokenizer: Tokenizer, held_out: list[str]
+    output: Path,
+    tables: NgramTables,
+    metadata: dict[str, Any],
+    tokenizer: Tokenizer,
+    sources: list[str],
+    held_out: list[str],
 ) -> str:
-    """Write the model under another name, judge it, and only then give it its own."""
-    trial = output.with_name(f".partial-{output.name}")
-    try:
-        write_language_model(trial, tables, metadata, scores_labels=False)
-        model = LanguageModel(trial)
-        check_model(tokenizer, model)
-        lines = [
-            f"model:       {' + '.join(map(str, model.counts))} n-grams, {len(model.bytes) / 1e6:.1f} MB, in {output}",
-            f"vocabulary:  {model.counts[0] - 3} words",
-        ]
-        lines += _judge(model, held_out) if held_out else []
-        trial.replace(output)
-    finally:
-        trial.unlink(missing_ok=True)
-    return "\n".join(lines)
+    """Write the model, which gets its name only when it was judged by the lines held out."""
+    check_words(tokenizer, tables.words[len(SPECIAL_WORDS) :], ", ".join(sources))
+    said: list[str] = []
+
+    def judge(model: LanguageModel) -> None:
+        counts = " + ".join(map(str, model.counts))
+        said.append(f"model:       {counts} n-grams, {len(model.bytes) / 1e6:.1f} MB, in {output}")
+        said.append(f"vocabulary:  {model.counts[0] - len(SPECIAL_WORDS)} words")
+        said.extend(_judge(model, held_out) if held_out else [])
+
+    write_language_model(output, tables, metadata, scores_labels=False, judge=judge)
+    return "\n".join(said)
 
 
 def _judge(model: LanguageModel, held_out: list[str]) -> list[str]:

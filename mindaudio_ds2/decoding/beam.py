@@ -30,7 +30,7 @@ from mindaudio_ds2.decoding.hotwords import (
     weigh,
 )
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
-from mindaudio_ds2.decoding.language_model import LanguageModel
+from mindaudio_ds2.decoding.language_model import SPECIAL_WORDS, LanguageModel
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
@@ -141,7 +141,7 @@ class BeamDecoder:
         hotwords = check_hotwords(tokenizer, hotwords)
         self.spellings = find_spellings(hotwords)
         if model:
-            check_model(tokenizer, model)
+            check_words(tokenizer, model.words[len(SPECIAL_WORDS) :], model.path)
         phrases = weigh(hotwords, model, settings.weight)
         labels = _number_labels(tokenizer, model)
         if library is None:
@@ -300,18 +300,23 @@ def _number_labels(tokenizer: Tokenizer, model: LanguageModel | None) -> list[in
 MAX_FOREIGN_SHARE = 0.5
 
 
-def check_model(tokenizer: Tokenizer, model: LanguageModel) -> None:
-    """Refuse a model most of whose words the labels cannot spell: one of another alphabet or letter case.
+def check_words(tokenizer: Tokenizer, words: Sequence[str], source: str | Path) -> None:
+    """Refuse words most of which the labels cannot spell: those of another alphabet or letter case.
+
+    Args:
+        tokenizer: of the network.
+        words: of a language model, without the special ones.
+        source: what they come from, as the user names it.
 
     Raises:
-        LanguageModelError: it is such a model.
+        LanguageModelError: they are such words.
     """
     letters = set("".join(tokenizer.texts)) | set(SPACE)
-    sample = model.words[3 :: max(1, len(model.words) // 5000)]
+    sample = words[:: max(1, len(words) // 5000)]
     foreign = [word for word in sample if not set(word) <= letters]
     if len(foreign) > MAX_FOREIGN_SHARE * len(sample):
         shown = "".join(sorted(letters - set(SPACE)))
         raise LanguageModelError(
-            f"{model.path} is of another alphabet or letter case: words such as {foreign[0]!r} cannot be spelt with "
+            f"{source} is of another alphabet or letter case: words such as {foreign[0]!r} cannot be spelt with "
             f"{shown!r}; build it from text in the network's alphabet"
         )

@@ -16,7 +16,7 @@ import json
 import mmap
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +58,14 @@ class NgramTables:
     first_child: NDArray[np.uint32]
 
 
-def write_language_model(path: Path, tables: NgramTables, metadata: dict[str, Any], *, scores_labels: bool) -> None:
+def write_language_model(
+    path: Path,
+    tables: NgramTables,
+    metadata: dict[str, Any],
+    *,
+    scores_labels: bool,
+    judge: "Callable[[LanguageModel], None] | None" = None,
+) -> None:
     """Write the mapped file, all or nothing.
 
     Args:
@@ -66,6 +73,7 @@ def write_language_model(path: Path, tables: NgramTables, metadata: dict[str, An
         tables: the model.
         metadata: what else shall travel along (JSON): characters, letter case, weights, source.
         scores_labels: whether its words are labels of the network.
+        judge: is shown the model before it has its name; where this raises an error, nothing is left of it.
 
     Raises:
         OutputError: it cannot be written.
@@ -92,6 +100,8 @@ def write_language_model(path: Path, tables: NgramTables, metadata: dict[str, An
         with partial.open("wb") as file:
             file.write(header)
             file.writelines(blocks)
+        if judge:
+            judge(LanguageModel(partial))
 
     write_atomically(path, write)
 
