@@ -39,6 +39,7 @@ from mindaudio_ds2.corpus.statistics import SuspicionLimits, measure_corpus
 from mindaudio_ds2.errors import ConfigError, ManifestError
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.network_config import TextConfig
+from mindaudio_ds2.reading import explain_foreign
 from mindaudio_ds2.text.characters import name_character
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
@@ -209,7 +210,10 @@ def _read_names(values: Sequence[str]) -> set[str]:
             continue
         try:
             lines = Path(value[1:]).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            reason = explain_foreign(Path(value[1:]))
+            raise ManifestError(f"the list of names {value[1:]} is not UTF-8: {reason}") from None
+        except OSError as error:
             raise ManifestError(f"the list of names {value[1:]} cannot be read: {error}") from error
         names |= {line.strip() for line in lines if line.strip()}
     return names

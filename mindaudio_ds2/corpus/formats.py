@@ -29,7 +29,7 @@ from mindaudio_ds2.corpus.manifest import EMPTY_REMEDY, Utterance, find_folder, 
 from mindaudio_ds2.corpus.naming import name_uniquely
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.errors import AudioError, ManifestError
-from mindaudio_ds2.reading import ReadError, parse_json
+from mindaudio_ds2.reading import ReadError, explain_foreign, parse_json
 
 Format = Literal["ours", "deepspeech.pytorch", "mindspore", "tensorflow", "mozilla", "nemo"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -185,7 +185,10 @@ def _add_row(rows: list[_Row], where: str, audio: Path, transcript: Path, proble
     """A row whose transcript stands in a file of its own; line breaks at its end do not count."""
     try:
         rows.append(_Row(where, audio, transcript.read_bytes().decode("utf-8-sig").rstrip("\r\n")))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except UnicodeDecodeError:
+        reason = f"{where}: {transcript} is not UTF-8: {explain_foreign(transcript)}"
+        problems.add("transcript that cannot be read", reason)
+    except (OSError, ValueError) as error:
         problems.add("transcript that cannot be read", f"{where}: {transcript}: {error}")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from mindaudio_ds2.errors import ManifestError
 from mindaudio_ds2.files import write_text
-from mindaudio_ds2.reading import ReadError, parse_json
+from mindaudio_ds2.reading import ReadError, explain_foreign, parse_json
 
 MAX_PROBLEMS_SHOWN = 10
 EMPTY_REMEDY = "run the recipe's prepare.py, or write one line an utterance"
@@ -133,8 +133,10 @@ def read_text(path: Path) -> str:
         raise ManifestError(
             f"manifest {path} does not exist; make it with a recipe's prepare.py, or set the right path"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"manifest {path} cannot be read as UTF-8 text: {error}") from error
+    except UnicodeDecodeError:
+        raise ManifestError(f"manifest {path} cannot be read as UTF-8 text: {explain_foreign(path)}") from None
+    except OSError as error:
+        raise ManifestError(f"manifest {path} cannot be read: {error}; correct the path") from error
 
 
 def _parse_line(line: str, folder: str) -> Utterance:

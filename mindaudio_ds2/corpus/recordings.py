@@ -16,6 +16,7 @@ from typing import Literal
 from mindaudio_ds2.audio import sound_files
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.errors import ManifestError
+from mindaudio_ds2.reading import explain_foreign
 
 PATH_COLUMNS = ("path", "audio", "wav_filename", "file")
 TRANSCRIPT_COLUMNS = ("transcript", "text", "sentence")
@@ -83,8 +84,10 @@ def read_folder(folder: Path, speaker_source: SpeakerSource | None, problems: Pr
             continue
         try:
             entries.append(_Entry(str(texts[name]), path, texts[name].read_text(encoding="utf-8-sig")))
-        except (OSError, UnicodeDecodeError) as error:
-            problems.add("text that cannot be read", f"{texts[name]}: {error}; save it as UTF-8")
+        except UnicodeDecodeError:
+            problems.add("text that cannot be read", f"{texts[name]} is not UTF-8: {explain_foreign(texts[name])}")
+        except OSError as error:
+            problems.add("text that cannot be read", f"{texts[name]}: {error}")
     return _make_recordings(entries, speaker_source or "folder", problems)
 
 
@@ -169,8 +172,10 @@ def _read_rows(table: Path) -> list[tuple[int, list[str]]]:
     """The rows that are not empty, header first, each with the number of its (last) line."""
     try:
         text = table.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"table {table} cannot be read as UTF-8 text: {error}") from error
+    except UnicodeDecodeError:
+        raise ManifestError(f"table {table} cannot be read as UTF-8 text: {explain_foreign(table)}") from None
+    except OSError as error:
+        raise ManifestError(f"table {table} cannot be read: {error}; correct the path") from error
     first_line = text.partition("\n")[0]
     is_tsv = table.suffix.lower() == ".tsv"
     delimiter = "\t" if is_tsv else max(",;\t", key=first_line.count)

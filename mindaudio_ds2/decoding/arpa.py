@@ -21,6 +21,7 @@ from mindaudio_ds2.decoding.language_model import (
     link_suffixes,
 )
 from mindaudio_ds2.errors import LanguageModelError
+from mindaudio_ds2.reading import GZIP, explain_foreign
 
 UNKNOWN_LOG10_PROB = -5.0
 """Of <unk> where a file has none."""
@@ -46,16 +47,18 @@ class _Lines:
     def __iter__(self) -> Iterator[str]:
         try:
             with self.path.open("rb") as file:
-                is_gzip = file.read(2) == b"\x1f\x8b"
+                is_gzip = file.read(2) == GZIP
             with gzip.open(self.path, "rb") if is_gzip else self.path.open("rb") as lines:
                 for line in lines:
                     self.number += 1
-                    text = line.decode().strip()
+                    text = line.decode("utf-8-sig").strip()
                     if text:
                         yield text
         except UnicodeDecodeError:
             self.number += 1
-            raise self.fail("is not UTF-8") from None
+            raise LanguageModelError(
+                f"ARPA file {self.path}, line {self.number} cannot be read as UTF-8: {explain_foreign(self.path)}"
+            ) from None
         except (OSError, EOFError, zlib.error) as error:
             raise LanguageModelError(f"ARPA file {self.path} cannot be read: {error}") from None
 

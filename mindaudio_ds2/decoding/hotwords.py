@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import LanguageModelError
+from mindaudio_ds2.reading import explain_foreign
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 LN10 = math.log(10)
@@ -76,8 +77,8 @@ def read_hotwords(path: Path) -> list[Hotword]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise LanguageModelError(f"hotwords {path} are no UTF-8 text: {error}; save the file as UTF-8") from None
+    except UnicodeDecodeError:
+        raise LanguageModelError(f"hotwords {path} cannot be read as UTF-8 text: {explain_foreign(path)}") from None
     except OSError as error:
         raise LanguageModelError(f"hotwords {path} cannot be read: {error}; correct the path") from None
     found = parse_hotwords(lines, f"hotwords {path}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.errors import LanguageModelError
+from mindaudio_ds2.reading import GZIP, explain_foreign
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 RUN_LENGTH = 7
@@ -41,7 +42,7 @@ def read_text(paths: Sequence[str | Path]) -> Iterator[str]:
     """Lines of text files, plain or gzip, and transcripts of manifests (.jsonl).
 
     Raises:
-        LanguageModelError: one cannot be read as UTF-8 text.
+        LanguageModelError: one cannot be read, or is no UTF-8 text.
         ManifestError: a manifest is unusable.
     """
     for path in map(Path, paths):
@@ -50,11 +51,16 @@ def read_text(paths: Sequence[str | Path]) -> Iterator[str]:
             continue
         try:
             with path.open("rb") as file:
-                is_gzip = file.read(2) == b"\x1f\x8b"
-            with gzip.open(path, "rt", encoding="utf-8") if is_gzip else path.open(encoding="utf-8") as lines:
-                yield from lines
-        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-            raise LanguageModelError(f"text {path} cannot be read as UTF-8: {error}; correct it or the path") from None
+                is_gzip = file.read(2) == GZIP
+            with gzip.open(path, "rt", encoding="utf-8-sig") if is_gzip else path.open(encoding="utf-8-sig") as lines:
+                for line in lines:
+                    if "\0" in line:
+                        raise LanguageModelError(f"text {path} cannot be read as UTF-8: {explain_foreign(path)}")
+                    yield line
+        except UnicodeDecodeError:
+            raise LanguageModelError(f"text {path} cannot be read as UTF-8: {explain_foreign(path)}") from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise LanguageModelError(f"text {path} cannot be read: {error}; correct it or the path") from None
 
 
 def clean_text(lines: Iterable[str], tokenizer: Tokenizer, held_back: Iterable[str] = ()) -> CleanText:

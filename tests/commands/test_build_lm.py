@@ -96,13 +96,47 @@ def test_an_arpa_file_is_converted(run, tmp_path: Path) -> None:  # type: ignore
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "no words"), (b"\xff\xfe\x00", "UTF-8"), ("то же самое на русском\n" * 30, "another language")],
+    [
+        (b"", "no words"),
+        (b"\xff\xfe\x00", "UTF-8"),
+        ("то же самое на русском\n" * 30, "another language"),
+        ("The cat sat.\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8"),
+        ("The cat sat.\n".encode("utf-16-le"), "iconv -f UTF-16LE -t UTF-8"),
+        ("Un caf\xe9 noir.\n".encode("latin-1"), "iconv -f WINDOWS-1252 -t UTF-8"),
+        (gzip.compress("Un caf\xe9 noir.\n".encode("latin-1")), "iconv -f WINDOWS-1252 -t UTF-8"),
+        (b"PK\x03\x04\x14\x00\x06\x00\xff", "zip archive or an office document"),
+        (b"RIFF\x00\x01\xffWAVE", "binary and no text"),
+    ],
 )
 def test_useless_text_is_refused_and_leaves_nothing(content, message, run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "text.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
     status, said = run(str(tmp_path / "text.txt"))
     assert (status, message in said) == (2, True), said
     assert not list(tmp_path.glob("*.lm"))
+
+
+def test_a_text_of_one_line_makes_a_model_that_nothing_judges(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "text.txt").write_text("\ufeff" + " ".join(LINES), encoding="utf-8")
+    status, said = run(str(tmp_path / "text.txt"))
+    assert status == 0, said
+    assert "held out:    none of 1 lines; to be judged, a text wants 20, a sentence each" in said
+    assert "CAT" in LanguageModel(tmp_path / "out.lm").words
+
+
+def test_an_arpa_file_in_another_letter_case_is_named_as_the_user_did(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "a.arpa").write_text(ARPA.replace("A", "a").replace("B", "b"))
+    status, said = run("--arpa", str(tmp_path / "a.arpa"))
+    assert (status, f"{tmp_path / 'a.arpa'} is of another alphabet or letter case" in said) == (2, True), said
+    assert ".partial" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["a.arpa"]
+
+
+def test_a_link_stays_and_leads_to_the_model(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "text.txt").write_text("\n".join(LINES), encoding="utf-8")
+    (tmp_path / "out.lm").symlink_to("there.lm")
+    assert run(str(tmp_path / "text.txt"))[0] == 0
+    assert (tmp_path / "out.lm").is_symlink()
+    LanguageModel(tmp_path / "there.lm").verify()
 
 
 def test_text_and_arpa_together_are_refused(run) -> None:  # type: ignore[no-untyped-def]
