@@ -26,8 +26,13 @@ from mindaudio_ds2.commands._command import Command
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.opening import open_manifest
 from mindaudio_ds2.decoding.arpa import read_arpa
-from mindaudio_ds2.decoding.beam import check_words
-from mindaudio_ds2.decoding.language_model import SPECIAL_WORDS, LanguageModel, NgramTables, write_language_model
+from mindaudio_ds2.decoding.language_model import (
+    SPECIAL_WORDS,
+    LanguageModel,
+    NgramTables,
+    check_words,
+    write_language_model,
+)
 from mindaudio_ds2.decoding.lm_text import CleanText, clean_text, read_text
 from mindaudio_ds2.decoding.ngram_estimate import encode_sentences, estimate_tokens
 from mindaudio_ds2.errors import ConfigError, LanguageModelError

@@ -62,7 +62,7 @@ def tune(options: Any, backend: Backend) -> str:
     config, library = checkpoint.config, backend.kernels
     utterances = open_manifest(options.dev, options.data_root)
     utterances = utterances[:: -(-len(utterances) // options.max_utterances)]
-    choice = DecoderChoice("beam", BeamSettings(beam_width=options.beam_width), Path(options.lm))
+    choice = DecoderChoice("beam", options.settings, Path(options.lm))
     network = restore_network(checkpoint, str(path), backend)
     evaluator = Evaluator(Recognizer(network), utterances, config)
 
@@ -143,6 +143,7 @@ def run(options: argparse.Namespace) -> None:
     runtime.require_one_process("tune")
     if options.max_utterances < 1:
         raise ConfigError(f"--max_utterances {options.max_utterances} must be 1 or more")
+    options.settings = BeamSettings(beam_width=options.beam_width)
     options.checkpoint = models.require_checkpoint(options.checkpoint)
     open_manifest(options.dev, options.data_root)
     print(tune(options, runtime.start("CPU", 0, "auto")))

@@ -9,8 +9,9 @@ hotword, which `hotwords.py` explains. A word begun that no known word continues
 
 import ctypes
 import functools
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,16 @@ from mindaudio_ds2.decoding.hotwords import (
     weigh,
 )
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
-from mindaudio_ds2.decoding.language_model import SPECIAL_WORDS, LanguageModel
+from mindaudio_ds2.decoding.language_model import SPACE, SPECIAL_WORDS, LanguageModel, check_words
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 NO_LABEL = 0xFFFFFFFF
-SPACE = "<space>"
-"""The space in a language model whose words are the labels."""
+WIDEST, MOST_HYPOTHESES = 10_000, 1_000
+"""With them a frame, and the end, take a second at worst; on dev, a beam of 1000 was half a point better than 300."""
+
+PREFIXES_AT_A_TIME = 2_000
+"""So many prefixes, of a frame or several, are searched in C++ before Python looks whether it shall end."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ class BeamSettings:
     """How wide the search is, and what counts beside the sound. Scores are natural logarithms (nats).
 
     Attributes:
-        beam_width: prefixes kept after each frame, at least 1.
-        num_best: hypotheses returned, at least 1.
+        beam_width: prefixes kept after each frame, from 1 to `WIDEST`.
+        num_best: hypotheses returned, from 1 to `MOST_HYPOTHESES`.
         token_threshold: labels less likely than this in a frame are not tried there; the likeliest always is.
         beam_threshold: prefixes are dropped that are worse than the best by more than this; positive.
         weight: of the language model, not negative.
@@ -62,9 +66,10 @@ class BeamSettings:
     unknown: float = -10.0
 
     def __post_init__(self) -> None:
-        if self.beam_width < 1 or self.num_best < 1:
+        if not (1 <= self.beam_width <= WIDEST and 1 <= self.num_best <= MOST_HYPOTHESES):
             raise ConfigError(
-                f"beam width {self.beam_width} and number of hypotheses {self.num_best} must be at least 1"
+                f"the beam width {self.beam_width} must be from 1 to {WIDEST:,}, and the number of hypotheses "
+                f"{self.num_best} from 1 to {MOST_HYPOTHESES:,}; from some hundred on, more finds next to nothing"
             )
         if not (self.beam_threshold > 0 and self.token_threshold <= 0 and self.weight >= 0):
             raise ConfigError(
@@ -194,9 +199,23 @@ class BeamDecoder:
     def decode_batch(
         self, log_probs: NDArray[np.float32], lengths: NDArray[np.int32], num_threads: int = 1
     ) -> list[list[Hypothesis]]:
-        """Decode `(B, S, V)` with `(B,)` valid frames; threads share the utterances and change no result."""
+        """Decode `(B, S, V)` with `(B,)` valid frames; threads share the utterances and change no result.
+
+        An exception, such as Ctrl-C, ends all threads within a frame.
+        """
+        should_stop = threading.Event()
+
+        def decode(rows: NDArray[np.float32]) -> list[Hypothesis]:
+            stream = self.start()
+            stream.feed(rows, should_stop)
+            return stream.finish()
+
         with ThreadPoolExecutor(num_threads) as pool:
-            return list(pool.map(self.decode, [rows[:n] for rows, n in zip(log_probs, lengths, strict=True)]))
+            try:
+                return list(pool.map(decode, [rows[:n] for rows, n in zip(log_probs, lengths, strict=True)]))
+            except BaseException:
+                should_stop.set()  # the pool waits for what is running
+                raise
 
 
 class BeamStream:
@@ -205,14 +224,26 @@ class BeamStream:
     def __init__(self, decoder: BeamDecoder, search: "SettlingStream | _NativeStream") -> None:
         self._decoder, self._search = decoder, search  # the decoder outlives its streams
 
-    def feed(self, log_probs: NDArray[np.float32]) -> None:
-        """Go on with `(S, V)` float32 log probabilities; S may be 0."""
+    def feed(self, log_probs: NDArray[np.float32], should_stop: threading.Event | None = None) -> None:
+        """Go on with `(S, V)` float32 log probabilities; S may be 0.
+
+        Args:
+            log_probs: as above.
+            should_stop: may be set by another thread.
+
+        Raises:
+            CancelledError: it was set.
+        """
         num_labels = self._decoder.tokenizer.size
         assert log_probs.ndim == 2, f"expected (S, {num_labels}), found {log_probs.shape}"
         assert log_probs.shape[1] == num_labels, f"expected (S, {num_labels}), found {log_probs.shape}"
         log_probs = np.ascontiguousarray(log_probs, np.float32)
         assert not np.isnan(log_probs).any(), "log probabilities are not numbers"
-        self._search.feed(log_probs)
+        size = max(1, PREFIXES_AT_A_TIME // self._decoder.settings.beam_width)
+        for first in range(0, len(log_probs), size):  # Python answers Ctrl-C between two calls of C++ only
+            if should_stop and should_stop.is_set():
+                raise CancelledError
+            self._search.feed(log_probs[first : first + size])
 
     def read(self) -> list[Hypothesis]:
         """What has been recognised so far, best first; the last word may be unfinished."""
@@ -295,28 +326,3 @@ def _number_labels(tokenizer: Tokenizer, model: LanguageModel | None) -> list[in
     if not model or not model.scores_labels:
         return [NO_LABEL] * tokenizer.size
     return [model.find(SPACE if symbol == " " else symbol) for symbol in tokenizer.symbols]
-
-
-MAX_FOREIGN_SHARE = 0.5
-
-
-def check_words(tokenizer: Tokenizer, words: Sequence[str], source: str | Path) -> None:
-    """Refuse words most of which the labels cannot spell: those of another alphabet or letter case.
-
-    Args:
-        tokenizer: of the network.
-        words: of a language model, without the special ones.
-        source: what they come from, as the user names it.
-
-    Raises:
-        LanguageModelError: they are such words.
-    """
-    letters = set("".join(tokenizer.texts)) | set(SPACE)
-    sample = words[:: max(1, len(words) // 5000)]
-    foreign = [word for word in sample if not set(word) <= letters]
-    if len(foreign) > MAX_FOREIGN_SHARE * len(sample):
-        shown = "".join(sorted(letters - set(SPACE)))
-        raise LanguageModelError(
-            f"{source} is of another alphabet or letter case: words such as {foreign[0]!r} cannot be spelt with "
-            f"{shown!r}; build it from text in the network's alphabet"
-        )

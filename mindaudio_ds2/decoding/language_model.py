@@ -28,9 +28,13 @@ from numpy.typing import NDArray
 from mindaudio_ds2.errors import LanguageModelError
 from mindaudio_ds2.files import write_atomically
 from mindaudio_ds2.reading import parse_json
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 MAX_ORDER = 6
 SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
+SPACE = "<space>"
+"""The space in a model whose words are the labels."""
+
 NONE = 0xFFFFFFFF
 _HEADER = struct.Struct("<8s15Q")
 _MAGIC = b"DS2NGRAM"
@@ -309,3 +313,28 @@ def link_suffixes(tables: NgramTables) -> NgramTables:
             left = left[~found]
             context[left] = suffix[context[left]]
     return dataclasses.replace(tables, suffix=suffix)
+
+
+MAX_FOREIGN_SHARE = 0.5
+
+
+def check_words(tokenizer: Tokenizer, words: Sequence[str], source: str | Path) -> None:
+    """Refuse words most of which the labels cannot spell: those of another alphabet or letter case.
+
+    Args:
+        tokenizer: of the network.
+        words: of a language model, without the special ones.
+        source: what they come from, as the user names it.
+
+    Raises:
+        LanguageModelError: they are such words.
+    """
+    letters = set("".join(tokenizer.texts)) | set(SPACE)
+    sample = words[:: max(1, len(words) // 5000)]
+    foreign = [word for word in sample if not set(word) <= letters]
+    if len(foreign) > MAX_FOREIGN_SHARE * len(sample):
+        shown = "".join(sorted(letters - set(SPACE)))
+        raise LanguageModelError(
+            f"{source} is of another alphabet or letter case: words such as {foreign[0]!r} cannot be spelt with "
+            f"{shown!r}; build it from text in the network's alphabet"
+        )

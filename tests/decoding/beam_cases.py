@@ -15,7 +15,7 @@ from mindaudio_ds2.decoding.language_model import LanguageModel, NgramTables, wr
 from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
-EVERYTHING = {"beam_width": 100000, "num_best": 100000, "token_threshold": -math.inf, "beam_threshold": math.inf}
+EVERYTHING = {"beam_width": 10_000, "num_best": 1000, "token_threshold": -math.inf, "beam_threshold": math.inf}
 
 ARPA = r"""
 \data\

@@ -232,7 +232,16 @@ def test_no_frames_give_an_empty_text(kernels: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"beam_width": 0}, {"num_best": 0}, {"beam_threshold": 0}, {"weight": -1}, {"bonus": math.nan}, {"bonus": 1e300}],
+    [
+        {"beam_width": 0},
+        {"beam_width": 10_001},
+        {"num_best": 0},
+        {"num_best": 1001},
+        {"beam_threshold": 0},
+        {"weight": -1},
+        {"bonus": math.nan},
+        {"bonus": 1e300},
+    ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
