@@ -85,6 +85,8 @@ def run(options: argparse.Namespace) -> None:
     runtime.require_one_process("transcribe.py")
     if options.stream:
         refuse_nbest(options, ONE_TRANSCRIPT)
+    elif options.format != "json":
+        refuse_nbest(options, f"{options.format} holds one text; add --format json, or leave --nbest away")
     choice = read_choice(options, options.pre_trained_model_path)
     hearing = Hearing(options.vad, parse_channels(options.channels))
     if options.stream:

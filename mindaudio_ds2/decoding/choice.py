@@ -196,13 +196,21 @@ def make_choice(section: DecodingConfig) -> DecoderChoice | None:
         ConfigError: impossible settings.
         LanguageModelError: decoder.json cannot be read.
     """
-    if section.decoder == "greedy" and section.of_the_beam:
+    kind = section.decoder or "greedy"
+    choice = DecoderChoice(kind) if kind in ("greedy", "beam") else _open_choice(kind)
+    if choice.kind == "greedy" and section.of_the_beam:
+        named = f" ({section.decoder})" if kind != "greedy" else ""
         raise ConfigError(
-            f"greedy decoding has no use for {', '.join(section.of_the_beam)}; add --decoder beam, or leave that out"
+            f"greedy decoding{named} has no use for {', '.join(section.of_the_beam)}; add --decoder beam "
+            "(decoding.decoder: beam), or leave that out"
         )
-    if section.decoder in (None, "greedy"):
-        return DecoderChoice() if section.decoder else None
-    choice = DecoderChoice("beam") if section.decoder == "beam" else _open_choice(section.decoder)
+    if choice.kind == "greedy":
+        return choice if section.decoder else None
+    if section.lm_weight is not None and not (section.lm or choice.model_path):
+        raise ConfigError(
+            f"lm_weight {section.lm_weight:g} weighs a language model, and there is none; add --lm X.lm "
+            "(decoding.lm: X.lm), or leave that out"
+        )
     given: dict[str, Any] = {
         "beam_width": section.beam_width,
         "num_best": section.nbest or 1,

@@ -213,11 +213,13 @@ def test_events_are_written_as_lines_of_json(
         (("--stream", "-", "--channels", "split"), "--vad and --channels are for files"),
         (("--stream", "-", "--decoder", "beam", "--nbest", "3"), "leave --nbest away"),
         (("--stream", "-", "--nbest", "3"), "leave --nbest away"),
+        (("--nbest", "3", "talk.wav"), "text holds one text; add --format json, or leave --nbest away"),
+        (("--format", "srt", "--nbest", "3", "talk.wav"), "srt holds one text; add --format json"),
         (("--rate_hz", "16000", "talk.wav"), "are for live sound; give --stream"),
         (("--silence", "2", "talk.wav"), "are for live sound; give --stream"),
     ],
 )
-def test_what_a_stream_cannot_be_is_refused(
+def test_what_a_stream_or_a_format_cannot_be_is_refused(
     arguments: tuple[str, ...],
     message: str,
     recognizer: Recognizer,

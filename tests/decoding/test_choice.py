@@ -93,6 +93,11 @@ def test_options_win_over_the_section_key_by_key_and_greedy_over_all_of_it(tmp_p
     [
         (("--hotwords", "names.txt"), "no use for hotwords; add --decoder beam"),
         (("--decoder", "greedy", "--lm", "a.lm", "--nbest", "2"), "no use for lm, nbest"),
+        (("--decoder", "greedy", "--word_bonus", "1"), "no use for word_bonus; add --decoder beam"),
+        (("--beam_width", "7"), "no use for beam_width; add --decoder beam"),
+        (("--decoder", "beam", "--lm_weight", "2"), "lm_weight 2 weighs a language model.*add --lm X.lm"),
+        (("--decoder", "beam", "--beam_width", "1000000"), "beam width 1000000 must be from 1 to 10,000"),
+        (("--decoder", "beam", "--nbest", "1001"), "hypotheses 1001 from 1 to 1,000"),
         (("--decoder", "beam", "--beam_width", "0"), r"decoding\.beam_width is 0.*at least 1"),
         (("--decoder", "beam", "--nbest", "0"), r"decoding\.nbest is 0.*at least 1"),
         (("--decoder", "beam", "--nbest", "-1"), r"decoding\.nbest is -1"),
@@ -108,6 +113,20 @@ def test_impossible_options_are_refused_with_a_remedy(arguments: tuple[str, ...]
         parse(*arguments)
 
 
+def test_what_has_no_effect_is_refused_whatever_asks_for_it(tmp_path: Path) -> None:
+    save_choice(tmp_path / "decoder.json", DecoderChoice(), {})
+    with pytest.raises(ConfigError, match=r"greedy decoding \(.*decoder\.json\) has no use for nbest"):
+        parse("--nbest", "3", model=tmp_path / "best.ckpt")
+    with pytest.raises(ConfigError, match="no use for lm; add --decoder beam"):
+        make_choice(DecodingConfig(lm="a.lm"))  # of a YAML to train with: where it is null, train decodes greedily
+    save_choice(tmp_path / "decoder.json", DecoderChoice("beam"), {})
+    with pytest.raises(ConfigError, match="add --lm"):
+        parse("--lm_weight", "0.5", model=tmp_path / "best.ckpt")
+    chosen = parse("--lm_weight", "0.5", "--lm", "a.lm", model=tmp_path / "best.ckpt")
+    assert chosen is not None
+    assert chosen.settings.weight == 0.5
+
+
 @pytest.mark.parametrize("arguments", [("--decoder", "bea"), ("--decoder", "gone.json")])
 def test_a_decoder_that_is_none_is_refused(arguments: tuple[str, ...]) -> None:
     with pytest.raises(LanguageModelError, match="neither greedy nor beam, and no such file exists"):
@@ -121,7 +140,10 @@ WHOLE = '{"kind": "beam", "language_model": null, "calibration": null, "settings
     "content",
     [
         *("", "{}", "[]", '{"kind": "beam", "settings": {"width": 3}}', "[" * 100_000, WHOLE % "[]"),
-        *(WHOLE % f'{{"beam_width": {width}}}' for width in ("1e999", "1000000000000", '"x"', "true", "9" * 5000, "0")),
+        *(
+            WHOLE % f'{{"beam_width": {width}}}'
+            for width in ("1e999", "1000000000000", "10001", '"x"', "true", "9" * 5000, "0")
+        ),
         *(WHOLE % f'{{"weight": {weight}}}' for weight in ("1e999", "NaN", "-1", '1, "weight": 2')),
         (WHOLE % "{}").replace("beam", "best"),
         (WHOLE % "{}").replace('"calibration": null', '"calibration": {"offset": "x", "slope": 1}'),
