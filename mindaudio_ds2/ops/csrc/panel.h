@@ -72,21 +72,19 @@ void multiply_rows(int64_t num_rows, const float* rows, const float* panel, int6
 }
 
 // multiply_panel for one row: reading the panel is all the work, so the totals stay in registers and nothing interrupts.
+// The hardware sees the next chunk coming; fetching it, too, would only cost.
 template <typename Product, int V>
-void multiply_row(const float* operand, int64_t operand_rows, const float* panel, int64_t num_k, float* totals,
-                  const float* next_panel) {
+void multiply_row(const float* operand, int64_t operand_rows, const float* panel, int64_t num_k, float* totals) {
     constexpr int kFloats = V * kLanes;
     using Sum = typename Product::Sum;
     Sum sums[V], all[V];
     for (int v = 0; v < V; ++v) all[v] = load_as<Sum>(totals + v * kLanes);
     for (int64_t first = 0; first < num_k; first += kChunk) {
         const int64_t depth = std::min(kChunk, num_k - first);
-        const float* next = first + kChunk < num_k ? panel + kChunk * kFloats : next_panel;
         for (int v = 0; v < V; ++v) sums[v] = Sum{};
         for (int64_t k = 0; k < depth; ++k, panel += kFloats) {
             const Vec x = Product::spread(operand + k);
             for (int v = 0; v < V; ++v) sums[v] = Product::add_product(sums[v], x, load(panel + v * kLanes));
-            for (int line = 0; line < kFloats; line += kLineFloats) __builtin_prefetch(next + k * kFloats + line);
         }
         for (int v = 0; v < V; ++v) all[v] += sums[v];
         operand += operand_rows * kChunk;
@@ -101,7 +99,7 @@ template <typename Product, int V>
 void multiply_panel(const float* operand, int64_t operand_rows, int64_t num_rows, const float* panel, int64_t num_k,
                     float* totals, const float* next_panel) {
     constexpr int64_t kFloats = V * kLanes, kLines = std::max<int64_t>(1, kFloats / kLineFloats);  // for each k
-    if (num_rows == 1) return multiply_row<Product, V>(operand, operand_rows, panel, num_k, totals, next_panel);
+    if (num_rows == 1) return multiply_row<Product, V>(operand, operand_rows, panel, num_k, totals);
     for (int64_t first = 0; first < num_rows; first += kGroupRows) {
         const int64_t group_rows = std::min(kGroupRows, num_rows - first);
         const int64_t num_tiles = (group_rows + kTileRows<V> - 1) / kTileRows<V>;
