@@ -24,7 +24,7 @@ from mindaudio_ds2.ops.library import find_kernels, has_bfloat16, load_early
 
 QUIET = "4"  # of MindSpore's log levels
 # How often a thread of the kernels looks for work before it sleeps. libgomp's own 300,000 times are milliseconds, in
-# which it keeps a core from MindSpore's threads, whose matrix products follow; these are less than 0.1 ms.
+# which it keeps a core from MindSpore's threads, whose operators follow; these are less than 0.1 ms.
 SPINS = "2000"
 
 

@@ -20,7 +20,7 @@ from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.masked_norm import CLIP, MaskedBatchNorm, make_mask
 from mindaudio_ds2.ops.native import NativeConv, NativeLookahead
 from mindaudio_ds2.ops.quantized import Int8Recurrence
-from mindaudio_ds2.ops.recurrence import Bfloat16Projection, NativeBidirectionalRecurrence, NativeRecurrence
+from mindaudio_ds2.ops.recurrence import NativeBidirectionalRecurrence, NativeRecurrence, Projection
 
 
 class MaskedConv(nn.Cell):
@@ -124,9 +124,7 @@ class Recurrent(nn.Cell):
         native = NativeBidirectionalRecurrence if bidirectional else NativeRecurrence
         self.native: Any = native(backend.kernels, rnn_type, backend.is_bfloat16) if backend.kernels else None
         self.int8: Any = None
-        self.multiply: Any = ops.MatMul(transpose_b=True)
-        if backend.kernels and backend.is_bfloat16:
-            self.multiply = Bfloat16Projection(backend.kernels)
+        self.project: Any = Projection(backend.kernels, backend.is_bfloat16) if backend.kernels else None
 
     def construct(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Run over time.
@@ -185,7 +183,7 @@ class Recurrent(nn.Cell):
             return output, ops.stack(ends)
         if self.native is not None:
             _, bias_ih, bias_hh = _recurrent_weights(self.forward_rnn)
-            projected = self._project(x, self.forward_rnn.w_ih_list[0])
+            projected = self.project(x, self.forward_rnn.w_ih_list[0])
             output, *ends = self.native.resume(projected, packed, bias_ih, bias_hh, lengths, states)
             return output, ops.stack(ends)
         if self.is_lstm:
@@ -213,20 +211,15 @@ class Recurrent(nn.Cell):
             bias_hh.set_data(initializer("zeros", bias_hh.shape))
 
     def _run_natively(self, x: Tensor, lengths: Tensor) -> Tensor:
-        projected = self._project(x, self.forward_rnn.w_ih_list[0])
+        projected = self.project(x, self.forward_rnn.w_ih_list[0])
         w_hh, bias_ih, bias_hh = _recurrent_weights(self.forward_rnn)
         if self.backward_rnn is None:
             return self.native(projected, w_hh, bias_ih, bias_hh, lengths)[0]
-        projected_back = self._project(x, self.backward_rnn.w_ih_list[0])
+        projected_back = self.project(x, self.backward_rnn.w_ih_list[0])
         w_hh_back, bias_ih_back, bias_hh_back = _recurrent_weights(self.backward_rnn)
         return self.native(
             projected, projected_back, w_hh, w_hh_back, bias_ih, bias_ih_back, bias_hh, bias_hh_back, lengths
         )[0]
-
-    def _project(self, x: Tensor, w_ih: Tensor) -> Tensor:
-        """(S, B, input_size) and (G * H, input_size) -> (S, B, G * H), as one matrix product over all frames."""
-        flat = self.multiply(x.reshape((-1, w_ih.shape[1])), w_ih)
-        return flat.reshape((x.shape[0], x.shape[1], w_ih.shape[0]))
 
 
 def _recurrent_weights(rnn: nn.Cell) -> tuple[Tensor, Tensor, Tensor]:

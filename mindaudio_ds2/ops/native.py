@@ -1,8 +1,7 @@
 """MindSpore Cells around the native CPU kernels, with their gradients.
 
 Shapes: B batch, S output frames, T input frames, F frequency bins, C channels, H hidden units, G gates, V alphabet with
-blank, L labels. All arrays are float32 unless said otherwise. Large matrix products stay with MindSpore's own MatMul;
-the kernels do what it has no fast kernel for. They have run on x86-64 CPUs.
+blank, L labels. All arrays are float32 unless said otherwise. They have run on x86-64 CPUs.
 """
 
 from pathlib import Path

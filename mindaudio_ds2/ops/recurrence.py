@@ -1,8 +1,7 @@
 """MindSpore Cells around the native recurrent layers, with their gradients.
 
-Shapes: B batch, S output frames, H hidden units, G gates. All arrays are float32 unless said otherwise. Large products
-of matrices, before and behind the recurrence, stay with MindSpore's own MatMul; those in bfloat16, which it has not on
-a CPU, are ours. They have run on x86-64 CPUs.
+Shapes: B batch, S output frames, H hidden units, G gates. All arrays are float32 unless said otherwise. They have run
+on x86-64 CPUs.
 """
 
 from pathlib import Path
@@ -29,21 +28,23 @@ class Packing(nn.Cell):
         return self.run(w_hh)
 
 
-class Bfloat16Projection(nn.Cell):
-    """The product of a layer's input and its weights in bfloat16, summed in float32; the gradients likewise.
+class Projection(nn.Cell):
+    """The product of a layer's input and its weights, summed in float32; the gradients likewise.
 
     Args:
         kernels: the shared library.
+        is_bfloat16: multiply in bfloat16.
     """
 
-    def __init__(self, kernels: Path) -> None:
+    def __init__(self, kernels: Path, is_bfloat16: bool = False) -> None:
         super().__init__()
-        self.run = load_op(kernels, "Bf16MatMulNT", "ff", 1)
-        self.run_back_to_input = load_op(kernels, "Bf16MatMulNN", "ff", 1)
-        self.run_back_to_weight = load_op(kernels, "Bf16MatMulTN", "ff", 1)
+        name = name_operator("MatMul", is_bfloat16)
+        self.run = load_op(kernels, f"{name}NT", "ff", 1)
+        self.run_back_to_input = load_op(kernels, f"{name}NN", "ff", 1)
+        self.run_back_to_weight = load_op(kernels, f"{name}TN", "ff", 1)
 
     def construct(self, x: Tensor, weight: Tensor) -> Tensor:
-        """(N, K) and (M, K) -> (N, M)."""
+        """(S, B, K) and (N, K) -> (S, B, N)."""
         return self.run(x, weight)
 
     def bprop(self, x: Tensor, weight: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,12 +62,11 @@ class WeightGradient(nn.Cell):
 
     def __init__(self, kernels: Path, is_bfloat16: bool) -> None:
         super().__init__()
-        self.run = load_op(kernels, "Bf16MatMulTN", "ff", 1) if is_bfloat16 else ops.MatMul(transpose_a=True)
+        self.run = load_op(kernels, name_operator("MatMulTN", is_bfloat16), "ff", 1)
 
     def construct(self, d_hidden: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
         """(S, B, G * H) and the hidden states before each step, (S, B, H) -> (G * H, H) and (G * H,)."""
-        flat = d_hidden.reshape((-1, d_hidden.shape[2]))
-        return self.run(flat, previous.reshape((-1, previous.shape[2]))), _sum_rows(d_hidden)
+        return self.run(d_hidden, previous), _sum_rows(d_hidden)
 
 
 class NativeRecurrence(nn.Cell):

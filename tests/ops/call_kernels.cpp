@@ -87,6 +87,14 @@ void call_convolution() {
     call("ConvWeightGradient", {&y, &x, &weights, &stride, &dw});
 }
 
+void call_matmul() {
+    std::vector<Array> x{draw({40, 4, 128})}, weights{draw({512, 128}, 0.1f)}, y{draw({40, 4, 512})};
+    std::vector<Array> dx = x, dw = weights;
+    call("MatMulNT", {&x, &weights, &y});
+    call("MatMulNN", {&y, &weights, &dx});
+    call("MatMulTN", {&y, &x, &dw});
+}
+
 void call_norm() {
     std::vector<Array> x{draw({4, 20, 50, 32})}, y = x, dx = x, lengths{integers({4}, {50, 43, 50, 20})};
     std::vector<Array> gamma{draw({32})}, beta{draw({32})}, settings{draw({3})};
@@ -148,6 +156,7 @@ int main(int argc, char** argv) {
     const auto set_isa = reinterpret_cast<int (*)(int)>(dlsym(library, "ds2_set_isa"));
     if (set_isa(std::atoi(argv[2])) != 0) return 2;
     call_convolution();
+    call_matmul();
     call_norm();
     call_lookahead();
     call_ctc();

@@ -3,38 +3,19 @@
 What recurrent layers have in common in both precisions is in test_recurrent.py, convolutions in test_convolution.py.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from tests.ops.native_library import NativeLibrary, round_to_bfloat16
+from tests.ops.test_matmul import FORMS, PRODUCTS, draw_factors, multiply
 from tests.ops.test_recurrent import SIZES, Case, sigmoid
-
-# M, N, K: single ones, odd ones, what fills no vector, tile or block, several blocks in each direction.
-PRODUCTS = [(1, 1, 1), (5, 3, 7), (12, 32, 32), (13, 33, 31), (1, 40, 1025), (25, 1100, 70), (60, 65, 2100)]
-FORMS = {"NN": (False, False), "NT": (False, True), "TN": (True, False)}
 
 
 @pytest.fixture(autouse=True)
 def _needed_instructions(library: NativeLibrary) -> None:
     if not library.has_bfloat16:
         pytest.skip("this processor lacks AVX512-BF16")
-
-
-def draw_factors(form: str, size: Sequence[int]) -> tuple[NDArray, NDArray]:
-    """Both factors (M, K) and (K, N) as the operator of this form takes them."""
-    M, N, K = size
-    rng = np.random.default_rng(size)
-    shapes = [(K, M) if FORMS[form][0] else (M, K), (N, K) if FORMS[form][1] else (K, N)]
-    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
-    return a, b
-
-
-def multiply(form: str, a: NDArray, b: NDArray) -> NDArray:
-    """In the precision of the arguments."""
-    return np.asarray((a.T if FORMS[form][0] else a) @ (b.T if FORMS[form][1] else b))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -62,23 +43,6 @@ def test_numbers_are_rounded_to_the_nearest_and_ties_to_even(library: NativeLibr
     rounded = library.call("Bf16MatMulNN", [numbers[:, None], one], [(len(numbers), 1)])[0][:, 0]
     np.testing.assert_array_equal(rounded[:4], np.array([1, 1 + 2 * step, 1 + step, -1], np.float32))
     np.testing.assert_array_equal(rounded[4:], round_to_bfloat16(numbers[4:]))
-
-
-def test_what_is_no_number_is_not_lost(library: NativeLibrary) -> None:
-    a, b = draw_factors("NT", (5, 20, 40))
-    a[2, 7] = np.nan
-    is_spoiled = np.isnan(library.call("Bf16MatMulNT", [a, b], [(5, 20)])[0])
-    assert is_spoiled[2].all()
-    assert is_spoiled.sum() == 20
-
-
-def test_shapes_that_do_not_fit_are_refused(library: NativeLibrary) -> None:
-    a, b = draw_factors("NN", (5, 20, 40))
-    for shape in ((5, 21), (6, 20)):
-        assert library.try_call("Bf16MatMulNN", [a, b], [shape])[0] != 0
-    assert library.try_call("Bf16MatMulNT", [a, b], [(5, 20)])[0] != 0
-    (zeros,) = library.call("Bf16MatMulNN", [a[:, :0], b[:0]], [(5, 20)])
-    assert not zeros.any()
 
 
 # Recurrent layers -----------------------------------------------------------------------------------------------------

@@ -50,6 +50,13 @@ struct Bfloat16 {
         std::memcpy(out, &rounded, sizeof rounded);
     }
 
+    static void pack_line(const float* line, int64_t depth, float* out) {
+        for (int64_t k = 0; k < depth; k += 2 * kLanes) {
+            const Vec low = load_lanes(line + k, depth - k), high = load_lanes(line + k + kLanes, depth - k - kLanes);
+            store(out + k / 2, round_pairs(low, high));
+        }
+    }
+
     static void pack_lines(const float* lines, int64_t stride, int64_t num_lines, int64_t depth, float* out,
                            int64_t width) {
         alignas(64) float rounded[kLanes][kLanes];

@@ -18,6 +18,7 @@ struct Kernels {
     ConvKernels convolution;
     RunCtc ctc;
     LookaheadKernels lookahead;
+    RunMatMul matmul;
 };
 
 // Kernels that multiply in bfloat16; what they do not have, `Kernels` does.

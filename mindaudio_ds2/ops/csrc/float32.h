@@ -22,11 +22,22 @@ struct Float32 {
     // kLanes numbers that follow each other along k.
     static void store_elements(float* out, Vec numbers) { store(out, numbers); }
 
+    // A line of `depth` k as elements that follow each other; up to a vector behind the end may be overwritten.
+    static void pack_line(const float* line, int64_t depth, float* out) {
+        std::memcpy(out, line, depth * sizeof(float));
+    }
+
     // kLanes lines of `depth` k each, `stride` floats apart, across: [element][line], `width` from element to element.
     // Lines from num_lines on are zero.
     static void pack_lines(const float* lines, int64_t stride, int64_t num_lines, int64_t depth, float* out,
                            int64_t width) {
-        for (int64_t first = 0; first < depth; first += kLineFloats) {
+        int64_t first = 0;
+#if defined(__AVX512F__)
+        for (; num_lines >= kLanes && first + kLanes <= depth; first += kLanes) {
+            transpose(lines + first, stride, out + first * width, width);
+        }
+#endif
+        for (; first < depth; first += kLineFloats) {
             const int64_t end = first + kLineFloats < depth ? first + kLineFloats : depth;
             for (int64_t line = 0; line < kLanes; ++line) {
                 const float* values = lines + line * stride;
@@ -35,12 +46,13 @@ struct Float32 {
         }
     }
 
-    // The kDepth rows from `rows` on, `stride` floats apart, as a row of `width` elements, a whole number of vectors; what is beyond num_rows
-    // and num_columns is zero.
+    // The kDepth rows from `rows` on, `stride` floats apart, as a row of `width` elements; what is beyond num_rows and
+    // num_columns is zero. Where `width` is no whole number of vectors, up to a vector behind it may be overwritten.
     static void pack_rows(const float* rows, int64_t /* stride */, int64_t num_rows, int64_t num_columns, float* out,
                           int64_t width) {
         if (num_rows < 1 || num_columns < width) std::memset(out, 0, width * sizeof(float));
-        if (num_rows >= 1) std::memcpy(out, rows, num_columns * sizeof(float));
+        if (num_rows < 1) return;
+        std::memcpy(out, rows, (num_columns < width ? num_columns : width) * sizeof(float));
     }
 
     // One number of a packed matrix that is zero so far, with `width` from element to element.

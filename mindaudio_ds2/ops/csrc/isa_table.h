@@ -6,6 +6,7 @@
 #include "convolution.h"
 #include "ctc.h"
 #include "lookahead.h"
+#include "matmul.h"
 #include "norm.h"
 #include "recurrent.h"
 
@@ -21,6 +22,7 @@ extern const Kernels kKernels = {
     find_convolution<Float32>(),
     run_ctc,
     {run_lookahead_forward, run_lookahead_backward},
+    matmul::run_matmul<Float32>,
 };
 
 }  // namespace ds2::ISA

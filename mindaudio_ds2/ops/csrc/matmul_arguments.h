@@ -7,9 +7,10 @@
 
 namespace ds2 {
 
-constexpr int64_t kMatMulDepth = 1024;   // k summed in registers, an even number of vectors
+constexpr int64_t kMatMulElements = 512;  // of k, summed in registers: 512 numbers, or pairs of them in bfloat16
 constexpr int64_t kMatMulColumns = 1024;  // of b that share a packed block; a multiple of 32
-constexpr int64_t kMatMulRows = 12;      // of a register tile
+constexpr int64_t kMatMulRows = 12;       // of a register tile, of any instruction set
+constexpr int64_t kMatMulTile = (kMatMulRows + 2) * kMatMulElements;  // floats, with room for whole vectors at the end
 
 struct MatMulArguments {
     int64_t M, N, K;
@@ -18,8 +19,8 @@ struct MatMulArguments {
     const float* b;
     bool is_b_transposed;  // b stands as (N, K)
     float* result;
-    float* block;  // scratch: kMatMulColumns * kMatMulDepth / 2 floats
-    float* tiles;  // scratch: kMatMulRows * kMatMulDepth / 2 floats a thread
+    float* block;  // scratch: kMatMulColumns * kMatMulElements floats
+    float* tiles;  // scratch: kMatMulTile floats a thread
     int num_threads;
 };
 

@@ -7,6 +7,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #ifndef ISA
 #error "include this from a file that defines ISA"
 #endif
@@ -71,6 +75,35 @@ inline void store_partial(float* p, Vec v, int n) { std::memcpy(p, &v, n * sizeo
 inline Vec load_upto(const float* p, int n) { return n == kLanes ? load(p) : load_partial(p, n); }
 
 inline void store_upto(float* p, Vec v, int n) { n == kLanes ? store(p, v) : store_partial(p, v, n); }
+
+#if defined(__AVX512F__)
+// kLanes rows of kLanes floats, `stride` apart, across: what stood in a row stands in a column of `out`. Fetches the kLanes
+// rows that follow: rows are too short for the hardware to notice that one is read.
+inline void transpose(const float* rows, int64_t stride, float* out, int64_t out_stride) {
+    Vec v[kLanes];
+    for (int i = 0; i < kLanes; ++i) {
+        v[i] = load(rows + i * stride);
+        __builtin_prefetch(rows + (i + kLanes) * stride);
+    }
+    // In squares of twice the size at each stage, the two that are off the diagonal change places.
+#pragma GCC unroll 4
+    for (int size = 1; size < kLanes; size *= 2) {
+        IntVec upper, lower;
+        for (int lane = 0; lane < kLanes; ++lane) {
+            upper[lane] = lane & size ? kLanes + lane - size : lane;
+            lower[lane] = lane & size ? kLanes + lane : lane + size;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) {
+            if (i & size) continue;
+            const __m512 first = (__m512)v[i], second = (__m512)v[i + size];
+            v[i] = (Vec)_mm512_permutex2var_ps(first, (__m512i)upper, second);
+            v[i + size] = (Vec)_mm512_permutex2var_ps(first, (__m512i)lower, second);
+        }
+    }
+    for (int i = 0; i < kLanes; ++i) store(out + i * out_stride, v[i]);
+}
+#endif
 
 // e^x to a relative error of 2e-7 for |x| <= 87; saturates beyond it.
 inline Vec exp(Vec x) {
