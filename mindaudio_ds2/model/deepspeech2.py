@@ -11,9 +11,10 @@ from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
 from mindaudio_ds2.machine.backend import STOCK, Backend
-from mindaudio_ds2.model.layers import Lookahead, MaskedConv, Recurrent
+from mindaudio_ds2.model.layers import Head, Lookahead, MaskedConv, Recurrent
 from mindaudio_ds2.model.masked_norm import MaskedBatchNorm, make_mask
 from mindaudio_ds2.network_config import ModelConfig
+from mindaudio_ds2.ops.native import NativeLines, NativeSequence
 
 
 class DeepSpeech2(nn.Cell):
@@ -45,8 +46,8 @@ class DeepSpeech2(nn.Cell):
             config.rnn_type == "lstm" or backend.kernels is not None
         )  # a stock GRU is unrolled over time on the CPU
         self.takes_open_shapes = is_rolled and backend.takes_open_shapes
-        self.channel_axis = 3 if backend.kernels else 1
-        self.to_sequence = (2, 0, 3, 1) if backend.kernels else (3, 0, 1, 2)
+        self.to_lines = NativeLines(backend.kernels) if backend.kernels else None
+        self.to_sequence = NativeSequence(backend.kernels) if backend.kernels else None
         channels = [1, *config.conv_channels]
         sizes = zip(config.conv_kernel_frequency, config.conv_kernel_time, strict=True)
         strides = zip(config.conv_stride_frequency, config.conv_stride_time, strict=True)
@@ -86,7 +87,7 @@ class DeepSpeech2(nn.Cell):
         self.head_batch_norm = (
             _sequence_batch_norm(hidden, momentum, epsilon, backend) if config.head_batch_norm else None
         )
-        self.head = nn.Dense(hidden, alphabet_size, has_bias=config.head_bias)
+        self.head = Head(hidden, alphabet_size, config.head_bias, backend)
 
     def construct(self, features: Tensor, lengths: Tensor, dropout: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Recognise.
@@ -121,15 +122,20 @@ class DeepSpeech2(nn.Cell):
             x = self.head_batch_norm(x, lengths, mask, num_valid)
         if dropout is not None:
             x = x * dropout[-1]
-        return self.head(x).astype(ms.float32), lengths
+        return self.head(x), lengths
 
     def convolve(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, T, F) and lengths (B,) to the recurrent layers' input (S, B, C * F) and its lengths (B,)."""
-        x = features * make_mask(lengths, features.shape[1]).expand_dims(2)
-        x = ops.transpose(x, (0, 2, 1)).expand_dims(self.channel_axis)  # (B, T, F) -> (B, 1, F, T) or (B, F, T, 1)
+        if self.to_lines is not None:
+            x = self.to_lines(features, lengths)
+        else:
+            x = features * make_mask(lengths, features.shape[1]).expand_dims(2)
+            x = ops.transpose(x, (0, 2, 1)).expand_dims(1)  # (B, T, F) -> (B, 1, F, T)
         for conv in self.convs:
             x, lengths = conv(x, lengths)
-        x = ops.transpose(x, self.to_sequence)  # (B, C, F, S) or (B, F, S, C) -> (S, B, C, F)
+        if self.to_sequence is not None:
+            return self.to_sequence(x), lengths
+        x = ops.transpose(x, (3, 0, 1, 2))  # (B, C, F, S) -> (S, B, C, F)
         return x.reshape((x.shape[0], x.shape[1], self.rnn_input_size)), lengths
 
     def quantize(self, kernels: Path) -> None:

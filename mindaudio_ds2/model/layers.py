@@ -265,3 +265,25 @@ class Lookahead(nn.Cell):
         x = ops.transpose(x * mask, (1, 2, 0)).expand_dims(2)  # (S, B, H) -> (B, H, 1, S)
         x = ops.hardtanh(self.conv(x).astype(ms.float32), 0.0, CLIP)
         return ops.transpose(x.squeeze(2), (2, 0, 1))  # (B, H, S) -> (S, B, H)
+
+
+class Head(nn.Dense):
+    """The output layer, float32 whatever is multiplied in.
+
+    Args:
+        num_features: H.
+        alphabet_size: V.
+        has_bias: whether a bias is added.
+        backend: how this process computes.
+    """
+
+    def __init__(self, num_features: int, alphabet_size: int, has_bias: bool, backend: Backend = STOCK) -> None:
+        super().__init__(num_features, alphabet_size, has_bias=has_bias)
+        self.project = Projection(backend.kernels) if backend.kernels else None
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(S, B, H) -> logits (S, B, V)."""
+        if self.project is None:
+            return super().construct(x).astype(ms.float32)
+        logits = self.project(x, self.weight)
+        return logits + self.bias if self.has_bias else logits

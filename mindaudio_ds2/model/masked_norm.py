@@ -161,7 +161,7 @@ class MaskedBatchNorm(nn.Cell):
         self.is_frozen = False
         low, high = (0.0, CLIP) if is_clipped else (-math.inf, math.inf)
         self.native_normalize = NativeNorm(kernels, epsilon, low, high) if kernels and joint_sum is None else None
-        self.native_scale = NativeScale(kernels, low, high) if kernels else None
+        self.native_scale = NativeScale(kernels, epsilon, low, high) if kernels else None
 
     def construct(self, x: Tensor, lengths: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:
         """Normalise `x`.
@@ -183,9 +183,9 @@ class MaskedBatchNorm(nn.Cell):
                 x = self._clip(x)
             x = ops.depend(x, ops.assign(self.next_mean, self._blend(self.moving_mean, mean)))
             return ops.depend(x, ops.assign(self.next_variance, self._blend(self.moving_variance, variance)))
-        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
         if self.native_scale is not None:
-            return self.native_scale(x, lengths, scale, self.beta, self.moving_mean)
+            return self.native_scale(x, lengths, self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
         centred = x - self.moving_mean.reshape(self.shape)
         return self._clip((centred * scale.reshape(self.shape) + self.beta.reshape(self.shape)) * mask)
 

@@ -72,7 +72,7 @@ class Readout(nn.Cell):
             x = self.lookahead(x, lengths, mask)
         if self.norm is not None:
             x = self.norm(x, lengths, mask, mask.sum())
-        return ops.log_softmax(self.head(x).astype(ms.float32), -1)
+        return ops.log_softmax(self.head(x), -1)
 
 
 class StreamingNetwork:

@@ -67,6 +67,48 @@ class NativeConv(nn.Cell):
         return d_x, self.run_back_to_weight(dout, x, weight, self.stride)
 
 
+class NativeLines(nn.Cell):
+    """Features as the convolutions take them: each bin a line of frames, zero beyond the length.
+
+    Args:
+        kernels: the shared library.
+    """
+
+    def __init__(self, kernels: Path) -> None:
+        super().__init__()
+        self.run = load_op(kernels, "FeaturesToLines", "fi", 1)
+        self.run_back = load_op(kernels, "LinesToFeatures", "fi", 1)
+
+    def construct(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, F) and (B,) int32 -> (B, F, T, 1)."""
+        return self.run(features, lengths)
+
+    def bprop(self, features: Tensor, lengths: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the features."""
+        return self.run_back(dout, lengths), ops.zeros_like(lengths)
+
+
+class NativeSequence(nn.Cell):
+    """What the convolutions give as the recurrent layers take it.
+
+    Args:
+        kernels: the shared library.
+    """
+
+    def __init__(self, kernels: Path) -> None:
+        super().__init__()
+        self.run = load_op(kernels, "LinesToSequence", "f", 1)
+        self.run_back = load_op(kernels, "SequenceToLines", "ff", 1)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(B, F, S, C) -> (S, B, C * F)."""
+        return self.run(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        """Gradient of the input, whose values do not count."""
+        return (self.run_back(dout, x),)
+
+
 class NativeLookahead(nn.Cell):
     """A row convolution: each feature's weighted sum over its own frame and those that follow, within the length.
 
@@ -133,37 +175,51 @@ class NativeNorm(nn.Cell):
 
 
 class NativeScale(nn.Cell):
-    """Batch norm with fixed statistics: `clip((x - mean) * scale + shift)`, zero at padded positions.
+    """Batch norm by given statistics, clipped, channels last; zero at padded positions.
 
     For evaluation, and for the training of other layers than this one. Its gradient is of MindSpore's operators.
 
     Args:
         kernels: the shared library.
+        epsilon: added to the variance.
         low, high: the result is clipped to [low, high].
     """
 
-    def __init__(self, kernels: Path, low: float, high: float) -> None:
+    def __init__(self, kernels: Path, epsilon: float, low: float, high: float) -> None:
         super().__init__()
-        self.run = load_op(kernels, "NormScale", "fiffff", 1)
-        self.settings = Tensor([0.0, low, high], ms.float32)
-        self.low, self.high = low, high
+        self.run = load_op(kernels, "NormScale", "fifffff", 1)
+        self.settings = Tensor([epsilon, low, high], ms.float32)
+        self.epsilon, self.low, self.high = epsilon, low, high
 
-    def construct(self, x: Tensor, lengths: Tensor, scale: Tensor, shift: Tensor, mean: Tensor) -> Tensor:
-        """(B, F, S, C) or (S, B, H), (B,) int32, (C,) or (H,) three times -> like `x`."""
-        return self.run(x, lengths, scale, shift, self.settings, mean)
+    def construct(
+        self, x: Tensor, lengths: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor
+    ) -> Tensor:
+        """(B, F, S, C) or (S, B, H), (B,) int32, (C,) or (H,) four times -> like `x`."""
+        return self.run(x, lengths, gamma, beta, self.settings, mean, variance)
 
     def bprop(
-        self, x: Tensor, lengths: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, out: Tensor, dout: Tensor
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        out: Tensor,
+        dout: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Gradients of all inputs but the mean, which is not learnt."""
+        """Gradients of all inputs but mean and variance, which are not learnt."""
         axis = 0 if x.ndim == 3 else 2  # of the frames
         is_real = ops.arange(x.shape[axis]).expand_dims(0) < lengths.expand_dims(1)  # (B, S)
         is_real = is_real.swapaxes(0, 1).expand_dims(2) if x.ndim == 3 else is_real.expand_dims(1).expand_dims(3)
         passes = ops.logical_and(is_real, ops.logical_and(out > self.low, out < self.high))
         gradient = dout * passes.astype(ms.float32)
-        d_scale = ops.reduce_sum((gradient * (x - mean)).reshape((-1, scale.shape[0])), 0)
-        d_shift = ops.reduce_sum(gradient.reshape((-1, scale.shape[0])), 0)
-        return gradient * scale, ops.zeros_like(lengths), d_scale, d_shift, ops.zeros_like(mean)
+        inverse_deviation = ops.rsqrt(variance + self.epsilon)
+        centred = gradient * ((x - mean) * inverse_deviation)
+        d_gamma = ops.reduce_sum(centred.reshape((-1, gamma.shape[0])), 0)
+        d_beta = ops.reduce_sum(gradient.reshape((-1, gamma.shape[0])), 0)
+        zeros = ops.zeros_like(mean)
+        return gradient * (gamma * inverse_deviation), ops.zeros_like(lengths), d_gamma, d_beta, zeros, zeros
 
 
 class NativeCTC(nn.Cell):

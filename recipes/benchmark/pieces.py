@@ -46,11 +46,14 @@ class Convolutions(nn.Cell):
     def __init__(self, network: DeepSpeech2) -> None:
         super().__init__()
         self.convs = network.convs
-        self.channel_axis = network.channel_axis
+        self.to_lines = network.to_lines
 
     def construct(self, features: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, F), (B,) -> (B, C, F', S) or, with native kernels, (B, F', S, C)."""
-        x = ops.transpose(features, (0, 2, 1)).expand_dims(self.channel_axis)
+        if self.to_lines is not None:
+            x = self.to_lines(features, lengths)
+        else:
+            x = ops.transpose(features, (0, 2, 1)).expand_dims(1)
         for conv in self.convs:
             x, lengths = conv(x, lengths)
         return x

@@ -98,11 +98,11 @@ void call_matmul() {
 void call_norm() {
     std::vector<Array> x{draw({4, 20, 50, 32})}, y = x, dx = x, lengths{integers({4}, {50, 43, 50, 20})};
     std::vector<Array> gamma{draw({32})}, beta{draw({32})}, settings{draw({3})};
-    std::vector<Array> moments = draw_each(2, {32}), gradients = moments, mean{moments[0]};
+    std::vector<Array> moments = draw_each(2, {32}), gradients = moments;
     settings[0].values = {1e-5f, 0.0f, 20.0f};
     call("NormForward", {&x, &lengths, &gamma, &beta, &settings, &y, &moments});
     call("NormBackward", {&x, &x, &y, &lengths, &gamma, &moments, &settings, &dx, &gradients});
-    call("NormScale", {&x, &lengths, &gamma, &beta, &settings, &mean, &y});
+    call("NormScale", {&x, &lengths, &gamma, &beta, &settings, &moments, &y});
 }
 
 void call_lookahead() {

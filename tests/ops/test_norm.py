@@ -119,10 +119,12 @@ def test_a_constant_channel_becomes_its_shift_exactly(shape: tuple[int, ...], li
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 def test_fixed_statistics_scale_and_shift(offset: float, library: NativeLibrary) -> None:
     case = Case(SEQUENCE, mean=offset)
-    mean = np.full(SEQUENCE[-1], offset + 1, np.float32)
-    inputs = [case.x, case.lengths, case.gamma, case.beta, np.array([0, -np.inf, np.inf], np.float32), mean]
-    y = library.call("NormScale", inputs, [case.shape])[0]
-    expected = (case.x.astype(np.float64) - mean) * case.gamma + case.beta
+    mean, variance = np.full(SEQUENCE[-1], offset + 1, np.float32), np.full(SEQUENCE[-1], 0.3, np.float32)
+    settings = np.array([1e-2, -np.inf, np.inf], np.float32)
+    y = library.call(
+        "NormScale", [case.x, case.lengths, case.gamma, case.beta, settings, mean, variance], [case.shape]
+    )[0]
+    expected = (case.x.astype(np.float64) - mean) * case.gamma / np.sqrt(0.31) + case.beta
     np.testing.assert_allclose(y[case.is_real], expected[case.is_real], rtol=1e-6, atol=1e-6)
     assert not y[~case.is_real].any()
 

@@ -2,7 +2,7 @@
 // (3,): epsilon, low, high; everything is zero at positions beyond the lengths.
 //   NormForward: x, lengths (B,) int32, gamma (C,), beta (C,), settings -> y like x, mean (C,), variance (C,)
 //   NormBackward: dy, x, y, lengths, gamma, mean, variance, settings -> dx, dgamma, dbeta
-//   NormScale: x, lengths, scale (C,), shift (C,), settings, mean (C,) -> clip((x - mean) * scale + shift)
+//   NormScale: x, lengths, gamma, beta, settings, mean, variance -> y by these
 #include <new>
 #include <vector>
 
@@ -30,16 +30,15 @@ bool are_channels(const Call& call, std::initializer_list<int> arrays, int64_t n
     return true;
 }
 
-int run_norm(const Call& call, NormArguments a, RunNorm run) noexcept {
+int run_norm(const float* settings, NormArguments a, RunNorm run, bool is_measured) noexcept {
     try {
-        const int64_t C = a.rows.channels;
-        std::vector<double> sums(kNormChunks * 3 * C);
-        std::vector<int64_t> counts(kNormChunks);
-        std::vector<float> floats((kNormChunks + 1) * 3 * C);
+        const int64_t C = a.rows.channels, num_chunks = is_measured ? kNormChunks : 0;
+        std::vector<double> sums(num_chunks * 3 * C);
+        std::vector<int64_t> counts(num_chunks);
+        std::vector<float> floats((num_chunks + 1) * 3 * C);
         a.sums = sums.data();
         a.counts = counts.data();
         a.floats = floats.data();
-        const float* settings = call.input(a.dy ? 7 : 4);
         a.epsilon = settings[0];
         a.low = settings[1];
         a.high = settings[2];
@@ -59,18 +58,19 @@ int forward(const Call& call, RunNorm run) {
     a.y = call.output(5);
     a.mean = call.output(6);
     a.variance = call.output(7);
-    return run_norm(call, a, run);
+    return run_norm(call.input(4), a, run, true);
 }
 
 int scale(const Call& call, RunNorm run) {
     NormArguments a{};
-    if (!describe_rows(call, 0, 1, a.rows) || !are_channels(call, {2, 3, 5}, a.rows.channels)) return 1;
+    if (!describe_rows(call, 0, 1, a.rows) || !are_channels(call, {2, 3, 5, 6}, a.rows.channels)) return 1;
     a.x = call.input(0);
     a.gamma = call.input(2);
     a.beta = call.input(3);
-    a.mean = static_cast<float*>(call.arrays[5]);
-    a.y = call.output(6);
-    return run_norm(call, a, run);
+    a.mean = call.output(5);  // only read, as the next
+    a.variance = call.output(6);
+    a.y = call.output(7);
+    return run_norm(call.input(4), a, run, false);
 }
 
 int backward(const Call& call, RunNorm run) {
@@ -85,7 +85,7 @@ int backward(const Call& call, RunNorm run) {
     a.dx = call.output(8);
     a.dgamma = call.output(9);
     a.dbeta = call.output(10);
-    return run_norm(call, a, run);
+    return run_norm(call.input(7), a, run, true);
 }
 
 std::vector<Shape> infer(const int* ranks, int64_t* const* shapes, int x) {

@@ -112,7 +112,12 @@ inline void scale_rows(const NormArguments& a, const float* scale, const float* 
     }
 }
 
-inline void run_norm_scale(const NormArguments& a) { scale_rows(a, a.gamma, a.beta); }
+inline void run_norm_scale(const NormArguments& a) {
+    for (int64_t c = 0; c < a.rows.channels; ++c) {
+        a.floats[c] = a.gamma[c] / __builtin_sqrtf(a.variance[c] + a.epsilon);
+    }
+    scale_rows(a, a.floats, a.beta);
+}
 
 inline void run_norm_forward(const NormArguments& a) {
     float* scale = a.floats + kNormChunks * 2 * a.rows.channels;

@@ -23,13 +23,13 @@ struct NormArguments {
     Rows rows;
     float epsilon, low, high;  // the result is clipped to [low, high]
     const float* x;
-    const float *gamma, *beta;     // (C,); scale and shift of NormScale
-    float *y, *mean, *variance;    // results of the forward pass, read by the backward pass; NormScale is given the mean
+    const float *gamma, *beta;     // (C,)
+    float *y, *mean, *variance;    // results of the forward pass, read by the backward pass and by NormScale
     const float* dy;               // backward only, and what follows
     float *dx, *dgamma, *dbeta;
     double* sums;                  // scratch: kNormChunks * 3 * C
     int64_t* counts;               // scratch: kNormChunks
-    float* floats;                 // scratch: (kNormChunks + 1) * 3 * C
+    float* floats;                 // scratch: (kNormChunks + 1) * 3 * C; NormScale has C of it, and no other
 };
 
 using RunNorm = void (*)(const NormArguments&);
