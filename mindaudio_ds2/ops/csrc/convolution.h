@@ -131,15 +131,21 @@ inline int64_t count_row(int64_t num_k) {
 
 // (Co, Ci, KF, KT) -> [panel of Co][KF][element of KT, Ci][kPanel]
 template <typename Product>
-inline void pack_forward(const ConvSizes& s, const float* weights, float* packed) {
-    const int64_t row = count_row<Product>(s.KT * s.Ci);
-    set_zero(packed, ceil_divide(s.Co, kPanel) * s.KF * row);
-    for (int64_t co = 0; co < s.Co; ++co) {
-        float* panel = packed + co / kPanel * s.KF * row + co % kPanel;
-        for (int64_t ci = 0; ci < s.Ci; ++ci) {
-            for (int64_t kf = 0; kf < s.KF; ++kf) {
-                const float* taps = weights + ((co * s.Ci + ci) * s.KF + kf) * s.KT;
-                for (int64_t kt = 0; kt < s.KT; ++kt) Product::put(taps[kt], kt * s.Ci + ci, panel + kf * row, kPanel);
+inline void pack_forward(const ConvSizes& s, const float* weights, float* packed, int num_threads) {
+    const int64_t row = count_row<Product>(s.KT * s.Ci), num_panels = ceil_divide(s.Co, kPanel);
+#pragma omp parallel for schedule(static) num_threads(num_threads)
+    for (int64_t kf = 0; kf < s.KF; ++kf) {
+        for (int64_t panel = 0; panel < num_panels; ++panel) {
+            float* out = packed + (panel * s.KF + kf) * row;
+            const int64_t first = panel * kPanel, num_channels = smaller(kPanel, s.Co - first);
+            set_zero(out, row);
+            for (int64_t ci = 0; ci < s.Ci; ++ci) {
+                for (int64_t kt = 0; kt < s.KT; ++kt) {
+                    const float* taps = weights + ((first * s.Ci + ci) * s.KF + kf) * s.KT + kt;
+                    for (int64_t co = 0; co < num_channels; ++co, taps += s.Ci * s.KF * s.KT) {
+                        Product::put(*taps, kt * s.Ci + ci, out + co, kPanel);
+                    }
+                }
             }
         }
     }
@@ -148,7 +154,7 @@ inline void pack_forward(const ConvSizes& s, const float* weights, float* packed
 template <typename Product>
 inline void run_conv_forward(const ConvArguments& a) {
     const ConvSizes& s = a.sizes;
-    pack_forward<Product>(s, a.weights, a.packed);
+    pack_forward<Product>(s, a.weights, a.packed, a.num_threads);
     const int64_t row = count_row<Product>(s.KT * s.Ci);
 #pragma omp parallel for schedule(dynamic) num_threads(a.num_threads)
     for (int64_t i = 0; i < s.B * s.F_out; ++i) {
