@@ -82,7 +82,7 @@ class NativeRecurrence(nn.Cell):
         super().__init__()
         self.is_lstm = rnn_type == "lstm"
         name = name_operator(f"{rnn_type.title()}1", is_bfloat16)
-        inputs, num_saved = ("fffi", 3) if self.is_lstm else ("ffffi", 2)
+        inputs, num_saved = "ffffi", 3 if self.is_lstm else 2
         self.run_saving = load_op(kernels, f"{name}Forward", inputs, 1 + num_saved)
         self.run_only = load_op(kernels, f"{name}Inference", inputs, 1)
         self.run_back = load_op(kernels, f"{name}Backward", "ffffi", 1 if self.is_lstm else 2)
@@ -106,7 +106,7 @@ class NativeRecurrence(nn.Cell):
             Hidden states (S, B, H), zero beyond the lengths; K states (B, H) after the last frame of each utterance.
         """
         if self.is_lstm:
-            return self.run_resuming(projected, packed, bias_ih + bias_hh, lengths, states[0], states[1])
+            return self.run_resuming(projected, packed, bias_ih, bias_hh, lengths, states[0], states[1])
         return self.run_resuming(projected, packed, bias_ih, bias_hh, lengths, states[0])
 
     def construct(
@@ -124,10 +124,6 @@ class NativeRecurrence(nn.Cell):
         Returns:
             Hidden states (S, B, H), zero beyond the lengths; in training also what the gradient needs.
         """
-        if self.is_lstm:
-            if self.training:
-                return self.run_saving(projected, w_hh, bias_ih + bias_hh, lengths)
-            return (self.run_only(projected, w_hh, bias_ih + bias_hh, lengths),)
         if self.training:
             return self.run_saving(projected, w_hh, bias_ih, bias_hh, lengths)
         return (self.run_only(projected, w_hh, bias_ih, bias_hh, lengths),)
@@ -167,7 +163,7 @@ class NativeBidirectionalRecurrence(nn.Cell):
         super().__init__()
         self.is_lstm = rnn_type == "lstm"
         name = name_operator(f"{rnn_type.title()}2", is_bfloat16)
-        inputs, num_saved = ("ffffffi", 6) if self.is_lstm else ("ffffffffi", 4)
+        inputs, num_saved = "ffffffffi", 6 if self.is_lstm else 4
         self.run_saving = load_op(kernels, f"{name}Forward", inputs, 1 + num_saved)
         self.run_only = load_op(kernels, f"{name}Inference", inputs, 1)
         self.run_back = load_op(kernels, f"{name}Backward", "fffffffi", 2 if self.is_lstm else 4)
@@ -186,11 +182,6 @@ class NativeBidirectionalRecurrence(nn.Cell):
         lengths: Tensor,
     ) -> tuple[Tensor, ...]:
         """As `NativeRecurrence.construct`, two of each; the hidden states of both directions are summed."""
-        if self.is_lstm:
-            bias, bias_back = bias_ih + bias_hh, bias_ih_back + bias_hh_back
-            if self.training:
-                return self.run_saving(projected, projected_back, w_hh, w_hh_back, bias, bias_back, lengths)
-            return (self.run_only(projected, projected_back, w_hh, w_hh_back, bias, bias_back, lengths),)
         biases = (bias_ih, bias_ih_back, bias_hh, bias_hh_back)
         if self.training:
             return self.run_saving(projected, projected_back, w_hh, w_hh_back, *biases, lengths)

@@ -99,7 +99,7 @@ class Layer:
             return [np.zeros((*frames, size), np.float32) for _ in range(number)]
 
         projected, weights = draw(*frames, width), draw(width, self.num_hidden)
-        biases = draw(width) if is_lstm else [*draw(width), *draw(width)]
+        biases = [*draw(width), *draw(width)]
         lengths = np.full(self.num_utterances, self.num_frames, np.int32)
         y, gates, previous = make(self.num_hidden, 1), make(4 * self.num_hidden), make(self.num_hidden)
         cells = make(self.num_hidden) if is_lstm else []

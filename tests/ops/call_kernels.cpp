@@ -123,7 +123,7 @@ void call_recurrent(const std::string& prefix, int64_t num_gates) {
     const int64_t S = 40, B = 4, H = 128;
     const bool is_lstm = num_gates == 4;
     std::vector<Array> projected = draw_each(2, {S, B, num_gates * H}), weights = draw_each(2, {num_gates * H, H}, 0.1f);
-    std::vector<Array> biases = draw_each(is_lstm ? 2 : 4, {num_gates * H}), lengths{integers({B}, {40, 31, 40, 12})};
+    std::vector<Array> biases = draw_each(4, {num_gates * H}), lengths{integers({B}, {40, 31, 40, 12})};
     std::vector<Array> y{draw({S, B, H})}, gates = draw_each(2, {S, B, 4 * H}), previous = draw_each(2, {S, B, H});
     std::vector<Array> cells = draw_each(is_lstm ? 2 : 0, {S, B, H}), gradients = projected;
     if (!is_lstm) gradients.insert(gradients.end(), projected.begin(), projected.end());

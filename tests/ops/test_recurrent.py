@@ -147,11 +147,7 @@ class Case:
 
     @property
     def inputs(self) -> list[NDArray]:
-        if self.kind == "Lstm":
-            biases = [a + b for a, b in zip(self.bias_ih, self.bias_hh, strict=True)]
-        else:
-            biases = [*self.bias_ih, *self.bias_hh]
-        return [*self.projected, *self.w, *biases, self.lengths]
+        return [*self.projected, *self.w, *self.bias_ih, *self.bias_hh, self.lengths]
 
     def forward(self, library: NativeLibrary) -> list[NDArray]:
         num_frames, num_utterances, num_hidden = self.shape

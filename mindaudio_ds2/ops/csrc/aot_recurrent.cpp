@@ -1,16 +1,17 @@
 // The recurrent layers as MindSpore operators: {Lstm,Gru}{1,2}{Forward,Inference,Backward}, {Lstm,Gru}{Pack,Resume}.
 //
 // All but Pack and Resume exist with the prefix Bf16, too: the same, multiplied in bfloat16. Inference and Resume exist
-// with the prefix Int8: these take, in place of w_hh, packed weights and behind them scales (aot_int8.cpp).
+// with the prefix Int8: these take, in place of w_hh, packed weights and behind them scales (aot_int8.cpp), and of an LSTM
+// the sum of both biases.
 // 1 or 2 is the number of directions; the second reads each utterance from its last frame to its first. Arrays of one
 // kind stand together, one a direction (G = 4 for LSTM, 3 for GRU):
-//   LstmForward: projected (S, B, 4H), w_hh (4H, H), bias (4H,), lengths (B,) int32
+//   LstmForward: projected (S, B, 4H), w_hh (4H, H), bias_ih (4H,), bias_hh (4H,), lengths (B,) int32
 //       -> y (S, B, H), gates (S, B, 4H), cells (S, B, H), previous hidden states (S, B, H)
 //   GruForward: projected (S, B, 3H), w_hh (3H, H), bias_ih (3H,), bias_hh (3H,), lengths
 //       -> y, gates (S, B, 4H; r, z, n and W_hn h + b_hn), previous hidden states
 //   ...Inference: the same -> y
 //   ...Pack: w_hh -> packed (P,), as the processor's kernels read it
-//   ...Resume: projected, packed, bias or biases, lengths, states before the first frame, (B, H) of hidden, of an LSTM
+//   ...Resume: projected, packed, biases, lengths, states before the first frame, (B, H) of hidden, of an LSTM
 //       also of cell -> y, and the states after each utterance's last frame; for one direction
 //   LstmBackward: dy, w_hh, gates, cells, lengths -> dprojected (S, B, 4H)
 //   GruBackward: dy, w_hh, gates, previous, lengths -> dprojected (S, B, 3H), dhidden (S, B, 3H)
@@ -49,8 +50,9 @@ struct Kind {
         return run == nullptr ? nullptr : is_lstm ? run->lstm_forward : run->gru_forward;
     }
 
+    bool has_summed_bias() const { return is_lstm && is_int8(); }
     // Of the arrays of one kind: projected, weights, scales, biases.
-    int num_kinds() const { return (is_lstm ? 3 : 4) + is_int8(); }
+    int num_kinds() const { return 4 + is_int8() - has_summed_bias(); }
     int num_forward_inputs() const { return num_kinds() * num_directions + 1; }
 };
 
@@ -171,8 +173,15 @@ int forward(const Call& call, Kind kind, Mode mode) {
     const int64_t num_operands = has_operands ? 4 : 2;
     const int64_t num_states = num_operands * Scratch::rounded(num_hidden) + rounded * B;
     const int64_t num_of_team = Scratch::rounded(num_packed) + num_states;
-    Scratch scratch(split.num_teams * num_of_team + num_totals);
+    const int64_t num_biases = kind.is_lstm && !kind.has_summed_bias() ? G * H : 0;
+    Scratch scratch(split.num_teams * num_of_team + num_totals + n * Scratch::rounded(num_biases));
     for (int d = 0; d < n; ++d) {
+        if (num_biases > 0) {
+            float* sum = scratch.take(num_biases);
+            const float *of_input = call.input(first_bias + d), *of_hidden = call.input(first_bias + n + d);
+            for (int64_t i = 0; i < num_biases; ++i) sum[i] = of_input[i] + of_hidden[i];
+            p.bias[d] = sum;
+        }
         const bool is_shared = d >= split.num_teams;
         p.packed[d] = are_packed  ? const_cast<float*>(call.input(n + d))  // only read
                       : is_shared ? p.packed[0]
