@@ -20,7 +20,7 @@ python="${PYTHON:-.venv/bin/python}"
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 export PYTHONPATH="$PWD" PYTHONDONTWRITEBYTECODE=1
-kernel_tests=(tests/ops/test_{bfloat16,convolution,ctc,int8,lookahead,norm,recurrent}.py)
+kernel_tests=(tests/ops/test_{bfloat16,convolution,ctc,int8,layout,lookahead,matmul,norm,recurrent}.py)
 tests=("${kernel_tests[@]}" tests/decoding/test_{beam,language_model}.py)
 # compiles a program of its own with these sanitizers, whoever runs it
 tests+=(--deselect tests/decoding/test_language_model.py::test_mapped_files_broken_at_random_are_never_read_out_of_bounds)
