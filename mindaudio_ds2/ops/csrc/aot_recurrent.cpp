@@ -50,9 +50,8 @@ struct Kind {
         return run == nullptr ? nullptr : is_lstm ? run->lstm_forward : run->gru_forward;
     }
 
-    bool has_summed_bias() const { return is_lstm && is_int8(); }
     // Of the arrays of one kind: projected, weights, scales, biases.
-    int num_kinds() const { return 4 + is_int8() - has_summed_bias(); }
+    int num_kinds() const { return is_int8() && !is_lstm ? 5 : 4; }
     int num_forward_inputs() const { return num_kinds() * num_directions + 1; }
 };
 
@@ -173,13 +172,12 @@ int forward(const Call& call, Kind kind, Mode mode) {
     const int64_t num_operands = has_operands ? 4 : 2;
     const int64_t num_states = num_operands * Scratch::rounded(num_hidden) + rounded * B;
     const int64_t num_of_team = Scratch::rounded(num_packed) + num_states;
-    const int64_t num_biases = kind.is_lstm && !kind.has_summed_bias() ? G * H : 0;
+    const int64_t num_biases = kind.is_lstm && !kind.is_int8() ? G * H : 0;
     Scratch scratch(split.num_teams * num_of_team + num_totals + n * Scratch::rounded(num_biases));
     for (int d = 0; d < n; ++d) {
         if (num_biases > 0) {
             float* sum = scratch.take(num_biases);
-            const float *of_input = call.input(first_bias + d), *of_hidden = call.input(first_bias + n + d);
-            for (int64_t i = 0; i < num_biases; ++i) sum[i] = of_input[i] + of_hidden[i];
+            for (int64_t i = 0; i < num_biases; ++i) sum[i] = p.bias[d][i] + call.input(first_bias + n + d)[i];
             p.bias[d] = sum;
         }
         const bool is_shared = d >= split.num_teams;
