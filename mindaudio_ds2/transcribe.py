@@ -19,7 +19,7 @@ from mindaudio_ds2.errors import AudioError, ConfigError, DeviceError
 from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.segmentation.pool import Pool, Row
-from mindaudio_ds2.segmentation.sources import Ear, Hearing, Samples, Source, measure, show_source
+from mindaudio_ds2.segmentation.sources import Ear, Hearing, Samples, Source, measure, say_silent, show_source
 from mindaudio_ds2.segmentation.stitching import stitch
 from mindaudio_ds2.segmentation.word_times import WordPlacer
 from mindaudio_ds2.streaming.events import ENDPOINTING, Endpointing
@@ -242,6 +242,8 @@ class Recognizer:
                     results[index] = [Transcription(_name(sources[index]), 0.0, None, str(error))]
             pool.flush()
         for index, own in rows.items():
+            silent = [self._number_channel(number) for number, row in enumerate(own) if not row.found]
+            own[0].notes += say_silent(show_source(sources[index]), silent, len(own))
             results[index] = [
                 self._assemble(sources[index], durations[index], number, row) for number, row in enumerate(own)
             ]
@@ -260,8 +262,13 @@ class Recognizer:
                 found[index] = [self.placer.place(h, own, waveforms[index]) for h in self.decoder.decode(own)]
         return [found[index] for index in range(len(waveforms))]
 
+    def _number_channel(self, row: int) -> int | None:
+        """The number (from 1) of the channel that a waveform is; None for the mean of all."""
+        channels = self.ear.hearing.channels
+        return channels if isinstance(channels, int) else row + 1 if channels == "split" else None
+
     def _assemble(self, source: Source, duration_seconds: float, number: int, row: Row) -> Transcription:
-        rate_hz, channels = self.ear.rate_hz, self.ear.hearing.channels
+        rate_hz = self.ear.rate_hz
         spoken = [row.found[place] for place in sorted(row.found)]
         others: tuple[Hypothesis, ...] = ()
         if len(row.stretches) == len(spoken) == 1:
@@ -269,16 +276,15 @@ class Recognizer:
             others = tuple(rest)
         else:
             best = stitch(row.stretches, [each[0] for each in spoken], rate_hz)
-        notes = row.notes if spoken else (*row.notes, f"{show_source(source)}: no speech was found in it")
         spans = [(each.is_speech, Span(each.start / rate_hz, each.end / rate_hz)) for each in row.stretches]
         return Transcription(
             path=_name(source),
             duration_seconds=duration_seconds,
             hypothesis=best,
             problem="",
-            notes=notes,
+            notes=row.notes,
             others=others,
-            channel=channels if isinstance(channels, int) else number + 1 if channels == "split" else None,
+            channel=self._number_channel(number),
             recognized=tuple(span for is_speech, span in spans if is_speech),
             silences=tuple(span for is_speech, span in spans if not is_speech),
         )

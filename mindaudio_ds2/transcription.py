@@ -25,7 +25,7 @@ class Transcription:
         duration_seconds: of the recording; 0 where it could not be read.
         hypothesis: None where the recording could not be read.
         problem: why it could not; empty otherwise.
-        notes: what is strange about the sound, a line each.
+        notes: what is strange about the sound, a line each; where all channels are heard apart, with the first.
         others: the next best hypotheses, where the decoder keeps some and the recording was not cut.
         channel: its number from 1, where one was chosen or all are heard apart; else None.
         recognized: what the network has heard, in order; those cut within speech overlap.

@@ -55,6 +55,41 @@ def test_less_than_anybody_says_is_silence(load: Load) -> None:
     assert "no speech was found" in found.notes[-1]
 
 
+@pytest.mark.parametrize("vad", ["energy", "none"])
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 1.5, 1.7, 60.0])
+@pytest.mark.parametrize("value", [0.0, 0.001, 0.5])
+def test_digital_silence_never_reaches_the_network(
+    load: Load, tmp_path: Path, vad: str, seconds: float, value: float
+) -> None:
+    recognizer = load(vad)
+    waveform = np.full(round(2 * seconds * RATE_HZ), value, np.float32)
+    soundfile.write(tmp_path / "a.wav", waveform, 2 * RATE_HZ)
+    for source in (tmp_path / "a.wav", Samples(waveform, 2 * RATE_HZ)):
+        (found,) = recognizer.transcribe([source])
+        assert (found.problem, found.text, found.words, found.recognized) == ("", "", (), ())
+        assert found.silences[0].start_seconds == 0
+        assert found.silences[-1].end_seconds == pytest.approx(seconds)
+        assert sum("no speech was found in it" in note for note in found.notes) == 1
+    assert recognizer.network.num_batches == 0
+
+
+def test_a_silent_channel_is_named_and_many_share_a_line(load: Load, tmp_path: Path) -> None:
+    call = np.zeros((RATE_HZ, 6))
+    soundfile.write(tmp_path / "none.wav", call, RATE_HZ)
+    said = speak("BAD", seed=1)[:RATE_HZ]
+    call[: len(said), 1] = said
+    soundfile.write(tmp_path / "call.wav", call, RATE_HZ)
+
+    def say(name: str, channels: Any) -> list[str]:
+        notes = load(channels=channels).run([tmp_path / name]).notes
+        return [note.rpartition(" found in ")[2] for note in notes if "no speech" in note]
+
+    assert say("call.wav", "split") == ["channels 1, 3-6"]
+    assert say("call.wav", 2) == say("call.wav", "mix") == []
+    assert say("call.wav", 3) == ["channel 3"]
+    assert say("none.wav", "split") == say("none.wav", "mix") == ["it"]
+
+
 def require_every_second(found: Transcription) -> None:
     """What was recognised and the silences hold all of the recording, and share nothing."""
     spans = sorted([*found.recognized, *found.silences])

@@ -83,6 +83,18 @@ def parse_channels(text: str) -> Channels:
     raise ConfigError(f"channels must be mix, split or a number from 1, found {text!r}")
 
 
+def name_channels(numbers: Sequence[int]) -> str:
+    """Channels in words, by their numbers in order, such as "channels 1, 3-300"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    shown = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"channel{'' if len(numbers) == 1 else 's'} {', '.join(shown)}"
+
+
 def read_sound(
     path: str | Path,
     sample_rate_hz: int | None = None,

@@ -1,6 +1,6 @@
 """What can be transcribed, files and samples in memory, as pieces that are short enough for the network."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.io import Channels, measure_duration_seconds, read_sound
+from mindaudio_ds2.audio.io import Channels, measure_duration_seconds, name_channels, read_sound
 from mindaudio_ds2.audio.resampling import resample
 from mindaudio_ds2.audio.samples import require_rate, require_samples, to_waveform
 from mindaudio_ds2.audio.sound_blocks import SoundBlocks
 from mindaudio_ds2.audio.sound_files import show_path
 from mindaudio_ds2.errors import AudioError, ConfigError
-from mindaudio_ds2.segmentation.cutting import Cutter, Piece
+from mindaudio_ds2.segmentation.cutting import Cutter, Piece, holds_nothing, keep_whole
 from mindaudio_ds2.segmentation.detectors import DETECTORS
-from mindaudio_ds2.segmentation.segmenter import Segmenter, SegmentLimits, Stretch
+from mindaudio_ds2.segmentation.segmenter import Segmenter, SegmentLimits
 
 WHOLE = "none"
 VADS = (*DETECTORS, WHOLE)
@@ -27,9 +27,6 @@ HIGHEST_RATE_HZ = 2**31 - 1
 
 BLOCK_SECONDS = 30.0
 """Of sound in memory, which is cut like that of a file."""
-
-LEAST_SECONDS = 0.03
-"""Nobody says anything in less: it counts as silence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +120,7 @@ class Ear:
                 f"{show_source(source)} lasts {duration_seconds:.0f} s, and the network has learnt from up to "
                 f"{self.limits.max_seconds:.0f} s at a time: expect errors, or let --vad energy cut it in its pauses",
             )
-        whole = Stretch(0, waveforms.shape[1], waveforms.shape[1] >= LEAST_SECONDS * self.rate_hz)
-        pieces = [(row, Piece(whole, waveform if whole.is_speech else None)) for row, waveform in enumerate(waveforms)]
+        pieces = [(row, keep_whole(waveform, self.rate_hz)) for row, waveform in enumerate(waveforms)]
         return OpenSource(len(waveforms), notes, iter([(duration_seconds, pieces)]))
 
     def _cut(
@@ -145,6 +141,8 @@ class Ear:
             sound = read_sound(source, self.rate_hz, self.hearing.channels)
             return sound.waveforms, tuple(note.text for note in sound.notes)
         samples, from_hz = to_waveform(source.waveform), _require_rate(source)
+        if holds_nothing(samples):
+            samples = np.zeros_like(samples)  # resampled, a constant would begin and end with a click
         if from_hz != self.rate_hz:
             num_samples = -(-len(samples) * self.rate_hz // from_hz)
             samples = resample(samples, from_hz, self.rate_hz, num_samples)
@@ -166,6 +164,21 @@ def measure(source: Source) -> float:
 
 def _require_rate(source: Samples) -> int:
     return require_rate(source.rate_hz, 1, HIGHEST_RATE_HZ)
+
+
+def say_silent(name: str, silent: Sequence[int | None], num_rows: int) -> tuple[str, ...]:
+    """One line on a recording where nothing is to be heard in it or in some of its channels; none else.
+
+    Args:
+        name: what a message calls the recording.
+        silent: the channels (from 1; None for their mean) of which nothing is given to the network.
+        num_rows: how many are heard.
+    """
+    if not silent:
+        return ()
+    numbers = [each for each in silent if each is not None]
+    is_all = len(silent) == num_rows > 1
+    return (f"{name}: no speech was found in {'it' if is_all or not numbers else name_channels(numbers)}",)
 
 
 def show_source(source: Source) -> str:

@@ -16,9 +16,10 @@ from mindaudio_ds2.audio.sound_blocks import SoundBlocks
 from mindaudio_ds2.audio.sound_files import show_path
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
 from mindaudio_ds2.errors import AudioError, LongAudioError
-from mindaudio_ds2.segmentation.cutting import Cutter, Piece
+from mindaudio_ds2.segmentation.cutting import Cutter, Piece, keep_whole
 from mindaudio_ds2.segmentation.detectors import EnergyDetector
 from mindaudio_ds2.segmentation.segmenter import Segmenter, Stretch
+from mindaudio_ds2.segmentation.sources import say_silent
 from mindaudio_ds2.segmentation.stitching import stitch
 from mindaudio_ds2.streaming.stream import Stream
 from mindaudio_ds2.transcribe import Recognizer
@@ -146,7 +147,7 @@ class FileJob:
             self._keep(cutter.finish())
             self.duration_seconds = sound.duration_seconds
             return sound.notes
-        self._keep([Piece(Stretch(0, len(whole.waveform), is_speech=True), whole.waveform)])
+        self._keep([keep_whole(whole.waveform, rate_hz)])
         self.duration_seconds = whole.duration_seconds
         return whole.notes
 
@@ -159,6 +160,7 @@ class FileJob:
     def finish(self) -> None:
         """Put the words of all segments together."""
         rate_hz = self.recognizer.network.features.sample_rate_hz
+        notes = self.notes if self.stretches else self.notes + say_silent(show_path(self.name), [None], 1)
         found = stitch(self.stretches, [self.hypotheses[i] for i in range(len(self.stretches))], rate_hz)
         with contextlib.suppress(Exception):  # cancelled meanwhile
-            self.result.set_result(Transcription(Path(self.name), self.duration_seconds, found, "", self.notes))
+            self.result.set_result(Transcription(Path(self.name), self.duration_seconds, found, "", notes))

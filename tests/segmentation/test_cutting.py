@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from mindaudio_ds2.segmentation.cutting import Cutter, Piece
+from mindaudio_ds2.segmentation.cutting import Cutter, Piece, holds_nothing, keep_whole
 from mindaudio_ds2.segmentation.detectors import EnergyDetector
-from mindaudio_ds2.segmentation.segmenter import Segmenter, SegmentLimits
+from mindaudio_ds2.segmentation.segmenter import Segmenter, SegmentLimits, Stretch
 from tests.segmentation.test_segmenter import RATE_HZ, hum, hush, say
 
 RECORDING = np.concatenate([hush(4), say(2), hush(9, 1), hum(21, 2), hush(2, 3), say(1, 4), hush(5, 5)])
@@ -46,3 +47,26 @@ def test_silence_is_forgotten_and_speech_no_longer_kept_than_a_segment() -> None
                 kept.append(sum(map(len, cutter._blocks)))
     assert max(kept) < 16 * RATE_HZ
     assert min(kept[-30:]) > 0
+
+
+def test_only_samples_that_are_all_the_same_hold_nothing() -> None:
+    zeros = np.zeros(1000, np.float32)
+    one = zeros.copy()
+    one[500] = 2**-15  # the least that a 16-bit file can say
+    assert holds_nothing(zeros)
+    assert holds_nothing(zeros + np.float32(0.25))
+    assert not holds_nothing(one)
+    silence = keep_whole(zeros, 16000)
+    assert (silence.stretch, silence.waveform) == (Stretch(0, 1000, is_speech=False), None)
+    assert keep_whole(one, 16000).waveform is one
+
+
+def test_a_segment_that_holds_nothing_is_a_silence_whatever_its_detector_says() -> None:
+    class Deaf(EnergyDetector):
+        def feed(self, chunk: NDArray[np.float32]) -> NDArray[np.float64]:
+            return super().feed(chunk) + 100
+
+    cutter = Cutter(Segmenter(Deaf(RATE_HZ, 0), SegmentLimits(6.0), RATE_HZ))
+    pieces = cutter.feed(np.zeros(20 * RATE_HZ, np.float32)) + cutter.finish()
+    assert pieces
+    assert not any(piece.stretch.is_speech or piece.waveform is not None for piece in pieces)

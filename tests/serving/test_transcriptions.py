@@ -64,6 +64,22 @@ def test_verbose_json_has_words_and_segments_with_times(running: Running) -> Non
     assert "words" not in post(running, response_format="verbose_json").json()
 
 
+def test_digital_silence_has_no_words_and_a_note_that_says_so(running: Running) -> None:
+    import io
+
+    import numpy as np
+    import soundfile
+
+    from tests.tiny_corpus import RATE_HZ
+
+    for seconds in (1.0, 25.0):  # whole, and cut
+        buffer = io.BytesIO()
+        soundfile.write(buffer, np.zeros(round(seconds * RATE_HZ)), RATE_HZ, format="WAV")
+        found = post(running, buffer.getvalue()).json()
+        assert found["text"] == ""
+        assert found["notes"][-1] == "a.wav: no speech was found in it"
+
+
 def test_openai_s_client_gets_the_same(running: Running) -> None:
     openai = pytest.importorskip("openai", reason="the package openai is not installed")
     client = openai.OpenAI(base_url=f"{running.address}/v1", api_key="none", max_retries=0)
