@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mindaudio_ds2.corpus.formats import FORMATS
+from mindaudio_ds2.corpus.seeds import parse_seed
 
 DEFAULT_SAMPLE_RATE_HZ = 16000
 
@@ -77,7 +78,7 @@ def add_filter(command: argparse.ArgumentParser) -> None:
         "--max_characters_per_second", type=float, default=math.inf, metavar="X", help="likewise (characters/second)"
     )
     command.add_argument("--hours", type=float, metavar="H", help="then a random subset of this length (hours)")
-    command.add_argument("--seed", type=int, default=1, metavar="N", help="of the random subset")
+    command.add_argument("--seed", type=parse_seed, default=1, metavar="N", help="of the random subset")
     for name, text in (("speakers", "only these speakers"), ("exclude_ids", "but for these utterances")):
         command.add_argument(f"--{name}", nargs="+", metavar="NAME", help=f"{text}; @FILE stands for a file's lines")
     _add_alphabet(command)

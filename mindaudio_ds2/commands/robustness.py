@@ -16,6 +16,7 @@ from pathlib import Path
 from mindaudio_ds2 import models
 from mindaudio_ds2.commands._command import Command, Parser, add_weights_option
 from mindaudio_ds2.corpus.opening import add_data_root, open_manifest
+from mindaudio_ds2.corpus.seeds import parse_seed
 from mindaudio_ds2.decoding.choice import DecoderChoice
 from mindaudio_ds2.files import require_writable, write_atomically, write_text
 from mindaudio_ds2.transcribe import Recognizer
@@ -25,7 +26,7 @@ def add_options(parser: Parser) -> None:
     """The command's own options."""
     parser.add_argument("network", metavar="MODEL", help="checkpoint, .onnx or a model's name")
     parser.add_argument("manifest", type=Path, help="what is scored (path)")
-    parser.add_argument("--seed", type=int, default=1, help="of noise and rooms (integer; default: 1)")
+    parser.add_argument("--seed", type=parse_seed, default=1, help="of noise and rooms (integer; default: 1)")
     add_weights_option(parser)
     add_data_root(parser)
 

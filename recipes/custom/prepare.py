@@ -19,6 +19,7 @@ from mindaudio_ds2.corpus import splitting
 from mindaudio_ds2.corpus.manifest import write_manifest
 from mindaudio_ds2.corpus.problems import Problems
 from mindaudio_ds2.corpus.recordings import read_folder, read_table
+from mindaudio_ds2.corpus.seeds import parse_seed
 from mindaudio_ds2.corpus.splitting import Splits
 from mindaudio_ds2.errors import exit_on_error
 from mindaudio_ds2.files import require_writable, write_text
@@ -116,7 +117,7 @@ def main() -> None:
     add("--start", choices=typing.get_args(Start), default=Choices.start, help=about)
     add("--dev_share", type=float, default=Choices.dev_share, help="of the hours, to choose the best epoch (0 to 1)")
     add("--test_share", type=float, default=Choices.test_share, help="of the hours, to score with (0 to 1)")
-    add("--seed", type=int, default=Choices.seed, help="another integer splits otherwise")
+    add("--seed", type=parse_seed, default=Choices.seed, help="another integer splits otherwise")
     add("--letter_case", choices=("upper", "lower", "keep"), default=Choices.letter_case, help="of the transcripts")
     add("--remove", default="", metavar="CHARACTERS", help="taken out of the transcripts, such as '.,!?' (text)")
     about = "the alphabet, where it is not to be made of all texts; other texts are left out (text)"

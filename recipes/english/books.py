@@ -25,6 +25,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which is not installed
 
 from mindaudio_ds2.corpus.manifest import read_manifest
+from mindaudio_ds2.corpus.seeds import parse_seed
 from mindaudio_ds2.errors import ManifestError, exit_on_error
 from mindaudio_ds2.files import require_writable, write_atomically, write_text
 from recipes.english.gutenberg import list_sentences, read_book
@@ -173,7 +174,7 @@ def main() -> None:
     add("--held_out", type=Path, nargs="+", required=True, help="manifests that no text may be of (paths)")
     add("--novels", type=Path, nargs="+", default=[], help="texts that are there already (paths)")
     add("--max_words", type=int, default=10**12, help="stop at the book that reaches them (words; default: all books)")
-    add("--seed", type=int, default=1, help="another one takes the books in another order")
+    add("--seed", type=parse_seed, default=1, help="another one takes the books in another order")
     arguments = parser.parse_args()
     paths = sorted(path for path in arguments.folder.rglob("*.txt") if path.is_file())
     if not paths:

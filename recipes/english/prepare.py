@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`,
 
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
 from mindaudio_ds2.corpus.problems import Problems
+from mindaudio_ds2.corpus.seeds import parse_seed
 from mindaudio_ds2.corpus.selection import take_hours
 from mindaudio_ds2.errors import ConfigError, ManifestError, exit_on_error
 from recipes.english.readers import choose_part, refuse_held_out, split_by_overlap
@@ -147,7 +148,7 @@ def main() -> None:
     mixing.add_argument("--hours", type=float, help=text)
     text = "of the hours are real at least, by repeating them (0 to 1; default: %(default)s)"
     mixing.add_argument("--real_share", type=float, default=LEAST_REAL_SHARE, help=text)
-    mixing.add_argument("--seed", type=int, default=1, help="of the draw (default: %(default)s)")
+    mixing.add_argument("--seed", type=parse_seed, default=1, help="of the draw (default: %(default)s)")
     for verb in (real, mixing):
         verb.add_argument("--output", type=Path, default=Path("data/english"), help="folder of the manifests")
     arguments = vars(parser.parse_args())

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mindaudio_ds2.corpus.manifest import Utterance, read_manifest, write_manifest
+from mindaudio_ds2.corpus.seeds import parse_seed
 from mindaudio_ds2.decoding.hotwords import read_hotwords
 from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.files import write_atomically
@@ -140,7 +141,7 @@ def main() -> None:
     add("--downloads", type=Path, default=Path("data/english/downloads"), help="folder of the voices' weights")
     add("--times", type=int, default=4, help="how often each name is said, up to 12 (count; default: %(default)s)")
     add("--num_plain", type=int, default=60, help="sentences without names (count; default: %(default)s)")
-    add("--seed", type=int, default=1, help="another one draws other sentences and voices")
+    add("--seed", type=parse_seed, default=1, help="another one draws other sentences and voices")
     options = parser.parse_args()
     names = read_names(options.names)
     transcripts = [utterance.transcript for utterance in read_manifest(options.text)]

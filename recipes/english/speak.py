@@ -26,6 +26,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which is not installed
 
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
+from mindaudio_ds2.corpus.seeds import parse_seed
 from mindaudio_ds2.errors import ConfigError, exit_on_error
 from mindaudio_ds2.files import write_atomically, write_text
 from mindaudio_ds2.reading import parse_json
@@ -223,7 +224,7 @@ def main() -> None:
     add("--hours", type=float, required=True, help="of speech to keep (hours)")
     add("--output", type=Path, default=Path("data/english/synthetic"), help="folder of the engines' folders")
     add("--downloads", type=Path, default=Path("data/english/downloads"), help="folder of the voices' weights")
-    add("--seed", type=int, default=1, help="another one draws other passages and voices")
+    add("--seed", type=parse_seed, default=1, help="another one draws other passages and voices")
     text = "character errors, as a share, up to which Whisper agrees (0 to 1; default: %(default)s)"
     add("--max_disagreement", type=float, default=0.1, help=text)
     arguments = parser.parse_args()

@@ -10,6 +10,7 @@ from typing import Any
 
 from mindaudio_ds2.corpus.manifest import write_manifest
 from mindaudio_ds2.corpus.problems import Problems
+from mindaudio_ds2.corpus.seeds import parse_seed
 from mindaudio_ds2.corpus.selection import split_by_speaker, take_hours, within_durations
 from mindaudio_ds2.errors import ConfigError, ManifestError, exit_on_error
 from mindaudio_ds2.files import require_writable
@@ -201,7 +202,7 @@ def main() -> None:
     add("--output", type=Path, metavar="DIR", help="folder of the manifests to make (default: see below)")
     add("--hours", type=float, help="draw so many hours of train; fewer hours are always part of more (default: all)")
     add("--dev_share", type=float, metavar="X", help="take dev out of train: whole speakers, this share of its hours")
-    add("--seed", type=int, default=1, help="of --hours and --dev_share (default: %(default)s)")
+    add("--seed", type=parse_seed, default=1, help="of --hours and --dev_share (default: %(default)s)")
     add(
         "--min_duration", type=float, default=0.0, metavar="S", help="shortest in train (seconds; default: %(default)s)"
     )

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from mindaudio_ds2.audio.io import measure_duration_seconds
 from mindaudio_ds2.corpus.manifest import Utterance, write_manifest
+from mindaudio_ds2.corpus.seeds import parse_seed
 from mindaudio_ds2.errors import DeepSpeechError, OutputError, exit_on_error
 from mindaudio_ds2.files import write_text
 from mindaudio_ds2.reading import parse_json
@@ -292,7 +293,7 @@ def main() -> None:
     """The command line of this recipe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("data/synthetic"), help="folder to make")
-    parser.add_argument("--seed", type=int, default=1, help="another integer draws another corpus")
+    parser.add_argument("--seed", type=parse_seed, default=1, help="another integer draws another corpus")
     about = "utterances in {} (count; about 2.1 seconds each)"
     parser.add_argument("--num_train_utterances", type=_positive, default=1700, help=about.format("train"))
     parser.add_argument("--num_dev_utterances", type=_positive, default=120, help=about.format("dev"))
