@@ -20,7 +20,7 @@ from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.ops.library import find_kernels
 from mindaudio_ds2.segmentation.pool import Pool, Row
 from mindaudio_ds2.segmentation.sources import Ear, Hearing, Samples, Source, measure, say_silent, show_source
-from mindaudio_ds2.segmentation.stitching import stitch
+from mindaudio_ds2.segmentation.stitching import part_segments, stitch
 from mindaudio_ds2.segmentation.word_times import WordPlacer
 from mindaudio_ds2.streaming.events import ENDPOINTING, Endpointing
 from mindaudio_ds2.streaming.segments import SegmentStream
@@ -276,7 +276,8 @@ class Recognizer:
             others = tuple(rest)
         else:
             best = stitch(row.stretches, [each[0] for each in spoken], rate_hz)
-        spans = [(each.is_speech, Span(each.start / rate_hz, each.end / rate_hz)) for each in row.stretches]
+        parted = part_segments(row.stretches)
+        spans = [(each.is_speech, Span(each.start / rate_hz, each.end / rate_hz)) for each in parted]
         return Transcription(
             path=_name(source),
             duration_seconds=duration_seconds,

@@ -81,12 +81,15 @@ def as_vtt(transcriptions: Sequence[Transcription]) -> str:
 
 
 def as_ctm(transcriptions: Sequence[Transcription]) -> str:
-    """NIST's CTM, a line a word: recording, channel, start and duration in seconds, word, confidence."""
+    """NIST's CTM, a line a word: recording, channel, start and duration in seconds, word, confidence.
+
+    Both ends are rounded, so that words which touch do so here.
+    """
     recordings = group_recordings(transcriptions)
     names = [re.sub(r"[\s;]+", "_", show_path(name)) for name in name_recordings([r[0].path for r in recordings])]
     return "\n".join(
         f"{name} {t.channel or 1} {word.start_seconds:.3f} "
-        f"{word.end_seconds - word.start_seconds:.3f} {word.text} {word.confidence:.3f}"
+        f"{round(word.end_seconds, 3) - round(word.start_seconds, 3):.3f} {word.text} {word.confidence:.3f}"
         for name, recording in zip(names, recordings, strict=True)
         for t in recording
         for word in t.words

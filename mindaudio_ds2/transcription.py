@@ -28,8 +28,10 @@ class Transcription:
         notes: what is strange about the sound, a line each; where all channels are heard apart, with the first.
         others: the next best hypotheses, where the decoder keeps some and the recording was not cut.
         channel: its number from 1, where one was chosen or all are heard apart; else None.
-        recognized: what the network has heard, in order; those cut within speech overlap.
-        silences: what it has not, because there is nothing to hear. With `recognized`, every second of the recording.
+        recognized: what the network has heard, in order. Neighbours that were cut within speech, and heard with what
+            is around the cut, touch there.
+        silences: what it has not, because there is nothing to hear. With `recognized`, every second of the recording,
+            each once.
     """
 
     path: Path

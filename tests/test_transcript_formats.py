@@ -1,5 +1,6 @@
 import dataclasses
 import html
+import itertools
 import json
 from pathlib import Path
 
@@ -75,6 +76,15 @@ def test_channels_belong_to_their_recording_even_where_it_is_given_twice() -> No
 def test_subtitles_of_two_recordings_want_a_folder() -> None:
     with pytest.raises(ConfigError, match="--output_dir"):
         as_srt([TALK, TALK])
+
+
+def test_words_of_ctm_do_not_overlap_when_they_are_rounded() -> None:
+    edges = [0.0, 0.5004, 1.0009, 1.5015, 2.1006]
+    words = tuple(Word(f"W{i}", start, end, 1.0) for i, (start, end) in enumerate(itertools.pairwise(edges)))
+    talk = Transcription(Path("a.wav"), 3.0, Hypothesis("", -1.0, words), "")
+    rows = [line.split() for line in as_ctm([talk]).splitlines()]
+    ends = [round(float(start) + float(duration), 3) for _, _, start, duration, _, _ in rows]
+    assert ends[:-1] == [float(row[2]) for row in rows[1:]]
 
 
 def test_ctm_has_six_columns_and_a_name_without_spaces() -> None:

@@ -1,9 +1,9 @@
-"""One hypothesis of a recording from those of its segments."""
+"""One hypothesis of a recording from those of its segments, and which part of it each segment gave."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
+from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word, part_words
 from mindaudio_ds2.segmentation.segmenter import Stretch
 
 
@@ -20,7 +20,8 @@ def stitch(segments: Sequence[Stretch], hypotheses: Iterable[Hypothesis], sample
         sample_rate_hz: of the segments (Hz).
 
     Returns:
-        Text, words with times from the recording's start, and the sum of the scores, overlaps counted twice.
+        Text, words with times from the recording's start that share none, and the sum of the scores, overlaps counted
+        twice.
     """
     words: list[Word] = []
     score = 0.0
@@ -40,7 +41,19 @@ def stitch(segments: Sequence[Stretch], hypotheses: Iterable[Hypothesis], sample
         words += own
         score += hypothesis.score
         last_end_seconds = end
-    return Hypothesis(" ".join(word.text for word in words), score, tuple(words))
+    return Hypothesis(" ".join(word.text for word in words), score, part_words(words, 0.0, last_end_seconds))
+
+
+def part_segments(segments: Sequence[Stretch]) -> list[Stretch]:
+    """Stretches that share no sample: those that overlap are cut where `stitch` lets the later one take over."""
+    parted: list[Stretch] = []
+    for each in segments:
+        if parted and each.start < parted[-1].end:
+            middle = (each.start + parted[-1].end) // 2
+            parted[-1] = dataclasses.replace(parted[-1], end=middle)
+            each = dataclasses.replace(each, start=middle)
+        parted.append(each)
+    return parted
 
 
 def _find_middle(word: Word) -> float:

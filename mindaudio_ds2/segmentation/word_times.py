@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
+from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word, part_words
 from mindaudio_ds2.segmentation.detectors import measure_levels
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
@@ -57,7 +57,7 @@ class WordPlacer:
             waveform: `(n,)` float32.
 
         Returns:
-            The same text; words in order, within the waveform, that share no time.
+            The same text; words in order, within the waveform, that share no time, each with a duration.
         """
         if not hypothesis.words:
             return hypothesis
@@ -77,7 +77,7 @@ class WordPlacer:
             dataclasses.replace(word, start_seconds=float(before[1]), end_seconds=float(behind[0]))
             for word, before, behind in zip(hypothesis.words, gaps[:-1], gaps[1:], strict=True)
         )
-        return dataclasses.replace(hypothesis, words=words)
+        return dataclasses.replace(hypothesis, words=part_words(words, 0.0, duration))
 
     def _hold(self, word: Word, log_probs: NDArray[np.float32]) -> tuple[float, float]:
         """The middles of a word's first and last label (seconds)."""

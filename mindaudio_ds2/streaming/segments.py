@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
+from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word, part_words
 from mindaudio_ds2.errors import AudioError
 from mindaudio_ds2.segmentation.detectors import CHUNK_FRAMES, FRAME_SECONDS, EnergyDetector
 from mindaudio_ds2.segmentation.segmenter import Segmenter, SegmentLimits, Stretch
@@ -63,6 +63,7 @@ class SegmentStream:
         self._waiting: list[Word] = []  # the last words of a segment that goes on; the next one may know them better
         self._taken_until = 0.0  # end of the last word that is final (s)
         self._overlap_end = 0.0  # end of a segment that goes on (s)
+        self._heard_until = 0.0  # end of the last segment (s)
         self._utterance, self._words = 0, list[Word]()  # those of the open utterance
         self._reason = "silence"
         self._is_finished = False
@@ -104,6 +105,7 @@ class SegmentStream:
             dataclasses.replace(word, start_seconds=word.start_seconds + start, end_seconds=word.end_seconds + start)
             for word in self._recognize(heard).words
         ]
+        self._heard_until = end
         events = []
         if self._waiting or start < self._overlap_end:  # as in segmentation.stitching
             middle = (start + self._overlap_end) / 2
@@ -120,9 +122,10 @@ class SegmentStream:
     def _settle(self, words: list[Word]) -> list[Event]:
         if not words:
             return []
-        self._words += words
-        self._taken_until = words[-1].end_seconds
-        return [make_event("final", self._utterance, tuple(words), 0.0)]
+        parted = part_words(words, self._taken_until, self._heard_until)
+        self._words += parted
+        self._taken_until = parted[-1].end_seconds
+        return [make_event("final", self._utterance, parted, 0.0)]
 
     def _end(self) -> list[Event]:
         if not self._words:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.decoding.choice import Decoder
-from mindaudio_ds2.decoding.hypothesis import Word
+from mindaudio_ds2.decoding.hypothesis import Word, part_words
 from mindaudio_ds2.streaming.events import Endpointing, Event, make_event
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
@@ -131,11 +131,8 @@ class UtteranceStream:
 
     def _place(self, words: tuple[Word, ...], limit_seconds: float) -> tuple[Word, ...]:
         offset = self._offset_seconds
-        return tuple(
-            dataclasses.replace(
-                word,
-                start_seconds=min(word.start_seconds + offset, limit_seconds),
-                end_seconds=min(word.end_seconds + offset, limit_seconds),
-            )
+        moved = [
+            dataclasses.replace(word, start_seconds=word.start_seconds + offset, end_seconds=word.end_seconds + offset)
             for word in words
-        )
+        ]
+        return part_words(moved, self._words[-1].end_seconds if self._words else offset, limit_seconds)

@@ -4,7 +4,7 @@ import pytest
 
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.segmentation.segmenter import Stretch
-from mindaudio_ds2.segmentation.stitching import stitch
+from mindaudio_ds2.segmentation.stitching import part_segments, stitch
 
 RATE_HZ = 100
 SPOKEN = [(f"W{i}", 0.7 * i + 0.1, 0.7 * i + 0.6) for i in range(40)]
@@ -50,3 +50,17 @@ def test_nothing_gives_an_empty_hypothesis() -> None:
 def test_every_segment_needs_its_hypothesis() -> None:
     with pytest.raises(ValueError, match="zip"):
         stitch([Stretch(0, 100, True)], [], RATE_HZ)
+
+
+def test_words_of_two_segments_share_no_time_and_each_has_some() -> None:
+    segments = [Stretch(0, 400, True), Stretch(200, 600, True)]
+    one = Hypothesis("A B", -1.0, (Word("A", 1.0, 1.5, 1.0), Word("B", 2.5, 2.9, 1.0)))
+    other = Hypothesis("C D", -1.0, (Word("C", 0.8, 1.1, 1.0), Word("D", 3.99, 4.0, 1.0)))
+    whole = stitch(segments, [one, other], RATE_HZ)
+    times = [(word.text, word.start_seconds, word.end_seconds) for word in whole.words]
+    assert times == [("A", 1.0, 1.5), ("B", 2.5, 2.9), ("C", 2.9, 3.1), ("D", 5.99, 6.0)]
+
+
+def test_segments_are_parted_where_the_later_one_takes_over() -> None:
+    segments = [Stretch(0, 1500, True, True), Stretch(1300, 2000, True), Stretch(2000, 2100, False)]
+    assert part_segments(segments) == [Stretch(0, 1400, True, True), Stretch(1400, 2000, True), segments[2]]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
-from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
+from mindaudio_ds2.decoding.hypothesis import LEAST_WORD_SECONDS, Hypothesis, Word
 from mindaudio_ds2.network_config import TextConfig
 from mindaudio_ds2.segmentation.word_times import WordPlacer
 from mindaudio_ds2.text.tokenizer import Tokenizer
@@ -118,4 +118,6 @@ def test_words_stay_in_order_and_within_the_recording_whatever_a_decoder_says(
     assert times == sorted(times)
     assert times[0] >= 0
     assert times[-1] <= num_samples / RATE_HZ
+    least = min(LEAST_WORD_SECONDS, num_samples / RATE_HZ / len(words))
+    assert min(word.end_seconds - word.start_seconds for word in placed.words) >= least - 1e-6
     assert [word.text for word in placed.words] == text.split()
