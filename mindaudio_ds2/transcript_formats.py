@@ -37,23 +37,26 @@ def as_bare_text(transcriptions: Sequence[Transcription]) -> str:
 def as_json(transcriptions: Sequence[Transcription]) -> str:
     """A JSON list: path, duration in seconds, text, score, words and segments with times; or path and problem.
 
-    `recognized` and `silences` hold every second of the recording; only the former were given to the network.
+    `recognized` and `silences` hold every second of the recording; only the former were given to the network. Paths are
+    the files' own, for programs: what cannot be printed is escaped as JSON does it, and bytes that are no UTF-8 are
+    Python's `os.fsdecode`.
     """
     rows: list[dict[str, Any]] = []
     for t in transcriptions:
         if t.hypothesis is None:
-            rows.append({"path": show_path(t.path), "problem": t.problem})
+            rows.append({"path": str(t.path), "problem": t.problem})
             continue
         spoken = dataclasses.asdict(t.hypothesis)
         segments = [
             {"text": s.text, "start_seconds": s.start_seconds, "end_seconds": s.end_seconds} for s in t.segments
         ]
-        row = {"path": show_path(t.path), **({"channel": t.channel} if t.channel else {})}
+        row = {"path": str(t.path), **({"channel": t.channel} if t.channel else {})}
         row |= {"duration_seconds": t.duration_seconds, **spoken, "segments": segments}
         row |= {"recognized": [s._asdict() for s in t.recognized], "silences": [s._asdict() for s in t.silences]}
         others = [dataclasses.asdict(other) for other in t.others]
         rows.append(row | ({"nbest": [spoken, *others]} if others else {}))
-    return json.dumps(rows, indent=2, ensure_ascii=False)
+    text = json.dumps(rows, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def as_srt(transcriptions: Sequence[Transcription]) -> str:

@@ -2,6 +2,7 @@ import dataclasses
 import html
 import itertools
 import json
+import os
 from pathlib import Path
 
 import pysubs2
@@ -10,7 +11,16 @@ import pytest
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.decoding.segments import make_cues
 from mindaudio_ds2.errors import ConfigError
-from mindaudio_ds2.transcript_formats import FORMATS, as_ctm, as_srt, as_tsv, as_vtt, group_recordings, name_recordings
+from mindaudio_ds2.transcript_formats import (
+    FORMATS,
+    as_ctm,
+    as_json,
+    as_srt,
+    as_tsv,
+    as_vtt,
+    group_recordings,
+    name_recordings,
+)
 from mindaudio_ds2.transcription import Transcription
 
 
@@ -76,6 +86,17 @@ def test_channels_belong_to_their_recording_even_where_it_is_given_twice() -> No
 def test_subtitles_of_two_recordings_want_a_folder() -> None:
     with pytest.raises(ConfigError, match="--output_dir"):
         as_srt([TALK, TALK])
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb.wav", "a\tb\x1b[31m.wav", "\u202egnp.wav", os.fsdecode(b"\xff.wav"), "日 𝄞 é.wav"]
+)
+def test_json_has_a_file_s_own_name_in_text_that_can_be_printed(name: str) -> None:
+    read, unread = say(name, ("A", 0.0, 1.0)), Transcription(Path(name), 0.0, None, "it is damaged")
+    text = as_json([read, unread])
+    text.encode("utf-8")
+    assert [row["path"] for row in json.loads(text)] == [name, name]
+    assert all(line.isprintable() for line in text.split("\n"))
 
 
 def test_words_of_ctm_do_not_overlap_when_they_are_rounded() -> None:
