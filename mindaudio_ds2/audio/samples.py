@@ -48,9 +48,11 @@ def require_samples(samples: object) -> NDArray[Any]:
             f"samples must be a NumPy array, found {type(samples).__name__}; give np.asarray(samples, np.float32), in "
             "[-1, 1]"
         )
+    if isinstance(samples, np.ma.MaskedArray):
+        raise AudioError("samples are masked, and sound has no gaps; give samples.filled(0) for silence in them")
     if samples.ndim != 1:
         raise AudioError(f"samples must be one channel, (num_samples,), found {samples.shape}")
-    if samples.dtype == np.int16:
+    if _is_int16(samples):
         return samples
     if samples.dtype.kind != "f":
         raise AudioError(f"samples must be floating-point in [-1, 1] or int16, found {samples.dtype}")
@@ -66,5 +68,10 @@ def to_waveform(samples: object) -> NDArray[np.float32]:
         AudioError: as `require_samples`.
     """
     given = require_samples(samples)
-    scaled = given / np.float32(32768) if given.dtype == np.int16 else given
+    scaled = given / np.float32(32768) if _is_int16(given) else given
     return scaled.astype(np.float32)
+
+
+def _is_int16(samples: NDArray[Any]) -> bool:
+    """In either order of bytes."""
+    return samples.dtype.newbyteorder("=") == np.int16

@@ -36,6 +36,8 @@ def test_rates_that_cannot_be_are_refused_with_those_that_can(rate_hz: Any) -> N
         (np.zeros((10, 2), np.float32), "one channel"),
         (np.zeros(10, np.int32), "int16, found int32"),
         (np.zeros(10, np.complex64), "found complex64"),
+        (np.ma.array(np.zeros(10, np.float32)), r"masked, .* give samples.filled\(0\)"),
+        (np.ma.array(np.zeros(10, np.int16)), "masked"),
         (np.array([0.0, -np.inf]), "not finite"),
         (np.full(10, 300.0), "not scaled"),
     ],
@@ -48,3 +50,11 @@ def test_samples_that_cannot_be_are_refused_with_what_to_do(samples: Any, messag
 def test_full_scale_is_one_for_both_kinds() -> None:
     np.testing.assert_array_equal(to_waveform(np.array([-32768, 16384], np.int16)), np.array([-1, 0.5], np.float32))
     assert to_waveform(np.zeros(0)).dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["<i2", ">i2", "<f2", ">f4", ">f8"])
+def test_bytes_may_be_in_either_order(kind: str) -> None:
+    samples = np.array([-0.5, 0.25]) * (32768 if "i" in kind else 1)
+    found = to_waveform(samples.astype(kind))
+    assert found.dtype.isnative
+    np.testing.assert_array_equal(found, np.array([-0.5, 0.25], np.float32))
