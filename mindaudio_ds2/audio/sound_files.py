@@ -37,6 +37,11 @@ def has_media() -> bool:
     return importlib.util.find_spec("av") is not None
 
 
+def list_suffixes() -> tuple[str, ...]:
+    """Endings of all that can be read here and now."""
+    return (*SUFFIXES, *MEDIA_SUFFIXES) if has_media() else SUFFIXES
+
+
 def is_sound(path: Path) -> bool:
     """Whether a file's ending says that it can be read here and now."""
     suffix = path.suffix.lower()
@@ -104,7 +109,7 @@ def _find_inside(folder: Path, skipped: list[str]) -> list[Path]:
     if not inside:
         listed = "".join(f"\n  {line}" for line in skipped)
         raise AudioError(
-            f"folder {show_path(folder)} holds no sound files that can be read ({', '.join(SUFFIXES)}){listed}"
+            f"folder {show_path(folder)} holds no sound files that can be read ({', '.join(list_suffixes())}){listed}"
         )
     return sorted(inside, key=lambda path: path.relative_to(folder).parts)
 

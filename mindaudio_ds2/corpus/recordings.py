@@ -73,7 +73,7 @@ def read_folder(folder: Path, speaker_source: SpeakerSource | None, problems: Pr
     audio, texts = _find_files(Path(os.path.abspath(folder)), problems)
     if not audio:
         raise ManifestError(
-            f"no audio lies below {folder}; its files should end in one of {' '.join(sound_files.SUFFIXES)}"
+            f"no audio lies below {folder}; its files should end in one of {' '.join(sound_files.list_suffixes())}"
         )
     for name in sorted(texts.keys() - audio.keys()):
         problems.add("text without audio", str(texts[name]))

@@ -107,3 +107,14 @@ def test_every_ending_has_one_answer() -> None:
     endings = [ending for group in groups.values() for ending in group]
     assert len(endings) == len(set(endings))
     assert all(ending == ending.lower() and ending.startswith(".") for ending in endings)
+
+
+@pytest.mark.parametrize("has_media", [False, True])
+def test_a_folder_without_sound_is_told_what_could_be_read(
+    has_media: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound_files, "has_media", lambda: has_media)
+    with pytest.raises(AudioError, match=r"\(\.wav, .*\.avr") as caught:
+        sound_files.find_sounds([tmp_path])
+    assert (".m4a, " in str(caught.value)) is has_media
+    assert all(sound_files.is_sound(Path(f"a{each}")) for each in sound_files.list_suffixes())
