@@ -4,27 +4,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio import decoding
+from mindaudio_ds2.audio.channels import Channels, choose_rows, find_antiphase, name_channels
 from mindaudio_ds2.audio.resampling import resample
 from mindaudio_ds2.audio.sound_files import show_path
-from mindaudio_ds2.errors import AudioError, ConfigError
-
-Channels = Literal["mix", "split"] | int
-"""The mean of all channels, each one for itself, or the one of this number (from 1)."""
+from mindaudio_ds2.errors import AudioError
 
 LOUDEST_SAMPLE = 100.0
 """40 dB above full scale is more than any recorder's room. Samples beyond this were never scaled to [-1, 1]."""
 
 LARGEST_OVERSHOOT = 1.5
 """Lossy codecs overshoot full scale a little, and that is clipped, as players do."""
-
-LEAST_MIX_POWER = 0.01
-"""Share of the channels' power below which their mean has lost them: one is the other turned over."""
 
 LARGEST_OFFSET = 0.015
 """Constants of this size are taken away. Those below stay: the largest in AN4 and LibriSpeech is 0.013, and networks
@@ -68,33 +62,6 @@ class Sound:
         return row
 
 
-def parse_channels(text: str) -> Channels:
-    """Channels as a command line has them: mix, split, or a number from 1.
-
-    Raises:
-        ConfigError: anything else.
-    """
-    if text == "mix":
-        return "mix"
-    if text == "split":
-        return "split"
-    if text.isascii() and text.isdigit() and int(text) > 0:
-        return int(text)
-    raise ConfigError(f"channels must be mix, split or a number from 1, found {text!r}")
-
-
-def name_channels(numbers: Sequence[int]) -> str:
-    """Channels in words, by their numbers in order, such as "channels 1, 3-300"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    shown = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    return f"channel{'' if len(numbers) == 1 else 's'} {', '.join(shown)}"
-
-
 def read_sound(
     path: str | Path,
     sample_rate_hz: int | None = None,
@@ -129,9 +96,12 @@ def read_sound(
     peak = find_peak(path, float(np.abs(decoded.samples).max()), decoded.is_float, note)
     samples = decoded.samples if peak is None else decoded.samples / np.float32(peak)
     rate_hz = sample_rate_hz or decoded.rate_hz
+    chosen = _choose_channels(path, samples, channels, note)
+    offsets = [0.0 if keeps_offset else _measure_offset(row) for row in chosen]
+    note_offsets(offsets, note)
     rows = [
-        np.clip(_to_rate(row if keeps_offset else _remove_offset(row, note), decoded.rate_hz, rate_hz), -1.0, 1.0)
-        for row in _choose_channels(path, samples, channels, note)
+        np.clip(_to_rate(row - np.float32(offset) if offset else row, decoded.rate_hz, rate_hz), -1.0, 1.0)
+        for row, offset in zip(chosen, offsets, strict=True)
     ]
     waveforms = rows[0][None] if len(rows) == 1 else np.stack(rows)
     judge(float(np.abs(waveforms).max()), decoded.rate_hz, rate_hz, note)
@@ -181,34 +151,17 @@ def find_peak(path: Path, peak: float, is_float: bool, note: Notes) -> float | N
     return None
 
 
-def choose_rows(path: Path, num_channels: int, channels: Channels) -> list[int] | None:
-    """Which channels (from 0) become waveforms; None for the mean of all.
-
-    Raises:
-        AudioError: there is no such channel.
-    """
-    if isinstance(channels, int):
-        if channels > num_channels:
-            raise AudioError(f"{show_path(path)} has {num_channels} channels, and number {channels} is asked for")
-        return [channels - 1]
-    return list(range(num_channels)) if channels == "split" or num_channels == 1 else None
+def find_offset(mean: float, deviation: float, num_samples: int) -> float:
+    """The constant that is taken away from a waveform; 0 where it stays."""
+    return mean if abs(mean) > LARGEST_OFFSET or (abs(mean) > deviation and num_samples > 1) else 0.0
 
 
-def find_antiphase(mix_power: float, powers: NDArray[np.float64], note: Callable[[str, str], None]) -> int | None:
-    """The loudest of channels (from 0) that cancel in their mean; None where they do not."""
-    if mix_power >= LEAST_MIX_POWER * powers.mean():
-        return None
-    loudest = int(powers.argmax())
-    note("antiphase", f"its channels cancel each other, so channel {loudest + 1} alone is read")
-    return loudest
-
-
-def find_offset(mean: float, deviation: float, num_samples: int, note: Notes) -> float | None:
-    """The constant that is taken away from a waveform; None where it stays."""
-    if abs(mean) > LARGEST_OFFSET or (abs(mean) > deviation and num_samples > 1):
-        note("offset", f"a constant of {mean:.3g} is taken away from it")
-        return mean
-    return None
+def note_offsets(offsets: Sequence[float], note: Callable[[str, str], None]) -> None:
+    """Note the constants that are taken away from one waveform or from several channels, in one line."""
+    numbers = [number for number, offset in enumerate(offsets, start=1) if offset]
+    if numbers:
+        what = f"a constant of {'up to ' if len(numbers) > 1 else ''}{max(offsets, key=abs):.3g}"
+        note("offset", f"{what} is taken away from {'it' if len(offsets) == 1 else name_channels(numbers)}")
 
 
 def judge(peak: float, file_rate_hz: int, rate_hz: int, note: Notes) -> None:
@@ -233,10 +186,9 @@ def _choose_channels(
     return [mixed if loudest is None else samples[:, loudest]]
 
 
-def _remove_offset(waveform: NDArray[np.float32], note: Notes) -> NDArray[np.float32]:
+def _measure_offset(waveform: NDArray[np.float32]) -> float:
     mean, deviation = float(waveform.mean(dtype=np.float64)), float(waveform.std(dtype=np.float64))
-    offset = find_offset(mean, deviation, len(waveform), note)
-    return waveform if offset is None else waveform - np.float32(offset)
+    return find_offset(mean, deviation, len(waveform))
 
 
 def _to_rate(waveform: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.io import find_antiphase
+from mindaudio_ds2.audio.channels import find_antiphase
 from mindaudio_ds2.audio.samples import require_rate
 from mindaudio_ds2.errors import AudioError
 

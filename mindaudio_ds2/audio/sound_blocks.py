@@ -8,15 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio import decoding
+from mindaudio_ds2.audio.channels import Channels, choose_rows, find_antiphase
 from mindaudio_ds2.audio.io import (
-    Channels,
     Note,
     Notes,
-    choose_rows,
-    find_antiphase,
     find_offset,
     find_peak,
     judge,
+    note_offsets,
 )
 from mindaudio_ds2.audio.resampling import StreamResampler
 from mindaudio_ds2.errors import AudioError
@@ -90,7 +89,8 @@ class SoundBlocks:
             self._rows = [loudest]
         chosen = [-1] if self._rows is None else self._rows
         deviations = np.sqrt(np.maximum(0.0, powers - means**2))
-        offsets = [find_offset(float(means[row]), float(deviations[row]), count, note) or 0.0 for row in chosen]
+        offsets = [find_offset(float(means[row]), float(deviations[row]), count) for row in chosen]
+        note_offsets(offsets, note)
         peaks = [
             max(abs(totals.lowest[row] / scale - offset), abs(totals.highest[row] / scale - offset))
             for row, offset in zip(chosen, offsets, strict=True)

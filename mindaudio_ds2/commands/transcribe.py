@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mindaudio_ds2 import console, models
-from mindaudio_ds2.audio.io import parse_channels
+from mindaudio_ds2.audio.channels import parse_channels
 from mindaudio_ds2.audio.pcm import PcmReader
 from mindaudio_ds2.audio.sound_files import STREAM
 from mindaudio_ds2.commands._command import Command, Parser, add_weights_option

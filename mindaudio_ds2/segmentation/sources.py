@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.audio.io import Channels, measure_duration_seconds, name_channels, read_sound
+from mindaudio_ds2.audio.channels import Channels, name_channels
+from mindaudio_ds2.audio.io import measure_duration_seconds, read_sound
 from mindaudio_ds2.audio.resampling import resample
 from mindaudio_ds2.audio.samples import require_rate, require_samples, to_waveform
 from mindaudio_ds2.audio.sound_blocks import SoundBlocks

@@ -10,7 +10,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio import decoding
-from mindaudio_ds2.audio.io import Channels, read_sound
+from mindaudio_ds2.audio.channels import Channels
+from mindaudio_ds2.audio.io import read_sound
 from mindaudio_ds2.audio.sound_blocks import SoundBlocks
 from mindaudio_ds2.errors import AudioError
 
@@ -31,6 +32,7 @@ def write_noise(
         ("a.flac", 44100, 2, {}, "mix", []),
         ("a.wav", 96000, 8, {"subtype": "PCM_24"}, "split", []),
         ("a.wav", 44100, 2, {"subtype": "FLOAT", "offset": 0.05}, "mix", ["offset"]),
+        ("a.wav", 16000, 3, {"subtype": "FLOAT", "offset": 0.05}, "split", ["offset"]),
         ("a.wav", 8000, 2, {"subtype": "FLOAT", "level": 2.5}, 2, ["scaled", "low rate"]),
         ("a.mp3", 22050, 2, {}, "mix", []),
         ("a.ogg", 16000, 1, {}, "mix", []),
@@ -94,7 +96,7 @@ def test_a_file_that_ends_in_the_middle_is_an_error_before_the_first_block(tmp_p
 
 def test_a_channel_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     write_noise(tmp_path / "a.wav", 16000, 2)
-    with pytest.raises(AudioError, match="2 channels, and number 3"):
+    with pytest.raises(AudioError, match="is number 2, and number 3"):
         SoundBlocks(tmp_path / "a.wav", 16000, 3)
 
 
