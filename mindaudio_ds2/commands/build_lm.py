@@ -79,7 +79,6 @@ def build(options: Any, config: Config) -> str:
         ManifestError, OutputError: a manifest is unusable; the model cannot be written.
     """
     output = Path(options.output)
-    require_writable(output, [*options.texts, options.arpa, *options.exclude])
     if bool(options.texts) == bool(options.arpa):
         raise ConfigError("name either TEXT or --arpa FILE")
     if options.arpa and options.exclude:
@@ -90,6 +89,7 @@ def build(options: Any, config: Config) -> str:
         raise ConfigError(f"--prune {options.prune} must not be negative")
     if options.words is not None and (options.words < 1 or options.arpa):
         raise ConfigError(f"--words {options.words} must be 1 or more, and an ARPA file keeps its words; correct it")
+    require_writable(output, [*options.texts, options.arpa, *options.exclude])
     tokenizer = Tokenizer(config.text)
     metadata: dict[str, Any] = {
         "characters": tokenizer.characters,

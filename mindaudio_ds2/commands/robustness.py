@@ -34,9 +34,9 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Score, show, save."""
     path = models.find_file(options.network, "recognition" if options.weights == "fp32" else "weights")
+    open_manifest(options.manifest, options.data_root)
     target = models.choose_results_folder(path) / f"robustness_{options.manifest.stem}.jsonl"
     require_writable(target)
-    open_manifest(options.manifest, options.data_root)
     from mindaudio_ds2.reporting.robustness import draw_robustness, show_robustness
     from mindaudio_ds2.robustness import measure_robustness
 

@@ -136,10 +136,10 @@ def run(config: Config, options: Any) -> None:
     if options.num_draws < 1:
         raise OutputError(f"--num_draws {options.num_draws} leaves nothing to show; choose at least 1")
     path, folder = Path(options.audio), Path(options.output)
-    require_writable(folder / "alone.png")
     waveform = read_audio(path, config.features.sample_rate_hz)
     utterance = Utterance(path.stem, str(path), len(waveform) / config.features.sample_rate_hz, "unknown")
     augmenter = Augmenter(config, [utterance], [np.zeros(0, dtype=np.int32)])
+    require_writable(folder / "alone.png")  # makes the folder, so not before what is read is known to be good
     singles = list_single_draws(config, len(augmenter.rirs), len(augmenter.noises))
     draws = [(f"epoch_{epoch + 1}", augmenter.draw(epoch, 0)) for epoch in range(options.num_draws)]
     show(folder, "alone", [make_picture(name, draw, 0, augmenter, waveform) for name, draw in singles], config)

@@ -33,8 +33,8 @@ def add_options(parser: Any) -> None:
 def run(config: Config, options: Any) -> None:
     """Train, write, describe."""
     output = Path(options.output)
-    require_writable(output, options.texts)
     text = clean_text(read_text(options.texts), Tokenizer(config.text))
+    require_writable(output, options.texts)
     model = train_units(text.lines, config.text.characters, options.size)
     write_units(output, model, [Path(path).name for path in options.texts])
     named = dataclasses.replace(config.text, tokenizer=str(output), units=[], unit_scores=[])

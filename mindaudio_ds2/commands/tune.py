@@ -57,10 +57,10 @@ def tune(options: Any, backend: Backend) -> str:
 
     path = Path(options.checkpoint)
     output = Path(options.output) if options.output else models.choose_results_folder(path) / models.DECODER
-    require_writable(output, [path, options.dev, options.lm])
     checkpoint = load_checkpoint(path)
     config, library = checkpoint.config, backend.kernels
     utterances = open_manifest(options.dev, options.data_root)
+    require_writable(output, [path, options.dev, options.lm])
     utterances = utterances[:: -(-len(utterances) // options.max_utterances)]
     choice = DecoderChoice("beam", options.settings, Path(options.lm))
     network = restore_network(checkpoint, str(path), backend)

@@ -85,6 +85,7 @@ def test_what_cannot_be_shown_ends_with_one_message(
     error = capsys.readouterr().err
     assert word in error
     assert "Traceback" not in error
+    assert not (tmp_path / "shown").exists()
 
 
 def test_a_recording_that_is_missing_is_named(
@@ -92,3 +93,4 @@ def test_a_recording_that_is_missing_is_named(
 ) -> None:
     assert run(monkeypatch, tmp_path / "none.wav", "--output", tmp_path / "shown") > 0
     assert "none.wav" in capsys.readouterr().err
+    assert not (tmp_path / "shown").exists()
