@@ -270,12 +270,9 @@ class Recognizer:
     def _assemble(self, source: Source, duration_seconds: float, number: int, row: Row) -> Transcription:
         rate_hz = self.ear.rate_hz
         spoken = [row.found[place] for place in sorted(row.found)]
-        others: tuple[Hypothesis, ...] = ()
-        if len(row.stretches) == len(spoken) == 1:
-            best, *rest = spoken[0]
-            others = tuple(rest)
-        else:
-            best = stitch(row.stretches, [each[0] for each in spoken], rate_hz)
+        best = stitch(row.stretches, [each[0] for each in spoken], rate_hz)
+        rest = spoken[0][1:] if len(spoken) == 1 else []
+        others = tuple(stitch(row.stretches, [each], rate_hz) for each in rest)
         parted = part_segments(row.stretches)
         spans = [(each.is_speech, Span(each.start / rate_hz, each.end / rate_hz)) for each in parted]
         return Transcription(

@@ -26,7 +26,7 @@ class Transcription:
         hypothesis: None where the recording could not be read.
         problem: why it could not; empty otherwise.
         notes: what is strange about the sound, a line each; where all channels are heard apart, with the first.
-        others: the next best hypotheses, where the decoder keeps some and the recording was not cut.
+        others: the next best hypotheses, where the decoder keeps some and one segment holds all of the speech.
         channel: its number from 1, where one was chosen or all are heard apart; else None.
         recognized: what the network has heard, in order. Neighbours that were cut within speech, and heard with what
             is around the cut, touch there.

@@ -12,8 +12,11 @@ import soundfile
 from numpy.typing import NDArray
 
 from mindaudio_ds2.audio import decoding
+from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import DecoderChoice
 from mindaudio_ds2.errors import AudioError, ConfigError
+from mindaudio_ds2.segmentation import sources
+from mindaudio_ds2.segmentation.detectors import EnergyDetector
 from mindaudio_ds2.segmentation.sources import Hearing, Samples
 from mindaudio_ds2.transcribe import Recognizer
 from mindaudio_ds2.transcript_formats import as_json
@@ -88,6 +91,37 @@ def test_a_silent_channel_is_named_and_many_share_a_line(load: Load, tmp_path: P
     assert say("call.wav", 2) == say("call.wav", "mix") == []
     assert say("call.wav", 3) == ["channel 3"]
     assert say("none.wav", "split") == say("none.wav", "mix") == ["it"]
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silero hears 16 kHz only; the tests' network hears 8."""
+    monkeypatch.setitem(sources.DETECTORS, "silero", EnergyDetector)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_silero_finds_the_speech_in_short_recordings_too(load: Load) -> None:
+    sound = np.concatenate([hush(0.7), speak("BAD", seed=1), hush(0.4, 1)])[: round(1.5 * RATE_HZ)]
+    (whole,) = load().transcribe([Samples(sound, RATE_HZ)])
+    (found,) = load("silero").transcribe([Samples(sound, RATE_HZ)])
+    assert whole.silences == ()
+    assert found.text == whole.text == "BAD"
+    assert found.silences[0].start_seconds == 0
+    assert 0.2 < found.recognized[0].start_seconds <= found.words[0].start_seconds
+    assert found.words[0].start_seconds == pytest.approx(whole.words[0].start_seconds, abs=0.05)
+    require_every_second(found)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_the_next_best_of_a_single_segment_have_their_times_in_the_recording(load: Load) -> None:
+    sound = np.concatenate([hush(0.7), speak("BAD", seed=1), hush(0.4, 1)])[: round(1.5 * RATE_HZ)]
+    recognizer = load("silero", choice=DecoderChoice("beam", BeamSettings(num_best=3)))
+    recognizer.network.is_unsure = True
+    found = recognizer.transcribe(sound, RATE_HZ)
+    assert len(found.recognized) == 1
+    assert len(found.others) == 2
+    for other in found.others:
+        assert other.words[0].start_seconds == pytest.approx(found.words[0].start_seconds, abs=0.1)
 
 
 def require_every_second(found: Transcription) -> None:

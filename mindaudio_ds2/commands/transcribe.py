@@ -62,7 +62,7 @@ def add_options(parser: Parser) -> None:
         "--vad",
         default="energy",
         choices=VADS,
-        help="finds where to cut long recordings; default: energy",
+        help="cuts long recordings in their pauses (energy, the default) or finds the speech in all (silero)",
     )
     parser.add_argument(
         "--channels",

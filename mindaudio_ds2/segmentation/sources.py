@@ -19,7 +19,7 @@ from mindaudio_ds2.segmentation.cutting import Cutter, Piece, holds_nothing, kee
 from mindaudio_ds2.segmentation.detectors import DETECTORS
 from mindaudio_ds2.segmentation.segmenter import Segmenter, SegmentLimits
 
-WHOLE = "none"
+WHOLE, SEARCHING = "none", "silero"
 VADS = (*DETECTORS, WHOLE)
 """What `--vad` takes."""
 
@@ -51,7 +51,9 @@ class Hearing:
     """How recordings are listened to.
 
     Attributes:
-        vad: what finds the pauses in which long recordings are cut: energy, silero, or none to leave them whole.
+        vad: what tells speech from silence: energy, in whose pauses recordings are cut that are longer than what the
+            network has learnt; silero, which knows speech from other sounds, and looks for it in all recordings; or
+            none to leave them whole.
         channels: what becomes of several channels: mix, split, or the number of one (from 1).
 
     Raises:
@@ -107,12 +109,13 @@ class Ear:
             AudioError: it cannot be read.
         """
         is_long = duration_seconds > self.limits.max_seconds
-        if is_long and self.hearing.vad != WHOLE and not isinstance(source, Samples):
+        is_cut = self.hearing.vad == SEARCHING or (is_long and self.hearing.vad != WHOLE)
+        if is_long and is_cut and not isinstance(source, Samples):
             sound = SoundBlocks(source, self.rate_hz, self.hearing.channels)
             notes = tuple(note.text for note in sound.notes)
             return OpenSource(sound.num_rows, notes, self._cut(sound, sound.num_rows))
         waveforms, notes = self._read(source)
-        if is_long and self.hearing.vad != WHOLE:
+        if is_cut:
             size = round(BLOCK_SECONDS * self.rate_hz)
             blocks = (waveforms[:, start : start + size] for start in range(0, waveforms.shape[1], size))
             return OpenSource(len(waveforms), notes, self._cut(blocks, len(waveforms)))
