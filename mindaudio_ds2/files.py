@@ -10,7 +10,7 @@ import stat
 import tempfile
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mindaudio_ds2 import console
@@ -62,12 +62,13 @@ def _name_host() -> str:
         return secrets.token_hex(4)  # of nobody else: nothing is ever taken for a dead process's
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove what processes that are dead by now (kill -9) had begun to write for `path`."""
-    begun = re.compile(rf"\.partial-{_name_host()}-(\d+)-[0-9a-f]{{8}}-{re.escape(path.name)}")
+def _remove_abandoned(folder: Path, names: Collection[str]) -> None:
+    """Remove what processes that are dead by now (kill -9) had begun to write for files of these names."""
+    begun = re.compile(rf"\.partial-{_name_host()}-(\d+)-[0-9a-f]{{8}}-(.+)", re.DOTALL)
     with contextlib.suppress(OSError):  # a folder can be closed to readers
-        for beside in path.parent.iterdir():
-            if (match := begun.fullmatch(beside.name)) and not Path(f"/proc/{match[1]}").exists():
+        for beside in folder.iterdir():
+            match = begun.fullmatch(beside.name)
+            if match and match[2] in names and not Path(f"/proc/{match[1]}").exists():
                 _remove(beside)
 
 
@@ -172,18 +173,48 @@ def require_writable(path: Path, inputs: Iterable[str | Path | None] = ()) -> No
         if not os.access(path, os.W_OK):
             raise OutputError(f"cannot write {path}: no permission. Choose another.")
         return
-    if any(each is not None and os.path.realpath(each) == os.path.realpath(path) for each in inputs):
-        raise OutputError(f"cannot write {path}: it is one of the inputs, and would be lost. Name another file.")
+    _refuse_inputs([path], inputs, "Name another file.")
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    probe = _name_partial(path)
+    _try_folder(path.parent, [path.name])
+
+
+def require_new_files(folder: Path, names: Sequence[str], inputs: Iterable[str | Path | None] = ()) -> None:
+    """As `require_writable`, of files that get their names from others: what is there already was not named, and stays.
+
+    Args:
+        folder: of the results; a line says so where it had to be made.
+        names: of the results in it, at least one.
+        inputs: as above.
+
+    Raises:
+        OutputError: as above, or one of them is there already.
+    """
+    paths = [folder / name for name in names]
+    _refuse_inputs(paths, inputs, "Name another folder.")
+    for path in paths:
+        if os.path.lexists(path):
+            raise OutputError(f"cannot write {path}: it is there already. Name another folder, or remove it.")
+    _try_folder(folder, names)
+
+
+def _refuse_inputs(paths: Iterable[Path], inputs: Iterable[str | Path | None], remedy: str) -> None:
+    read = {os.path.realpath(each) for each in inputs if each is not None}
+    for path in paths:
+        if os.path.realpath(path) in read:
+            raise OutputError(f"cannot write {path}: it is one of the inputs, and would be lost. {remedy}")
+
+
+def _try_folder(folder: Path, names: Sequence[str]) -> None:
+    """Make sure that files of these names can be made in a folder, which is made if need be."""
+    probe = _name_partial(folder / names[0])
     try:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
-            console.write_line(f"made the folder {path.parent}")
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            console.write_line(f"made the folder {folder}")
         probe.touch()
-        _remove_abandoned(path)
+        _remove_abandoned(folder, set(names))
     except OSError as error:
-        raise OutputError(_explain(path, error, "Choose another folder.")) from error
+        raise OutputError(_explain(folder / names[0], error, "Choose another folder.")) from error
     finally:
         _remove(probe)
 

@@ -68,6 +68,7 @@ RANKS = {
     "transcribe": 12,  # MindSpore only inside a function, for checkpoints
     "robustness": 13,
     "transcript_formats": 6,
+    "transcript_files": 7,
     "export": 12,
     "reporting": 13,
     "serving": 14,

@@ -36,14 +36,8 @@ from mindaudio_ds2.segmentation.sources import VADS, Hearing
 from mindaudio_ds2.streaming.events import Endpointing
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.transcribe import Recognizer, find_recordings
-from mindaudio_ds2.transcript_formats import (
-    ENDINGS,
-    FORMATS,
-    FORMATS_OF_ONE,
-    SUBTITLES,
-    group_recordings,
-    name_recordings,
-)
+from mindaudio_ds2.transcript_files import TranscriptFolder
+from mindaudio_ds2.transcript_formats import FORMATS, SUBTITLES, group_recordings
 from mindaudio_ds2.transcription import TranscriptionRun
 
 
@@ -100,11 +94,17 @@ def run(options: argparse.Namespace) -> None:
     paths = find_recordings(options.audio)
     if options.format in SUBTITLES and len(paths) > 1 and not options.output_dir:
         raise ConfigError(f"{options.format} is a file for each of {len(paths)} recordings; name --output_dir DIR")
-    if options.output or options.output_dir:
-        target = Path(options.output or options.output_dir / "transcript")
-        require_writable(target, [*paths, options.pre_trained_model_path, options.lm, options.hotwords])
+    inputs = [options.pre_trained_model_path, options.lm, options.hotwords]
+    if options.output:
+        require_writable(Path(options.output), [*paths, *inputs])
+    folder = TranscriptFolder(options.output_dir, options.format, paths, inputs) if options.output_dir else None
     done = _load(options, choice, hearing).run(paths)
-    _hand_over(done, options)
+    if folder:
+        for place, recording in enumerate(group_recordings(done.transcriptions)):
+            if not recording[0].problem:
+                folder.write(place, recording)
+    else:
+        _hand_over(done, options)
     for note in done.notes:
         console.write_line(note)
     if done.problems:
@@ -182,16 +182,7 @@ def _refuse_unprinted() -> NoReturn:
 
 
 def _hand_over(run: TranscriptionRun, options: argparse.Namespace) -> None:
-    """Print the transcriptions, or write them where it was asked for."""
-    if options.output_dir:
-        write_one = FORMATS_OF_ONE[options.format]
-        recordings = group_recordings(run.transcriptions)
-        names = name_recordings([recording[0].path for recording in recordings])
-        ending = ENDINGS.get(options.format, f".{options.format}")
-        for name, recording in zip(names, recordings, strict=True):
-            if not recording[0].problem:
-                write_text(options.output_dir / f"{name}{ending}", write_one(recording) + "\n")
-        return
+    """Print the transcriptions, or write them into the file that was named."""
     text = FORMATS[options.format](run.transcriptions)
     if options.output:
         write_text(Path(options.output), text + "\n")

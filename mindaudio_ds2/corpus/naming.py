@@ -1,6 +1,6 @@
 """Names for files that have none but their paths."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +20,8 @@ def require_each_once(manifests: Sequence[str | Path]) -> None:
 def name_uniquely(paths: Sequence[Path]) -> list[str]:
     """Names of files that differ from each other: their stems, with as many of their folders as that needs.
 
-    `a/1.wav, b/1.wav, b/2.wav` are named `a/1, b/1, 2`. A file that stands there again gets a number: `2`, `2-2`.
+    `a/1.wav, b/1.wav, b/2.wav` are named `a/1, b/1, 2`. Files that only their endings tell apart keep these: `1.mp3,
+    1.wav`. A file that stands there again gets a number: `2`, `2-2`.
 
     Args:
         paths: of the files.
@@ -29,6 +30,8 @@ def name_uniquely(paths: Sequence[Path]) -> list[str]:
         A name for each path, in the same order.
     """
     stems = [path.with_suffix("") if path.name else path for path in paths]
+    num_endings = Counter(path.with_suffix("") for path in set(paths) if path.name)
+    stems = [path if num_endings[stem] > 1 else stem for path, stem in zip(paths, stems, strict=True)]
     num_parts = [1] * len(paths)
     names = [stem.name for stem in stems]
     while groups := [group for group in _group(names) if len({stems[i] for i in group}) > 1]:

@@ -374,7 +374,7 @@ def test_our_own_manifest_is_recognised_whatever_it_says() -> None:
 def test_names_are_stems_with_as_many_folders_as_it_takes() -> None:
     paths = ["/c/a/1.wav", "/c/b/1.wav", "/c/b/2.wav", "/d/b/1.wav", "/c/b/2.wav", "/c/b/2.flac", "/c/2-2.wav"]
     names = name_uniquely([Path(path) for path in paths])
-    assert names == ["a/1", "c/b/1", "2", "d/b/1", "2-3", "2-4", "2-2"]
+    assert names == ["a/1", "c/b/1", "2.wav", "d/b/1", "2.wav-2", "2.flac", "2-2"]
 
 
 @given(
