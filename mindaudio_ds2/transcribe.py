@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
@@ -216,56 +216,79 @@ class Recognizer:
         assert found.hypothesis is not None, "it would have had a problem"
         return found.hypothesis
 
-    def run(self, sources: Sequence[Source]) -> TranscriptionRun:
+    def run(
+        self, sources: Sequence[Source], take: Callable[[int, list[Transcription]], None] | None = None
+    ) -> TranscriptionRun:
         """Transcribe recordings. One that cannot be read is reported in its place; the others go on.
 
         With channels heard apart, a recording has a transcription for each, one behind the other.
+
+        Args:
+            sources: the recordings.
+            take: is given each that was read as soon as all of it is recognised, with its place in `sources`.
         """
         started = time.monotonic()
         durations, results = _measure_all(sources)
-        rows: dict[int, list[Row]] = {}
+        rows: dict[int, list[Row]] = {}  # of what is read, and not all recognised yet
+        audio_seconds = 0.0
+
+        def hand_over() -> None:
+            nonlocal audio_seconds
+            for index in [index for index, own in rows.items() if all(row.is_recognized for row in own)]:
+                results[index] = self._assemble_all(sources[index], durations[index], rows.pop(index))
+                audio_seconds += durations[index]
+                if take:
+                    take(index, results[index])
+
         with _show_progress(sum(durations.values())) as bar:
-            pool = Pool(self.recognize, bar)
+            pool = Pool(self.recognize_by_batch, hand_over, bar)
             for index in sorted(durations, key=lambda each: durations[each]):
                 try:
                     with console.explain_wait(f"reading {show_source(sources[index])}"):
                         opened = self.ear.open(sources[index], durations[index])
-                    rows[index] = [Row() for _ in range(opened.num_rows)]
+                    own = [Row() for _ in range(opened.num_rows)]
                     for seconds, pieces in opened.parts:
                         for number, piece in pieces:
-                            pool.add(rows[index][number], piece, opened.num_rows, self.ear.rate_hz)
+                            pool.add(own[number], piece, opened.num_rows, self.ear.rate_hz)
                         pool.show(seconds)
-                    rows[index][0].notes = opened.notes
-                    pool.finish_source(durations[index])
                 except AudioError as error:
-                    rows.pop(index, None)
                     results[index] = [Transcription(_name(sources[index]), 0.0, None, str(error))]
+                    continue
+                own[0].notes = opened.notes
+                rows[index] = own
+                pool.finish_source(durations[index])
             pool.flush()
-        for index, own in rows.items():
-            silent = [self._number_channel(number) for number, row in enumerate(own) if not row.found]
-            own[0].notes += say_silent(show_source(sources[index]), silent, len(own))
-            results[index] = [
-                self._assemble(sources[index], durations[index], number, row) for number, row in enumerate(own)
-            ]
         ordered = tuple(each for index in range(len(sources)) for each in results[index])
-        return TranscriptionRun(ordered, time.monotonic() - started, sum(durations[index] for index in rows))
+        return TranscriptionRun(ordered, time.monotonic() - started, audio_seconds)
 
     def recognize(self, waveforms: Sequence[NDArray[np.float32]]) -> list[list[Hypothesis]]:
         """The hypotheses of each waveform (num_samples,) at the network's rate, best first; none is cut."""
-        rate_hz = self.ear.rate_hz
         found: dict[int, list[Hypothesis]] = {}
+        for batch in self.recognize_by_batch(waveforms):
+            found |= batch
+        return [found[index] for index in range(len(waveforms))]
+
+    def recognize_by_batch(self, waveforms: Sequence[NDArray[np.float32]]) -> Iterator[dict[int, list[Hypothesis]]]:
+        """As `recognize`, by their places, those that are recognised side by side as soon as they are."""
+        rate_hz = self.ear.rate_hz
         for batch in self.network.plan([len(each) / rate_hz for each in waveforms]):
+            found: dict[int, list[Hypothesis]] = {}
             chosen = [waveforms[index] for index in batch.indices]
             log_probs, lengths = self.network.recognize(chosen, batch.shape)
             for index, rows, length in zip(batch.indices, log_probs, lengths, strict=True):
                 own = rows[:length]
                 found[index] = [self.placer.place(h, own, waveforms[index]) for h in self.decoder.decode(own)]
-        return [found[index] for index in range(len(waveforms))]
+            yield found
 
     def _number_channel(self, row: int) -> int | None:
         """The number (from 1) of the channel that a waveform is; None for the mean of all."""
         channels = self.ear.hearing.channels
         return channels if isinstance(channels, int) else row + 1 if channels == "split" else None
+
+    def _assemble_all(self, source: Source, duration_seconds: float, own: list[Row]) -> list[Transcription]:
+        silent = [self._number_channel(number) for number, row in enumerate(own) if not row.found]
+        own[0].notes += say_silent(show_source(source), silent, len(own))
+        return [self._assemble(source, duration_seconds, number, row) for number, row in enumerate(own)]
 
     def _assemble(self, source: Source, duration_seconds: float, number: int, row: Row) -> Transcription:
         rate_hz = self.ear.rate_hz

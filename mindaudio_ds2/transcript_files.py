@@ -18,6 +18,7 @@ class TranscriptFolder:
         inputs: what the work reads beside them, None for what was not named.
 
     Attributes:
+        folder: as given.
         paths: of the files, in the same order.
         num_written: how many of them hold their transcripts.
 
@@ -31,6 +32,7 @@ class TranscriptFolder:
         ending = ENDINGS.get(format_name, f".{format_name}")
         names = [f"{name}{ending}" for name in name_recordings(recordings)]
         require_new_files(folder, names, [*recordings, *inputs])
+        self.folder = folder
         self.paths = [folder / name for name in names]
         self.num_written = 0
         self._write_one = FORMATS_OF_ONE[format_name]

@@ -10,7 +10,10 @@ python transcribe.py --pre_trained_model_path runs/an4/best.ckpt --decoder beam 
 """
 
 import argparse
+import contextlib
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,7 +32,7 @@ from mindaudio_ds2.commands._live import (
     read_endpointing,
 )
 from mindaudio_ds2.decoding.choice import DecoderChoice, add_decoding_options, read_choice, refuse_nbest
-from mindaudio_ds2.errors import AudioError, ConfigError, OutputError
+from mindaudio_ds2.errors import AudioError, ConfigError, Interrupted, OutputError
 from mindaudio_ds2.files import require_writable, write_text
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.segmentation.sources import VADS, Hearing
@@ -37,7 +40,7 @@ from mindaudio_ds2.streaming.events import Endpointing
 from mindaudio_ds2.training.interruption import Interruption
 from mindaudio_ds2.transcribe import Recognizer, find_recordings
 from mindaudio_ds2.transcript_files import TranscriptFolder
-from mindaudio_ds2.transcript_formats import FORMATS, SUBTITLES, group_recordings
+from mindaudio_ds2.transcript_formats import FORMATS, SUBTITLES
 from mindaudio_ds2.transcription import TranscriptionRun
 
 
@@ -51,7 +54,12 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("--format", default="text", choices=list(FORMATS), help="default: text")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--output", metavar="FILE", help="write there instead of printing (path)")
-    where.add_argument("--output_dir", metavar="DIR", type=Path, help="write there a file for each recording (path)")
+    where.add_argument(
+        "--output_dir",
+        metavar="DIR",
+        type=Path,
+        help="write there a file for each recording, as soon as it is finished (path)",
+    )
     parser.add_argument(
         "--vad",
         default="energy",
@@ -98,12 +106,9 @@ def run(options: argparse.Namespace) -> None:
     if options.output:
         require_writable(Path(options.output), [*paths, *inputs])
     folder = TranscriptFolder(options.output_dir, options.format, paths, inputs) if options.output_dir else None
-    done = _load(options, choice, hearing).run(paths)
-    if folder:
-        for place, recording in enumerate(group_recordings(done.transcriptions)):
-            if not recording[0].problem:
-                folder.write(place, recording)
-    else:
+    with _saying_what_is_written(folder):
+        done = _load(options, choice, hearing).run(paths, folder.write if folder else None)
+    if not folder:
         _hand_over(done, options)
     for note in done.notes:
         console.write_line(note)
@@ -145,6 +150,32 @@ def transcribe_stream(options: argparse.Namespace, choice: DecoderChoice | None,
         place = f"in {options.output}" if options.output else "above"
         interruption.end(f"{heard} had come; what was said in it is {place}")
     console.write_line(heard)
+
+
+@contextlib.contextmanager
+def _saying_what_is_written(folder: TranscriptFolder | None) -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does, which once MindSpore has run arrives as such (`training/interruption.py`).
+
+    Raises:
+        Interrupted: one of them came; says what is written.
+    """
+    came = signal.SIGINT
+
+    def end(number: int, frame: object) -> NoReturn:
+        nonlocal came
+        came = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        text = "nothing is written; with --output_dir each transcript is, as soon as its recording is finished"
+        if folder:
+            text = f"{folder.num_written} of {len(folder.paths)} transcripts are in {folder.folder}, each whole"
+        raise Interrupted(text, came) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _load(options: argparse.Namespace, choice: DecoderChoice | None, hearing: Hearing | None = None) -> Recognizer:

@@ -1,6 +1,6 @@
 """Pieces of many recordings that wait for each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,17 +29,28 @@ class Row:
     found: dict[int, list[Hypothesis]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def is_recognized(self) -> bool:
+        """Whether all speech that was added has its hypotheses."""
+        return len(self.found) == sum(stretch.is_speech for stretch in self.stretches)
+
 
 class Pool:
     """Pieces of any recordings that wait for each other, so that those of a length are recognised side by side.
 
     Args:
-        recognize: gives the hypotheses of waveforms.
+        recognize: gives the hypotheses of waveforms by their places, some at a time.
+        progress: is called when a recording is read, and when hypotheses have come.
         bar: shows how many seconds are done, or None.
     """
 
-    def __init__(self, recognize: Callable[[Sequence[NDArray[np.float32]]], list[list[Hypothesis]]], bar: Any) -> None:
-        self._recognize, self._bar = recognize, bar
+    def __init__(
+        self,
+        recognize: Callable[[Sequence[NDArray[np.float32]]], Iterable[dict[int, list[Hypothesis]]]],
+        progress: Callable[[], None],
+        bar: Any,
+    ) -> None:
+        self._recognize, self._progress, self._bar = recognize, progress, bar
         self._waiting: list[tuple[Row, int, NDArray[np.float32]]] = []
         self._waiting_seconds = 0.0  # of all channels
         self._due_seconds = 0.0  # of the recording, however many channels are heard
@@ -60,9 +71,11 @@ class Pool:
     def flush(self) -> None:
         """Recognise what waits."""
         if self._waiting:
-            found = self._recognize([waveform for _, _, waveform in self._waiting])
-            for (row, place, _), hypotheses in zip(self._waiting, found, strict=True):
-                row.found[place] = hypotheses
+            for found in self._recognize([waveform for _, _, waveform in self._waiting]):
+                for index, hypotheses in found.items():
+                    row, place, _ = self._waiting[index]
+                    row.found[place] = hypotheses
+                self._progress()
         self._waiting, self._waiting_seconds, self._due_seconds = [], 0.0, 0.0
         self.show(self._read_seconds)
 
@@ -77,3 +90,4 @@ class Pool:
         """Tell that a recording was read to its end."""
         self._finished_seconds += duration_seconds
         self.show(0.0)
+        self._progress()
