@@ -146,9 +146,11 @@ def find_file(wanted: str | Path | None, purpose: Purpose) -> Path:
         The file; a path that does not exist comes back as it was given.
 
     Raises:
-        CheckpointError: there is no such model, or it is damaged.
+        CheckpointError: there is no such model, it is damaged, or the name is empty.
     """
-    path = Path(wanted or DEFAULT)
+    if wanted == "":
+        raise CheckpointError(f"the name of the network is empty; name {KINDS[purpose]}, or a model, such as {DEFAULT}")
+    path = Path(DEFAULT if wanted is None else wanted)
     if len(path.parts) != 1 or path.name == ".." or os.sep in str(wanted):
         return _open_folder(path, purpose) if path.is_dir() else path
     named = _find_named(path)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2 import console, models
-from mindaudio_ds2.audio.sound_files import find_sounds, show_path
+from mindaudio_ds2.audio.sound_files import find_sounds, require_named, show_path
 from mindaudio_ds2.batching.plan import BatchSpec
 from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.decoding.choice import DecoderChoice, find_choice
@@ -163,6 +163,7 @@ class Recognizer:
                 raise AudioError("samples mean nothing without their rate; give rate_hz, such as 16000")
             return self._transcribe_one(Samples(source, rate_hz))
         if isinstance(source, (str, Path)):
+            require_named(source)
             if Path(source).is_dir():
                 raise AudioError(f"{show_path(source)} is a folder; give it in a list: transcribe([folder])")
             return self._transcribe_one(Path(source))

@@ -257,3 +257,9 @@ def test_commands_of_runs_take_their_names(command: str, places: Path, monkeypat
     monkeypatch.setattr("sys.argv", [command, "mine", *OTHER_ARGUMENTS.get(command, ())])
     with pytest.raises(OutputError, match=r"runs/mine(/|$| )"):
         found.run(found.make_parser().parse_args())
+
+
+@pytest.mark.parametrize("purpose", ["recognition", "weights"])
+def test_an_empty_name_is_no_model(purpose: models.Purpose) -> None:
+    with pytest.raises(CheckpointError, match="the name of the network is empty; name .*, or a model, such as english"):
+        models.find_file("", purpose)

@@ -250,6 +250,12 @@ def test_samples_that_mean_nothing_are_errors(transcriber: Any, samples: Any, ra
         transcriber.transcribe(samples, rate_hz)
 
 
+def test_an_empty_path_is_an_error(transcriber: Any) -> None:
+    for source in ("", [""]):
+        with pytest.raises(AudioError, match="a path is empty"):
+            transcriber.transcribe(source)
+
+
 def test_what_is_no_sound_is_told_with_what_is_taken(transcriber: Any) -> None:
     for source in (None, b"RIFF", 3, [None], iter(["a.wav"])):
         with pytest.raises(AudioError, match="cannot be transcribed; give a path, an array"):

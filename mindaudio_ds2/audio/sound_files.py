@@ -64,6 +64,16 @@ def show_path(path: str | Path) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 
 
+def require_named(path: object) -> None:
+    """Make sure that a path says something; the empty one would be the folder that one is in.
+
+    Raises:
+        AudioError: it does not.
+    """
+    if path == "":
+        raise AudioError("a path is empty; name a file or a folder (a dot is the folder that you are in)")
+
+
 @dataclass
 class Found:
     """Sound files, and what was passed over on the way to them.
@@ -84,10 +94,12 @@ def find_sounds(paths: Iterable[str | Path]) -> Found:
         paths: of files, of folders, or `-` for standard input.
 
     Raises:
-        AudioError: a path does not exist, or a folder holds no sound file that can be read.
+        AudioError: a path is empty or does not exist, or a folder holds no sound file that can be read.
     """
     found = Found()
-    for path in map(Path, paths):
+    for given in paths:
+        require_named(given)
+        path = Path(given)
         if str(path) == STREAM or (os.path.exists(path) and not path.is_dir()):
             found.paths.append(path)
         elif path.is_dir():

@@ -1,8 +1,9 @@
 """What every command is made of: options, a run, and a main that puts both behind the command line."""
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -12,6 +13,10 @@ from mindaudio_ds2.hparams import find_hparams
 
 Parser = Any
 """argparse's or jsonargparse's: for options they are the same."""
+
+WRITTEN = ("--output", "--report", "--json")
+"""Options that name a file to write; "-" is standard output there, and what is said beside it goes to stderr."""
+STDOUT = "/dev/stdout"
 
 
 class _PlainParser(argparse.ArgumentParser):
@@ -68,6 +73,31 @@ def require_model(options: Any) -> str:
     return model
 
 
+def read_words(arguments: Sequence[str]) -> list[str]:
+    """The words of a command line, with standard output for the file "-".
+
+    Raises:
+        ConfigError: one is empty, as of a variable that is not set, and not the value of a key of the configuration: an
+            empty path would be the folder that one is in.
+    """
+    words: list[str] = []
+    option = previous = ""
+    for word in arguments:
+        name, is_joined, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        option = name or option
+        if value == "" and (is_joined or not name) and "." not in option:
+            place = f"the value of {name}" if name else f"the word behind {previous}" if previous else "the first word"
+            raise ConfigError(
+                f"the command line: {place} is empty; is it a variable that is not set? Say what is meant, or leave it "
+                "away (a dot is the folder that you are in)"
+            )
+        if value == "-" and (name or previous) in WRITTEN:
+            word = f"{name}{is_joined}{STDOUT}"
+        words.append(word)
+        previous = word
+    return words
+
+
 @dataclass(frozen=True)
 class Command:
     """A command; calling it is what its module's `main` does.
@@ -102,14 +132,20 @@ class Command:
 
     def __call__(self) -> None:
         """Parse the command line and run; an error of this package is one message and an exit status."""
-        exit_on_error(self._parse_and_run)()
+        exit_on_error(self._start)()
 
-    def _parse_and_run(self) -> None:
+    def _start(self) -> None:
+        words = read_words(sys.argv[1:])
+        beside = contextlib.redirect_stdout(sys.stderr) if words != sys.argv[1:] else contextlib.nullcontext()
+        with beside:  # a file on standard output is there alone
+            self._parse_and_run(words)
+
+    def _parse_and_run(self, words: list[str]) -> None:
         if not self.takes_keys:
-            self.run(self.make_parser().parse_args())
+            self.run(self.make_parser().parse_args(words))
             return
         from mindaudio_ds2.config_reader import parse_command_line
 
         default = find_hparams(self.default) if self.default else None
-        config, options = parse_command_line(self.text or "", sys.argv[1:], self.add_options, default)
+        config, options = parse_command_line(self.text or "", words, self.add_options, default)
         self.run(config, options)

@@ -118,3 +118,11 @@ def test_a_folder_without_sound_is_told_what_could_be_read(
         sound_files.find_sounds([tmp_path])
     assert (".m4a, " in str(caught.value)) is has_media
     assert all(sound_files.is_sound(Path(f"a{each}")) for each in sound_files.list_suffixes())
+
+
+def test_an_empty_path_is_not_the_folder_that_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a.wav")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AudioError, match="a path is empty"):
+        find_sounds(["a.wav", ""])
+    assert list_names(Path()) == ["a.wav"]

@@ -1,17 +1,19 @@
 """What all commands have in common, and the shell completion that is made of it."""
 
 import importlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mindaudio_ds2.commands import list_commands
-from mindaudio_ds2.commands._command import Command
+from mindaudio_ds2.commands._command import Command, read_words
 
 NAMES = list(list_commands())
 MAX_HELP_LINES = 60
@@ -204,3 +206,49 @@ def test_without_shtab_the_remedy_is_named(
     assert callable(run_command)
     assert run_command("completion", "bash") == 2
     assert "pip install 'mindaudio_ds2[completion]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "place"),
+    [
+        ("transcribe", ("",), "the first word is empty"),
+        ("transcribe", ("a.wav", ""), "the word behind a.wav is empty"),
+        ("transcribe", ("--output_dir", "", "a.wav"), "the word behind --output_dir is empty"),
+        ("transcribe", ("--output=", "a.wav"), "the value of --output is empty"),
+        ("train", ("-c", ""), "the word behind -c is empty"),
+        ("eval", ("--manifest", ""), "the word behind --manifest is empty"),
+        ("manifest", ("stats", ""), "the word behind stats is empty"),
+        ("serve", ("--token", ""), "the word behind --token is empty"),
+    ],
+)
+def test_an_empty_word_is_no_path_and_nothing_else(
+    run_command: Callable[..., object],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    arguments: tuple[str, ...],
+    place: str,
+) -> None:
+    assert run_command(name, *arguments) == 2
+    assert f"error: the command line: {place}; is it a variable" in capsys.readouterr().err
+
+
+def test_the_words_of_a_command_line_stay_but_for_the_file_that_is_standard_output() -> None:
+    keys = ["--data.dev_manifest", "", "--data.test_manifest=", "--output_dir", "-"]
+    assert read_words(keys) == keys
+    written = ["-", "--output", "-", "--json=-", "--output", "x", "-"]
+    assert read_words(written) == ["-", "--output", "/dev/stdout", "--json=/dev/stdout", "--output", "x", "-"]
+
+
+def test_a_minus_is_standard_output(tmp_path: Path) -> None:
+    row = {"id": "a", "audio_path": "a.wav", "duration_seconds": 1.0, "transcript": "A"}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n")
+    arguments = ("manifest", "filter", "m.jsonl", "--output", "-", "--report", "left_out.txt")
+    done = run_module(tmp_path, *arguments)
+    assert json.loads(done.stdout)["id"] == "a"
+    assert "1 utterances" in done.stderr
+    assert not (tmp_path / "-").exists()
+
+
+def run_module(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mindaudio_ds2", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
