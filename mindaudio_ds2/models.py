@@ -27,6 +27,9 @@ EXPORTED = (".onnx", ".mindir")
 FOLDER_VARIABLE = "MINDAUDIO_DS2_MODELS"
 PACKAGE_FOLDER = Path(__file__).parent / "pretrained"
 
+RESULTS = "the network's folder, or runs/NAME for a model"
+"""What `choose_results_folder` chooses, for the help of commands."""
+
 Purpose = Literal["recognition", "weights"]
 KINDS: dict[Purpose, str] = {"recognition": "an .onnx file or a checkpoint", "weights": "a checkpoint"}
 """Files that serve a purpose, for the texts of errors."""

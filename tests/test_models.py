@@ -263,3 +263,9 @@ def test_commands_of_runs_take_their_names(command: str, places: Path, monkeypat
 def test_an_empty_name_is_no_model(purpose: models.Purpose) -> None:
     with pytest.raises(CheckpointError, match="the name of the network is empty; name .*, or a model, such as english"):
         models.find_file("", purpose)
+
+
+@pytest.mark.parametrize("command", ["eval", "export", "robustness", "tune"])
+def test_help_says_where_results_of_a_model_go(command: str) -> None:
+    module = importlib.import_module(f"mindaudio_ds2.commands.{command}")
+    assert models.RESULTS in " ".join(module.main.make_parser().format_help().split())

@@ -26,7 +26,7 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--manifest", nargs="+", metavar="FILE", help="to be scored (paths; default: the run's test set)"
     )
-    parser.add_argument("--output_dir", metavar="DIR", help="of results (path; default: the checkpoint's)")
+    parser.add_argument("--output_dir", metavar="DIR", help=f"of results (path; default: {models.RESULTS})")
     parser.add_argument("--num_worst", type=int, default=5, metavar="N", help="worst shown (count)")
     parser.add_argument(
         "--normalize",

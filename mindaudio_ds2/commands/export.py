@@ -18,7 +18,7 @@ from mindaudio_ds2.machine import runtime
 def add_options(parser: Parser) -> None:
     """The verb's own options."""
     add_model_options(parser, "checkpoint, or name of a model")
-    parser.add_argument("--output_dir", type=Path, help="path; default: export/ beside the checkpoint")
+    parser.add_argument("--output_dir", type=Path, help=f"path; default: export/ in {models.RESULTS}")
     parser.add_argument("--device_target", default="CPU", choices=["CPU", "GPU", "Ascend"], help="default: CPU")
     options_of_export.add_options(parser)
 

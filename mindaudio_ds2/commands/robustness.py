@@ -4,8 +4,8 @@
     mindaudio-ds2 robustness runs/an4/best.ckpt data/an4/test.jsonl
     mindaudio-ds2 robustness runs/an4/export/model.int8.onnx data/an4/test.jsonl
 
-Decodes greedily. Writes robustness_<manifest>.jsonl and, with matplotlib (`pip install -e '.[plots]'`), a .png beside
-the network.
+Decodes greedily. Writes robustness_<manifest>.jsonl and, with matplotlib (`pip install -e '.[plots]'`), a .png into
+the network's folder, or runs/NAME for a model (a folder with a model.json).
 """
 
 import argparse

@@ -3,8 +3,8 @@
 
     mindaudio-ds2 tune runs/an4/best.ckpt data/an4/dev.jsonl --lm an4.lm
 
-The best goes into decoder.json beside the checkpoint, for `eval` and `transcribe` with `--decoder`, and the word error
-rate of all settings tried into decoder.png (with the extra "plots"). Never tune on what is to be tested with.
+The best goes into decoder.json, for `eval` and `transcribe` with `--decoder`, and the word error rate of all settings
+tried into decoder.png beside it (with the extra "plots"). Never tune on what is to be tested with.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def add_options(parser: Any) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a model's name (path or name)")
     parser.add_argument("dev", metavar="DEV", help="manifest to choose on, never that of a test (path)")
     parser.add_argument("--lm", metavar="X.lm", required=True, help="the language model (path)")
-    parser.add_argument("--output", metavar="FILE", help="default: decoder.json beside the checkpoint (path)")
+    parser.add_argument("--output", metavar="FILE", help=f"default: decoder.json in {models.RESULTS} (path)")
     parser.add_argument("--max_utterances", type=int, default=200, help="of DEV, spread over it (count; default: 200)")
     parser.add_argument("--beam_width", type=int, default=BeamSettings.beam_width, help="prefixes kept (count)")
     add_data_root(parser)
