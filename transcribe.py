@@ -1,7 +1,13 @@
 #!/usr/bin/env python3
 """`mindaudio-ds2 transcribe`, from a checkout: see mindaudio_ds2/commands/transcribe.py."""
 
-from mindaudio_ds2.commands.transcribe import main
+from mindaudio_ds2.__main__ import run_command
+
+
+def main() -> None:
+    """Run it with the words of the command line."""
+    run_command("transcribe")
+
 
 if __name__ == "__main__":
     main()

@@ -6,10 +6,12 @@ import sys
 
 from mindaudio_ds2 import console
 from mindaudio_ds2.commands import list_commands
+from mindaudio_ds2.errors import leave_at_once_until_a_command
 
 
 def main() -> None:
     """Run the named command, or list them all."""
+    leave_at_once_until_a_command()
     console.protect()
     known = list_commands()
     name = sys.argv[1] if len(sys.argv) > 1 else ""
@@ -25,6 +27,12 @@ def main() -> None:
         console.write_line(f"error: there is no command {console.escape(name)!r}; {hint}")
         sys.exit(2)
     sys.argv[:2] = [f"mindaudio-ds2 {name}"]
+    run_command(name)
+
+
+def run_command(name: str) -> None:
+    """Run a command with the words of the command line; Ctrl-C while it is imported ends quietly."""
+    leave_at_once_until_a_command()
     importlib.import_module(f"mindaudio_ds2.commands.{name}").main()
 
 

@@ -6,6 +6,7 @@ found, and the remedy. The verbs print the text and exit with status 2; a traceb
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -90,6 +91,8 @@ def exit_on_error(main: Callable[[], Any]) -> Callable[[], None]:
     def run() -> None:
         console.protect()
         try:
+            if signal.getsignal(signal.SIGINT) is leave_at_once:  # all is imported
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             main()
         except DeepSpeechError as error:
             kind = "stopped" if isinstance(error, Interrupted) else "error"
@@ -109,6 +112,12 @@ def leave_at_once(*_: object) -> None:
     """A handler of SIGINT for where there is nothing to lose: end with 130, and run nothing more."""
     os.write(2, b"interrupted\n")
     os._exit(130)
+
+
+def leave_at_once_until_a_command() -> None:
+    """Ctrl-C while a program and its libraries are imported; `exit_on_error` takes it back."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, leave_at_once)
 
 
 def require_possible(condition: bool, key: str, value: object, remedy: str) -> None:

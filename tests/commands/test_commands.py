@@ -252,3 +252,39 @@ def test_a_minus_is_standard_output(tmp_path: Path) -> None:
 def run_module(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mindaudio_ds2", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+IMPORTING = """
+import os, signal, sys
+
+class Meet:
+    def find_spec(self, name, *_):
+        if name == {moment!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Meet())
+from {module} import main
+sys.argv = [{module!r}, *{arguments!r}]
+main()
+"""
+
+
+@pytest.mark.parametrize("moment", ["mindaudio_ds2.commands.transcribe", "numpy", "mindaudio_ds2.portable.stream"])
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [("mindaudio_ds2.__main__", ["transcribe", "a.wav"]), ("transcribe", ["a.wav"])],
+    ids=["command", "verb"],
+)
+def test_ctrl_c_while_libraries_are_imported_is_no_traceback(
+    module: str, arguments: list[str], moment: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.wav").write_bytes(b"")
+    program = IMPORTING.format(module=module, arguments=arguments, moment=moment)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith(("interrupted", "stopped: nothing is written"))
