@@ -64,7 +64,8 @@ def test_what_is_finished_is_kept_and_told(
     number: signal.Signals,
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    assert run(monkeypatch, number, "--output_dir", tmp_path / "o", sounds) == 128 + number
+    statuses = (128 + number, 128 + signal.SIGTERM)  # once MindSpore has run, Ctrl-C arrives as SIGTERM
+    assert run(monkeypatch, number, "--output_dir", tmp_path / "o", sounds) in statuses
     assert [path.read_text() for path in (tmp_path / "o").iterdir()] == ["CAB\n"]
     assert "stopped: 1 of 3 transcripts are in" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
