@@ -36,7 +36,7 @@ def holds_nothing(waveform: NDArray[np.float32]) -> bool:
 def make_piece(stretch: Stretch, waveform: NDArray[np.float32]) -> Piece:
     """A stretch and its sound `(n,)`: a segment only where there is something to hear, whatever a detector says.
 
-    All sound of files and samples passes here on its way to the network, which finds words even where nothing is.
+    All that is transcribed passes here on its way to the network, which finds words even where nothing is.
     """
     if not stretch.is_speech or holds_nothing(waveform):
         return Piece(replace(stretch, is_speech=False), None)

@@ -18,8 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mindaudio_ds2 import console
 from mindaudio_ds2.decoding.choice import DecoderChoice
-from mindaudio_ds2.errors import CheckpointError, ConfigError, DeviceError, Interrupted
-from mindaudio_ds2.segmentation.sources import Samples
+from mindaudio_ds2.errors import ConfigError, DeviceError, Interrupted
 from mindaudio_ds2.serving.application import make_application
 from mindaudio_ds2.serving.dispatcher import Dispatcher, count_cores
 from mindaudio_ds2.serving.guard import Access
@@ -94,10 +93,7 @@ def open_service(options: ServerOptions, choice: DecoderChoice, limits: Limits) 
             recognizer = Recognizer(open_onnx(options.model, num_threads=1), choice)
         else:
             recognizer = Recognizer.load(options.model, options.device_target, choice, weights=options.weights)
-        rate_hz = recognizer.network.features.sample_rate_hz
-        (found,) = recognizer.run([Samples(np.zeros(rate_hz, np.float32), rate_hz)]).transcriptions
-        if found.problem:
-            raise CheckpointError(f"{options.model} cannot recognise a second of silence: {found.problem}")
+        recognizer.recognize([np.zeros(recognizer.network.features.sample_rate_hz, np.float32)])  # the first is slow
         return recognizer
 
     recognizer = dispatcher.run_live(load).result()

@@ -36,8 +36,8 @@ def test_rates_that_cannot_be_are_refused_with_those_that_can(rate_hz: Any) -> N
         (np.zeros((10, 2), np.float32), "one channel"),
         (np.zeros(10, np.int32), "int16, found int32"),
         (np.zeros(10, np.complex64), "found complex64"),
-        (np.ma.MaskedArray(np.zeros(10, np.float32)), r"masked, .* give samples.filled\(0\)"),  # type: ignore[no-untyped-call]
-        (np.ma.MaskedArray(np.zeros(10, np.int16)), "masked"),  # type: ignore[no-untyped-call]
+        (np.zeros(10, np.float32).view(np.ma.MaskedArray), r"masked, .* give samples.filled\(0\)"),
+        (np.zeros(10, np.int16).view(np.ma.MaskedArray), "masked"),
         (np.array([0.0, -np.inf]), "not finite"),
         (np.full(10, 300.0), "not scaled"),
     ],
