@@ -64,7 +64,7 @@ def add_options(parser: Parser) -> None:
         "--vad",
         default="energy",
         choices=VADS,
-        help="cuts long recordings in their pauses (energy, the default) or finds the speech in all (silero)",
+        help="energy (default) cuts long ones, silero finds speech",
     )
     parser.add_argument(
         "--channels",

@@ -64,3 +64,24 @@ export function decode(logProbs, labels, secondsPerFrame) {
   stream.feed(logProbs);
   return stream.read();
 }
+
+const LEAST_WORD_SECONDS = 0.01;
+
+// Words one behind the other, each with a duration: where two share time, the later one begins when the other ends. None
+// begins before first or ends behind last. As part_words of mindaudio_ds2/decoding/hypothesis.py.
+export function partWords(words, first, last) {
+  const least = Math.min(LEAST_WORD_SECONDS, Math.max(0, last - first) / Math.max(1, words.length)), times = [];
+  let takenUntil = first;
+  for (const word of words) {
+    const start = Math.max(word.start, takenUntil);
+    takenUntil = Math.max(word.end, start + least);
+    times.push([start, takenUntil]);
+  }
+  const parted = [];
+  for (let i = words.length - 1; i >= 0; i--) {
+    const start = times[i][0], end = Math.min(times[i][1], last);
+    last = start + least <= end ? start : Math.max(first, end - least);
+    parted.unshift({ ...words[i], start: last, end });
+  }
+  return parted;
+}

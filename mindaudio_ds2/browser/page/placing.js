@@ -1,6 +1,7 @@
 // Where words begin and end in the sound: the network's labels say about when, the sound's level says exactly.
 // The same times as mindaudio_ds2/segmentation/word_times.py.
 
+import { partWords } from "./greedy.js";
 import { clip, findRuns, quantile, round } from "./numbers.js";
 import { measureLevels } from "./segmenter.js";
 
@@ -22,7 +23,7 @@ export function placeWords(words, logProbs, samples, about) {
   const gaps = [[0, first]];
   for (let i = 1; i < held.length; i++) gaps.push(findGap(pauses, held[i - 1], held[i]));
   gaps.push([last, duration]);
-  return words.map((word, i) => ({ ...word, start: gaps[i][1], end: gaps[i + 1][0] }));
+  return partWords(words.map((word, i) => ({ ...word, start: gaps[i][1], end: gaps[i + 1][0] })), 0, duration);
 }
 
 // The middles of a word's first and last label (seconds).

@@ -1,18 +1,24 @@
 // From sound to words with times: whole recordings, and speech that goes on, by way of segments.
 // As mindaudio_ds2/transcribe.py and streaming/segments.py do it.
 
-import { decode } from "./greedy.js";
+import { decode, partWords } from "./greedy.js";
 import { concatenate, mean, variance } from "./numbers.js";
 import { placeWords } from "./placing.js";
-import { EnergyDetector, FUTURE_CHUNKS, Segmenter } from "./segmenter.js";
+import { EnergyDetector, FUTURE_CHUNKS, QUIETEST_DBFS, Segmenter } from "./segmenter.js";
 
-const LARGEST_OFFSET = 0.015, SILENCE = 10 ** (-60 / 20);
+const LARGEST_OFFSET = 0.015, SILENCE = 10 ** (-60 / 20), LEAST_SPAN = 10 ** (QUIETEST_DBFS / 20);
 const BLOCK_SECONDS = 30;
 const OVERLAP_SECONDS = 2, PADDING_SECONDS = 0.3, SILENCE_SECONDS = 0.8;
 const LONGEST_UTTERANCE_SECONDS = 20;
 
 const findMiddle = (word) => (word.start + word.end) / 2;
 const move = (words, seconds) => words.map((word) => ({ ...word, start: word.start + seconds, end: word.end + seconds }));
+
+// Whether all samples are the same: digital silence, in which a network may find words.
+function holdsNothing(samples) {
+  const most = samples.reduce((one, other) => Math.max(one, other), -Infinity);
+  return !samples.length || most - samples.reduce((one, other) => Math.min(one, other), Infinity) < LEAST_SPAN;
+}
 
 // Words of a segment. network: { about, recognize(samples) -> log probabilities (S, V) }.
 async function hear(network, samples) {
@@ -70,9 +76,10 @@ async function hearSegments(network, samples, goOn) {
   const stitcher = new Stitcher(network.about.rate);
   for (const stretch of cut(samples, network.about)) {
     if (!await goOn(stretch.start / samples.length)) return null;
-    if (stretch.isSpeech) stitcher.add(stretch, await hear(network, samples.slice(stretch.start, stretch.end)));
+    const own = samples.slice(stretch.start, stretch.end);
+    if (stretch.isSpeech && !holdsNothing(own)) stitcher.add(stretch, await hear(network, own));
   }
-  return stitcher.words;
+  return partWords(stitcher.words, 0, stitcher.lastEnd);
 }
 
 // Words of a recording, and notes on its sound; null where goOn, as above, ended it.
@@ -98,6 +105,7 @@ export class SegmentStream {
     this.waiting = []; // the last words of a segment that goes on; the next one may know them better
     this.takenUntil = 0;
     this.overlapEnd = 0;
+    this.heardUntil = 0;
     this.isOpen = false; // whether the utterance has words
   }
 
@@ -124,6 +132,7 @@ export class SegmentStream {
     const start = stretch.start / this.rate, end = stretch.end / this.rate, messages = [];
     const samples = this.kept.slice(stretch.start - this.keptFrom, stretch.end - this.keptFrom);
     let found = move(await hearSegments(this.network, samples, () => true), start);
+    this.heardUntil = end;
     if (this.waiting.length || start < this.overlapEnd) { // as Stitcher
       const middle = (start + this.overlapEnd) / 2;
       messages.push(...this.settle(this.waiting.filter((word) => findMiddle(word) < middle)));
@@ -140,9 +149,10 @@ export class SegmentStream {
 
   settle(words) {
     if (!words.length) return [];
+    const parted = partWords(words, this.takenUntil, this.heardUntil);
     this.isOpen = true;
-    this.takenUntil = words[words.length - 1].end;
-    return [{ type: "final", words }];
+    this.takenUntil = parted[parted.length - 1].end;
+    return [{ type: "final", words: parted }];
   }
 
   end() {

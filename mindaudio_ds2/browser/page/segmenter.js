@@ -6,7 +6,8 @@ import { concatenate, findRuns, round, variance } from "./numbers.js";
 const FRAME_SECONDS = 0.02;
 export const CHUNK_SECONDS = 1;
 const CHUNK_FRAMES = CHUNK_SECONDS / FRAME_SECONDS;
-const QUIETEST_DBFS = -120, LEAST_FLOOR_DBFS = -80, LARGEST_RANGE_DB = 50;
+export const QUIETEST_DBFS = -120;
+const LEAST_FLOOR_DBFS = -80, LARGEST_RANGE_DB = 50;
 const PAST_CHUNKS = 15;
 export const FUTURE_CHUNKS = 5;
 const ON = 6, OFF = 3; // dB above the background: where speech begins, and ends

@@ -1,7 +1,7 @@
 // From log probabilities to messages: decoding that goes on, and where utterances end.
 // As mindaudio_ds2/streaming/utterances.py with the greedy decoder.
 
-import { GreedyStream } from "./greedy.js";
+import { GreedyStream, partWords } from "./greedy.js";
 
 const STEP_FRAMES = 4;
 const SILENCE_SECONDS = 0.8, MAX_SECONDS = 20;
@@ -16,6 +16,7 @@ export class UtteranceStream {
     this.maxFrames = MAX_SECONDS / secondsPerFrame;
     this.numFrames = 0;
     this.isOpen = false; // whether the utterance has words that were final
+    this.takenUntil = null; // end of the last of them
     this.shown = ""; // the last partial
     this.begin();
   }
@@ -72,6 +73,7 @@ export class UtteranceStream {
 
   close() {
     this.isOpen = false;
+    this.takenUntil = null;
     this.shown = "";
     return { type: "endpoint" };
   }
@@ -80,8 +82,10 @@ export class UtteranceStream {
     if (!words.length) return [];
     this.isOpen = true;
     this.shown = "";
-    const place = (seconds) => Math.min(seconds + this.offset, limit);
-    return [{ type: "final", words: words.map((word) => ({ ...word, start: place(word.start), end: place(word.end) })) }];
+    const moved = words.map((word) => ({ ...word, start: word.start + this.offset, end: word.end + this.offset }));
+    const placed = partWords(moved, this.takenUntil ?? this.offset, limit);
+    this.takenUntil = placed[placed.length - 1].end;
+    return [{ type: "final", words: placed }];
   }
 
   // What may still change, if it is not what was shown last.
