@@ -94,6 +94,7 @@ class Recognizer:
         choice: DecoderChoice | None = None,
         hearing: Hearing | None = None,
         weights: Literal["fp32", "int8"] = "fp32",
+        num_threads: int = 0,
     ) -> "Recognizer":
         """Open a trained network.
 
@@ -105,6 +106,7 @@ class Recognizer:
             hearing: as above.
             weights: int8 rounds the recurrent layers of a checkpoint to eight bits, on the CPU; of a model, too, the
                 checkpoint is taken.
+            num_threads: of onnxruntime, for an `.onnx`; 0 for one a core.
 
         Raises:
             CheckpointError: it cannot be used.
@@ -125,7 +127,7 @@ class Recognizer:
         if path.suffix == ".onnx":
             from mindaudio_ds2.portable.stream import open_onnx
 
-            return cls(open_onnx(path), choice, hearing)
+            return cls(open_onnx(path, num_threads), choice, hearing)
         models.require_kind(path, "recognition")  # found out before MindSpore's seconds
         from mindaudio_ds2.machine import runtime
 

@@ -87,12 +87,8 @@ def open_service(options: ServerOptions, choice: DecoderChoice, limits: Limits) 
     dispatcher = Dispatcher((options.num_workers or count_cores()) if is_portable else 1, metrics)
 
     def load() -> Recognizer:
-        if is_portable and (options.device_target, options.weights) == ("CPU", "fp32"):  # others are refused below
-            from mindaudio_ds2.portable.stream import open_onnx
-
-            recognizer = Recognizer(open_onnx(options.model, num_threads=1), choice)
-        else:
-            recognizer = Recognizer.load(options.model, options.device_target, choice, weights=options.weights)
+        loaded = (options.model, options.device_target, choice)
+        recognizer = Recognizer.load(*loaded, weights=options.weights, num_threads=1)  # a worker of many has its core
         recognizer.recognize([np.zeros(recognizer.network.features.sample_rate_hz, np.float32)])  # the first is slow
         return recognizer
 
