@@ -180,7 +180,8 @@ def test_samples_that_cannot_be_end_a_stream_after_what_was_heard(running: Runni
 
 def test_a_message_that_is_too_large_closes_the_stream(running: Running) -> None:
     with begin(running) as socket:
-        socket.send(bytes(3 * 2**20))
+        with contextlib.suppress(ConnectionClosed):  # the server may close before all of it is sent
+            socket.send(bytes(3 * 2**20))
         read_all(socket)
         assert socket.close_code == 1009
     running.wait_for(lambda: running.service.dispatcher.num_streams == 0)
