@@ -287,6 +287,17 @@ def check_size(config: Config, num_held: int, source: str) -> None:
         )
 
 
+def require_fitting(checkpoint: Checkpoint, source: str) -> Mapping[str, NDArray[np.float32]]:
+    """The weights of a checkpoint, made sure of to be those of the network that it describes.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    check_size(checkpoint.config, sum(array.size for array in checkpoint.weights.values()), source)
+    fill(build_network(checkpoint.config).weights(), checkpoint.weights, source)
+    return checkpoint.weights
+
+
 def restore_network(checkpoint: Checkpoint, source: str, backend: Backend = STOCK) -> DeepSpeech2:
     """The network of a checkpoint, ready for evaluation.
 

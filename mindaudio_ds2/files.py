@@ -178,13 +178,16 @@ def require_writable(path: Path, inputs: Iterable[str | Path | None] = ()) -> No
     _try_folder(path.parent, [path.name])
 
 
-def require_new_files(folder: Path, names: Sequence[str], inputs: Iterable[str | Path | None] = ()) -> None:
+def require_new_files(
+    folder: Path, names: Sequence[str], inputs: Iterable[str | Path | None] = (), may_be_there: bool = False
+) -> None:
     """As `require_writable`, of files that get their names from others: what is there already was not named, and stays.
 
     Args:
         folder: of the results; a line says so where it had to be made.
         names: of the results in it, at least one.
         inputs: as above.
+        may_be_there: the caller leaves alone what is there.
 
     Raises:
         OutputError: as above, or one of them is there already.
@@ -192,8 +195,10 @@ def require_new_files(folder: Path, names: Sequence[str], inputs: Iterable[str |
     paths = [folder / name for name in names]
     _refuse_inputs(paths, inputs, "Name another folder.")
     for path in paths:
-        if os.path.lexists(path):
-            raise OutputError(f"cannot write {path}: it is there already. Name another folder, or remove it.")
+        if os.path.lexists(path) and not may_be_there:
+            raise OutputError(
+                f"cannot write {path}: it is there already. Name another folder, remove it, or keep it with --resume."
+            )
     _try_folder(folder, names)
 
 

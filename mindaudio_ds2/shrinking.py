@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2 import models
 from mindaudio_ds2.checkpoint import (
-    Checkpoint,
     build_network,
-    check_size,
     fill,
     find_longest_seconds,
     load_checkpoint,
+    require_fitting,
     save_checkpoint,
 )
 from mindaudio_ds2.config import Config
@@ -77,17 +76,6 @@ def shrink_checkpoint(source: str | Path, output: str | Path, hidden_size: int) 
     save_checkpoint(output, config, network.weights(), {}, state)
     shares = [float(each[units].sum() / max(each.sum(), 1e-30)) for each, units in zip(scores, kept, strict=True)]
     return Shrunk(config, _count(whole), _count(weights), shares)
-
-
-def require_fitting(checkpoint: Checkpoint, source: str) -> Arrays:
-    """The weights of a checkpoint, made sure of to be those of the network that it describes.
-
-    Raises:
-        CheckpointError: they are not.
-    """
-    check_size(checkpoint.config, _count(checkpoint.weights), source)
-    fill(build_network(checkpoint.config).weights(), checkpoint.weights, source)
-    return checkpoint.weights
 
 
 def score_units(weights: Arrays, model: ModelConfig, layer: int) -> NDArray[np.float64]:

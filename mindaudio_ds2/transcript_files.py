@@ -1,5 +1,6 @@
 """The transcripts of many recordings in a folder, a file each."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,28 +18,40 @@ class TranscriptFolder:
         recordings: all that may be written, in order.
         inputs: what the work reads beside them, None for what was not named.
 
+        is_resumed: recordings whose file is there already are left out, instead of being an error.
+
     Attributes:
         folder: as given.
-        paths: of the files, in the same order.
-        num_written: how many of them hold their transcripts.
+        recordings: that are to be transcribed, in order.
+        paths: of their files, in the same order.
+        num_kept: recordings whose file was there.
+        num_written: how many of the files hold their transcripts.
 
     Raises:
         OutputError: the folder cannot be written, or one of the files is an input or there already.
     """
 
     def __init__(
-        self, folder: Path, format_name: str, recordings: Sequence[Path], inputs: Iterable[str | Path | None] = ()
+        self,
+        folder: Path,
+        format_name: str,
+        recordings: Sequence[Path],
+        inputs: Iterable[str | Path | None] = (),
+        is_resumed: bool = False,
     ) -> None:
         ending = ENDINGS.get(format_name, f".{format_name}")
-        names = [f"{name}{ending}" for name in name_recordings(recordings)]
-        require_new_files(folder, names, [*recordings, *inputs])
+        pairs = [(each, f"{name}{ending}") for each, name in zip(recordings, name_recordings(recordings), strict=True)]
+        require_new_files(folder, [name for _, name in pairs], [*recordings, *inputs], is_resumed)
+        pending = [(each, name) for each, name in pairs if not os.path.lexists(folder / name)]
         self.folder = folder
-        self.paths = [folder / name for name in names]
+        self.recordings = [each for each, _ in pending]
+        self.paths = [folder / name for _, name in pending]
+        self.num_kept = len(pairs) - len(pending)
         self.num_written = 0
         self._write_one = FORMATS_OF_ONE[format_name]
 
     def write(self, place: int, recording: Sequence[Transcription]) -> None:
-        """Write the transcript of the recording at a place of the list, all its channels.
+        """Write the transcript of the recording at a place of `recordings`, all its channels.
 
         Raises:
             OutputError: it cannot be written.

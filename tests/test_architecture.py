@@ -61,6 +61,7 @@ RANKS = {
     "scores": 12,
     "recognition": 11,
     "shrinking": 11,
+    "widening": 11,
     "importers": 11,
     "training": 12,
     "training.compiled": 11,

@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -58,8 +58,9 @@ def add_options(parser: Parser) -> None:
         "--output_dir",
         metavar="DIR",
         type=Path,
-        help="write there a file for each recording, as soon as it is finished (path)",
+        help="write a file for each recording there (path)",
     )
+    parser.add_argument("--resume", action="store_true", help="keep what is in --output_dir, make the others")
     parser.add_argument(
         "--vad",
         default="energy",
@@ -105,7 +106,10 @@ def run(options: argparse.Namespace) -> None:
     inputs = [options.pre_trained_model_path, options.lm, options.hotwords]
     if options.output:
         require_writable(Path(options.output), [*paths, *inputs])
-    folder = TranscriptFolder(options.output_dir, options.format, paths, inputs) if options.output_dir else None
+    if folder := _open_folder(options, paths, inputs):
+        paths = folder.recordings
+    if not paths:
+        return
     with _saying_what_is_written(folder):
         done = _load(options, choice, hearing).run(paths, folder.write if folder else None)
     if not folder:
@@ -152,6 +156,19 @@ def transcribe_stream(options: argparse.Namespace, choice: DecoderChoice | None,
     console.write_line(heard)
 
 
+def _open_folder(
+    options: argparse.Namespace, paths: Sequence[Path], inputs: Iterable[str | None]
+) -> TranscriptFolder | None:
+    if not options.output_dir:
+        if options.resume:
+            raise ConfigError("--resume goes on with the transcripts in a folder; name it with --output_dir")
+        return None
+    folder = TranscriptFolder(options.output_dir, options.format, paths, inputs, options.resume)
+    if folder.num_kept:
+        console.write_line(f"{folder.num_kept} of {len(paths)} transcripts are in {folder.folder} already, and stay")
+    return folder
+
+
 @contextlib.contextmanager
 def _saying_what_is_written(folder: TranscriptFolder | None) -> Iterator[None]:
     """SIGTERM ends the work as Ctrl-C does, which once MindSpore has run arrives as such (`training/interruption.py`).
@@ -172,7 +189,10 @@ def _saying_what_is_written(folder: TranscriptFolder | None) -> Iterator[None]:
     except KeyboardInterrupt:
         text = "nothing is written; with --output_dir each transcript is, as soon as its recording is finished"
         if folder:
-            text = f"{folder.num_written} of {len(folder.paths)} transcripts are in {folder.folder}, each whole"
+            text = (
+                f"{folder.num_written} of {len(folder.paths)} transcripts are in {folder.folder}, each whole; "
+                "--resume makes the others"
+            )
         raise Interrupted(text, came) from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -184,7 +204,7 @@ def _load(options: argparse.Namespace, choice: DecoderChoice | None, hearing: He
 
 
 def _check_live(options: argparse.Namespace, hearing: Hearing) -> None:
-    if options.audio != [STREAM] or options.output_dir:
+    if options.audio != [STREAM] or options.output_dir or options.resume:
         raise ConfigError("--stream hears standard input: give - as the only AUDIO, and --output FILE where wanted")
     if hearing != Hearing():
         raise ConfigError(

@@ -86,3 +86,24 @@ def test_without_a_signal_all_are_written(monkeypatch: pytest.MonkeyPatch, sound
     assert run(monkeypatch, None, "--output_dir", tmp_path / "o", sounds) == 0
     written = {path.stem: path.read_text() for path in (tmp_path / "o").iterdir()}
     assert written == {name: f"{name}\n" for name in ("CAB", "BAD CAB", "BAD CAB DAD")}
+
+
+def test_an_interrupted_folder_is_finished(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sounds: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "o"
+    assert run(monkeypatch, signal.SIGTERM, "--output_dir", folder, sounds) == 143
+    assert "--resume makes the others" in capsys.readouterr().err
+    assert run(monkeypatch, None, "--output_dir", folder, sounds) == 2
+    assert "keep it with --resume" in capsys.readouterr().err
+    (first,) = folder.iterdir()
+    first.write_text("MENDED BY HAND")
+    assert run(monkeypatch, None, "--resume", "--output_dir", folder, sounds) == 0
+    assert "1 of 3 transcripts are in" in capsys.readouterr().err
+    said = {path.name: path.read_text() for path in folder.iterdir()}
+    assert said == {f"{name}.txt": f"{name}\n" for name in ("CAB", "BAD CAB", "BAD CAB DAD")} | {
+        first.name: "MENDED BY HAND"
+    }
+    assert run(monkeypatch, None, "--resume", "--output_dir", folder, sounds) == 0
+    assert run(monkeypatch, None, "--resume", sounds) == 2
+    assert "name it with --output_dir" in capsys.readouterr().err

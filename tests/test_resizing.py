@@ -1,4 +1,4 @@
-"""Narrower recurrent layers: what stays, and that what mattered to nobody is not missed."""
+"""Narrower and wider recurrent layers: what stays, and that nobody misses what mattered to nobody."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.errors import CheckpointError, ConfigError, OutputError
-from tests.tiny_corpus import train_first_epoch
+from tests.tiny_corpus import train_first_epoch, train_here
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
 
@@ -152,3 +152,56 @@ def test_what_is_left_can_be_trained(configure: Configure, tmp_path: Path, capsy
     shrink.run(shrink.main.make_parser().parse_args(arguments))
     assert "rnns.1: the 6 units that stay sent on" in capsys.readouterr().out
     train_first_epoch(configure({**TWO_SIDED, "model.rnn_hidden_size": 6}), str(output))
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_native"),
+    [(TWO_SIDED, False), (FORWARD_ONLY, False), ({**FORWARD_ONLY, **BARE}, True), ({"model.rnn_type": "gru"}, True)],
+    ids=["two-sided", "forward-only", "without norms", "GRU"],
+)
+def test_a_wider_network_hears_the_same_and_new_units_can_learn(
+    changes: dict[str, Any], is_native: bool, configure: Configure, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+    from mindaudio_ds2.widening import widen_checkpoint
+
+    backend = {"kernels": request.getfixturevalue("kernels")} if is_native else {}
+    config = configure({**TWO_SIDED, **changes})
+    write(config, tmp_path / "narrow.ckpt")
+    widen_checkpoint(tmp_path / "narrow.ckpt", tmp_path / "wide.ckpt", 14)
+    wide = load_checkpoint(tmp_path / "wide.ckpt")
+    assert wide.config.model == dataclasses.replace(config.model, rnn_hidden_size=14)
+    before, after = (hear(tmp_path / name, **backend) for name in ("narrow.ckpt", "wide.ckpt"))
+    np.testing.assert_allclose(after, before, atol=1e-6 * np.abs(before).max())
+    # The new units sound like something, and are not all alike.
+    new = wide.weights["rnns.0.forward_rnn.weight_hh_l0"].reshape(-1, 14, 14)[:, 9:, 9:]
+    assert np.abs(new).min() > 0
+    assert len(np.unique(new)) == new.size
+
+
+def test_a_network_that_is_as_wide_is_refused_and_a_wider_one_can_be_trained(
+    configure: Configure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+    from mindaudio_ds2.commands import widen
+    from mindaudio_ds2.commands._command import Command
+
+    assert isinstance(widen.main, Command)
+    write(configure(TWO_SIDED), tmp_path / "narrow.ckpt")
+    output = tmp_path / "wide.ckpt"
+
+    def run(hidden_size: int) -> None:
+        arguments = [str(tmp_path / "narrow.ckpt"), "--hidden_size", str(hidden_size), "--output", str(output)]
+        widen.run(widen.main.make_parser().parse_args(arguments))
+
+    with pytest.raises(ConfigError, match="have 9 units; choose more"):
+        run(9)
+    assert not output.exists()
+    run(12)
+    assert "parameters" in capsys.readouterr().out
+    head = load_checkpoint(output).weights["head.weight"]
+    assert not head[:, 9:].any()
+    trained = configure({**TWO_SIDED, "model.rnn_hidden_size": 12, "training.epochs": 1})
+    train_here(trained, pre_trained_model_path=str(output))
+    after = load_checkpoint(Path(trained.run_dir) / "last.ckpt").weights["head.weight"]
+    assert np.abs(after[:, 9:]).min() > 0
