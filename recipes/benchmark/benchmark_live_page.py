@@ -41,7 +41,7 @@ from mindaudio_ds2.errors import ConfigError, DeviceError, exit_on_error
 from mindaudio_ds2.transcribe import Recognizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # finds `recipes`, which is not installed
-from recipes.benchmark import apart, benchmark_browser, benchmark_serving
+from recipes.benchmark import apart, benchmark_browser, server_process
 from recipes.benchmark.benchmark_streaming import join_recordings
 
 MICROPHONE_HZ = 48000
@@ -259,7 +259,7 @@ def open_page(options: argparse.Namespace, model: Path, folder: Path) -> Iterato
         return
     names = ("decoder", "lm", "hotwords", "beam_width", "lm_weight", "word_bonus")
     decoding = [f"--{name}={value}" for name in names if (value := getattr(options, name)) is not None]
-    with benchmark_serving.serve(model, 1, decoding) as port:
+    with server_process.serve(model, 1, decoding) as port:
         yield f"http://127.0.0.1:{port}/"
 
 
