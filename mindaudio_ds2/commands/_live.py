@@ -80,6 +80,9 @@ def draw_meter(level_db: float) -> str:
     return "[" + "#" * filled + " " * (METER_CHARACTERS - filled) + "]"
 
 
+MUTED = ": all samples are the same, as of a microphone that is muted"
+
+
 class LiveTranscript:
     """Shows events as they come, and remembers the words.
 
@@ -181,10 +184,16 @@ def check_output(options: Any, output: Any) -> None:
 
 
 def follow(stream: LiveStream, blocks: Iterable[NDArray[Any]], shown: LiveTranscript) -> None:
-    """Feed a stream until there are no more blocks, and show what it says; at first, if words will come late."""
+    """Feed a stream until there are no more blocks, and show what it says; at first, if words will come late, and at
+    the end, if there were none."""
     if not stream.is_incremental:
         console.write_line(AFTER_PAUSES)
+    least, most = math.inf, -math.inf
     for block in blocks:
+        if len(block):
+            least, most = min(least, float(block.min())), max(most, float(block.max()))
         shown.show(stream.feed(block), measure_level_db(block) if block.dtype == np.int16 else None)
     shown.show(stream.finish())
     shown.close()
+    if not shown.words:
+        console.write_line("no words were heard" + (MUTED if least == most else ""))

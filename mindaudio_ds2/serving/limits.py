@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from mindaudio_ds2.errors import ConfigError
@@ -123,3 +124,18 @@ class RateLimit:
                 f"that; try again in {wait:.1f} s"
             )
             raise Refusal(429, "rate_limit_exceeded", message, retry_after_seconds=wait)
+
+
+def require_no_query(connection: HTTPConnection, place: str) -> None:
+    """Nothing stands behind a `?` in the address: it would be passed over.
+
+    Args:
+        connection: a request or a websocket.
+        place: where its fields belong.
+
+    Raises:
+        Refusal: something does.
+    """
+    if query := connection.url.query:
+        name = query.partition("&")[0].partition("=")[0][:100]
+        raise Refusal(400, "unknown_parameter", f"{name!r} stands in the address; fields belong into {place}", name)

@@ -17,7 +17,7 @@ from mindaudio_ds2.audio.samples import require_rate, require_samples
 from mindaudio_ds2.errors import AudioError, DeepSpeechError
 from mindaudio_ds2.reading import ReadError, parse_json
 from mindaudio_ds2.serving.guard import Access, read_bearer
-from mindaudio_ds2.serving.limits import CLIENT_LEFT, Refusal
+from mindaudio_ds2.serving.limits import CLIENT_LEFT, Refusal, require_no_query
 from mindaudio_ds2.serving.service import Service
 from mindaudio_ds2.streaming.events import Event
 
@@ -40,8 +40,8 @@ def parse_message(text: str, expected: str, fields: dict[str, type]) -> dict[str
     """
     try:
         row = parse_json(text)
-    except ReadError:
-        row = None
+    except ReadError as error:
+        _refuse(f'a message of type "{expected}" is expected, and this is no JSON: {error}; found {text[:100]!r}')
     if not isinstance(row, dict) or row.get("type") != expected:
         found = row.get("type") if isinstance(row, dict) else text
         _refuse(f'a message of type "{expected}" is expected, found {str(found)[:100]!r}')
@@ -109,6 +109,7 @@ class LiveSession:
         self._end(Refusal(503, "stopping", "the server stops; open another stream when it is back"))
 
     async def _converse(self) -> None:
+        require_no_query(self._socket, "the first message")
         is_known = self._access.accepts_token(read_bearer(self._socket.headers))
         text = await self._receive_start()
         row = parse_message(

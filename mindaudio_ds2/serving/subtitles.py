@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
 from mindaudio_ds2.reading import parse_json
-from mindaudio_ds2.serving.limits import Refusal
+from mindaudio_ds2.serving.limits import Refusal, require_no_query
 from mindaudio_ds2.transcript_formats import as_srt, as_vtt
 from mindaudio_ds2.transcription import Transcription
 
@@ -19,6 +19,7 @@ LONGEST_WORD, LATEST_SECONDS = 1000, 1e6
 
 async def make_subtitles(request: Request) -> Response:
     """Answer one request: `{"format": "srt", "words": [{"text", "start_seconds", "end_seconds"}]}`."""
+    require_no_query(request, "the body")
     content = bytearray()
     async for chunk in request.stream():
         content += chunk

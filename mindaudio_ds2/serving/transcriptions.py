@@ -3,6 +3,7 @@
 import asyncio
 import math
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from mindaudio_ds2.errors import AudioError, LongAudioError
 from mindaudio_ds2.serving.jobs import FileJob
-from mindaudio_ds2.serving.limits import CLIENT_LEFT, Refusal
+from mindaudio_ds2.serving.limits import CLIENT_LEFT, Refusal, require_no_query
 from mindaudio_ds2.serving.service import Service
 from mindaudio_ds2.serving.uploads import receive_form, take_file
 from mindaudio_ds2.transcript_formats import as_srt, as_vtt
@@ -45,6 +46,7 @@ def read_wish(form: FormData, service: Service) -> Wish:
         Refusal: a field is unknown, wrong, or asks for what this server does not do.
     """
     values: dict[str, list[str]] = {}
+    counts = Counter(name for name, _ in form.multi_items())
     for name, value in form.multi_items():
         if isinstance(value, str):
             values.setdefault(name, []).append(value)
@@ -53,8 +55,8 @@ def read_wish(form: FormData, service: Service) -> Wish:
         raise Refusal(
             400, "unknown_parameter", f"{unknown[0][:100]!r} is not understood; known: {known}", unknown[0][:100]
         )
-    if repeated := [name for name, given in values.items() if len(given) > 1 and name not in REPEATABLE]:
-        message = f"{repeated[0]} is given {len(values[repeated[0]])} times; give it once"
+    if repeated := [name for name, count in counts.items() if count > 1 and name not in REPEATABLE]:
+        message = f"{repeated[0]} is given {counts[repeated[0]]} times; give it once"
         raise Refusal(400, "repeated_parameter", message, repeated[0])
     service.check_model(values.get("model", [service.name])[-1])
     _require_default(
@@ -85,6 +87,7 @@ def _require_default(values: dict[str, list[str]], name: str, allowed: tuple[str
 async def transcribe(request: Request) -> Response:
     """Answer one request."""
     service: Service = request.app.state.service
+    require_no_query(request, "the form")
     try:
         return await _transcribe(request, service)
     except asyncio.CancelledError:

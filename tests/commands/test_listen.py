@@ -166,6 +166,22 @@ def test_standard_input_is_transcribed_as_it_comes(
     shown = capsys.readouterr()
     assert shown.out.split() == (tmp_path / "said.txt").read_text(encoding="utf-8").split() == expected.split()
     assert "the last sample was cut off: 1 bytes were not heard" in shown.err
+    assert "no words were heard" not in shown.err
+
+
+def test_sound_without_words_is_said_to_have_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    live = ("--pre_trained_model_path", "english_stream", "--stream", "-", "--rate_hz", str(RATE_HZ))
+    noise = np.random.default_rng(0).integers(-1, 2, RATE_HZ).astype(np.int16)
+    for samples, is_muted in ((noise, False), (np.zeros(RATE_HZ, np.int16), True)):
+        feed_stdin(monkeypatch, tmp_path / "raw", samples.tobytes())
+        call(transcribe.main, monkeypatch, *live)
+        shown = capsys.readouterr()
+        assert shown.out.split() == []
+        assert "no words were heard" in shown.err
+        assert ("muted" in shown.err) == is_muted
 
 
 def test_a_network_that_hears_whole_utterances_is_told_once(

@@ -141,6 +141,21 @@ def test_a_bad_beginning_is_told(running: Running, first: Any, code: str) -> Non
         assert socket.close_code == 1008
 
 
+def test_what_is_wrong_with_a_first_message_is_named(running: Running) -> None:
+    with open_socket(running) as socket:
+        socket.send('{"type": "start", "sample_rate_hz": 8000, "sample_rate_hz": 16000}')
+        (message,) = read_all(socket)
+    assert "'sample_rate_hz' stands twice" in message["message"]
+
+
+def test_fields_in_the_address_are_refused(running: Running) -> None:
+    address = running.address.replace("http", "ws")
+    with connect(f"{address}/v1/stream?sample_rate_hz=8000") as socket:
+        (message,) = read_all(socket)
+        assert (message["type"], message["code"]) == ("error", "unknown_parameter")
+        assert message["message"] == "'sample_rate_hz' stands in the address; fields belong into the first message"
+
+
 def test_a_request_that_is_no_websocket_is_told_what_the_path_is_for(running: Running) -> None:
     for method in ("GET", "POST"):
         response = CLIENT.request(method, f"{running.address}/v1/stream")

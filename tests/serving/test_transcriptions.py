@@ -146,6 +146,17 @@ def test_what_cannot_be_done_is_refused(running: Running, fields: Fields, expect
     assert read_error(post(running, **fields)) == expected
 
 
+def test_a_file_given_twice_and_fields_in_the_address_are_refused(running: Running) -> None:
+    content = make_wav(TEXT)
+    assert read_error(post(running, content, file="text")) == (400, "repeated_parameter")
+    url = f"{running.address}/v1/audio/transcriptions?response_format=text&x=1"
+    response = CLIENT.post(url, files={"file": ("talk.wav", content)})
+    assert read_error(response) == (400, "unknown_parameter")
+    assert "'response_format' stands in the address" in response.text
+    subtitles = CLIENT.post(f"{running.address}/v1/subtitles?format=srt", json={"format": "srt", "words": []})
+    assert read_error(subtitles) == (400, "unknown_parameter")
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
