@@ -26,8 +26,10 @@ START_SECONDS = 10.0
 CHUNK_SECONDS = 1.0
 """A worker hears so much of a stream at a time, so that others have their turn."""
 
-PENDING_SECONDS = 10.0
-"""Sound that waits; beyond this nothing is read from the client until there is room."""
+PENDING_BYTES = 8 * 2**20
+"""Sound that waits, over four minutes at 16 kHz; beyond this nothing is read from the client until there is room.
+
+It is much, because clients that hear no answer to their pings, which stand behind the sound, close after a while."""
 
 CLOSE_CODES = {400: 1008, 401: 1008, 408: 1008, 413: 1008, 429: 1013, 503: 1012, 500: 1011}
 
@@ -199,7 +201,7 @@ class LiveSession:
         if len(samples) * self._dtype.itemsize < len(content):
             seconds = self._service.limits.max_stream_seconds
             raise Refusal(413, "stream_too_long", f"{seconds:g} s were heard, the rest was not; open another stream")
-        while self._num_pending > PENDING_SECONDS * self.rate_hz and not self._is_ended:
+        while self._num_pending * self._dtype.itemsize > PENDING_BYTES and not self._is_ended:
             self._drained.clear()
             await self._drained.wait()
 

@@ -157,6 +157,7 @@ class Server(uvicorn.Server):
             ws_max_size=LARGEST_MESSAGE_BYTES,
             ws_max_queue=8,
             ws_per_message_deflate=False,
+            ws_ping_interval=None,  # an answer would stand behind sound that waits; `idle_seconds` finds who has left
             limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=round(CLOSING_SECONDS),
             h11_max_incomplete_event_size=64 * 1024,

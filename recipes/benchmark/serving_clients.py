@@ -32,7 +32,6 @@ class Tally:
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.faults: list[str] = []
         self.delays: list[float] = []
-        self.audio_seconds = 0.0
 
     def count(self, client: str, outcome: object, is_expected: bool) -> None:
         """One request; what was not to be expected is a fault of the server."""
@@ -41,11 +40,10 @@ class Tally:
             if not is_expected:
                 self.faults.append(f"{client}: {outcome}")
 
-    def measure(self, delays: list[float], audio_seconds: float) -> None:
+    def measure(self, delays: list[float]) -> None:
         """Words of a live stream: how long after they had been said they came (s)."""
         with self._lock:
             self.delays += delays
-            self.audio_seconds += audio_seconds
 
 
 class Clients:
@@ -122,8 +120,15 @@ class Clients:
             return response.status, response.read()
 
     def stream(self, waveform: NDArray[np.int16], rate_hz: int, until: float) -> None:
-        """A live stream at the pace of speech, until a time of the monotonic clock."""
+        """A live stream at the pace of speech, until a time of the monotonic clock; what it raises is a fault."""
         delays: list[float] = []
+        try:
+            self._speak(waveform, rate_hz, until, delays)
+        except Exception as error:
+            self.tally.count("stream", type(error).__name__, is_expected=False)
+        self.tally.measure(delays)
+
+    def _speak(self, waveform: NDArray[np.int16], rate_hz: int, until: float, delays: list[float]) -> None:
         chunk = round(CHUNK_SECONDS * rate_hz)
         with connect(f"ws://127.0.0.1:{self.port}/v1/stream", max_size=2**22) as opened:
             opened.send(json.dumps({"type": "start", "sample_rate_hz": rate_hz}))
@@ -153,7 +158,6 @@ class Clients:
                 time.sleep(max(0.0, began + number * CHUNK_SECONDS - time.monotonic()))
             opened.send('{"type": "finish"}')
             listener.join(TIMEOUT_SECONDS)
-        self.tally.measure(delays, number * CHUNK_SECONDS)
 
     def send_senseless_request(self, chooser: random.Random) -> None:
         """A broken HTTP request; an answer of 5xx or none in time is a fault."""

@@ -273,6 +273,18 @@ def test_a_stream_does_not_wait_for_files() -> None:
             thread.join()
 
 
+def test_a_network_that_is_late_loses_no_client_that_pings() -> None:
+    """Half a minute of sound waits; what stands behind it in the socket is answered all the same."""
+    with run_server() as running:
+        running.network.gate = threading.Event()
+        with begin(running) as socket:
+            for _ in range(30):
+                socket.send(make_samples()[:RATE_HZ].tobytes())
+            assert socket.ping().wait(30)
+            assert not running.network.gate.is_set()
+            assert running.server.config.ws_ping_interval is None  # its own pings would be answered behind the sound
+
+
 def open_gate() -> threading.Event:
     gate = threading.Event()
     gate.set()
