@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.network_config import FeatureConfig
 
+BANDS_AT_ONCE = 16
+"""Mel bands of one matrix product; all of them together would be a product with nine tenths of zeros."""
+
 
 def list_frequencies_hz(config: FeatureConfig) -> NDArray[np.float64]:
     """Where the bins of the features lie: centres of Fourier bins, or peaks of mel filters; (F,) rising, in Hz."""
@@ -20,9 +23,25 @@ def gather_bands(squares: NDArray[np.float64], config: FeatureConfig) -> NDArray
     """Squared magnitudes (T, bins) of a log_spectrogram, or what the mel filters find in them, (T, F)."""
     if config.kind == "log_spectrogram":
         return squares
-    filters = make_mel_filters(config.sample_rate_hz, config.fft_size, config.num_mel_bands)
-    energies: NDArray[np.float64] = squares @ filters.T
+    energies = np.empty((len(squares), config.num_mel_bands))
+    for bands, bins, filters in _cut_mel_filters(config.sample_rate_hz, config.fft_size, config.num_mel_bands):
+        np.matmul(squares[:, bins], filters, out=energies[:, bands])
     return energies
+
+
+@lru_cache(maxsize=4)
+def _cut_mel_filters(
+    sample_rate_hz: int, fft_size: int, num_mel_bands: int
+) -> list[tuple[slice, slice, NDArray[np.float64]]]:
+    """Some bands at a time with the bins that they hear and their filters (bins, bands), which are mostly zeros."""
+    whole = make_mel_filters(sample_rate_hz, fft_size, num_mel_bands)
+    parts = []
+    for first in range(0, num_mel_bands, BANDS_AT_ONCE):
+        filters = whole[first : first + BANDS_AT_ONCE]
+        heard = np.flatnonzero(filters.any(axis=0))
+        bins = slice(int(heard[0]), int(heard[-1]) + 1)
+        parts.append((slice(first, first + len(filters)), bins, np.ascontiguousarray(filters[:, bins].T)))
+    return parts
 
 
 @lru_cache(maxsize=4)

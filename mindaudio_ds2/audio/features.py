@@ -49,8 +49,8 @@ def compute_features(waveform: NDArray[np.float32], config: FeatureConfig) -> ND
     )
     features = np.empty((len(frames), config.num_bins), dtype=np.float32)
     for start in range(0, len(frames), BLOCK_FRAMES):
-        magnitudes = _transform(frames[start : start + BLOCK_FRAMES], config)
-        features[start : start + BLOCK_FRAMES] = _take_logarithm(magnitudes, config)
+        squares = _transform(frames[start : start + BLOCK_FRAMES], config)
+        features[start : start + BLOCK_FRAMES] = _take_logarithm(squares, config)
     return _normalize(features)
 
 
@@ -69,7 +69,7 @@ def transform_frames(samples: NDArray[np.float32], config: FeatureConfig, num_fr
     energies = np.empty((num_frames, config.num_bins), dtype=np.float32)
     for start in range(0, num_frames, BLOCK_FRAMES):
         block = frames[start : start + BLOCK_FRAMES].astype(np.float64)
-        squares = _transform(block - block.mean(axis=1, keepdims=True), config) ** 2
+        squares = _transform(block - block.mean(axis=1, keepdims=True), config)
         energies[start : start + BLOCK_FRAMES] = gather_bands(squares, config)
     return energies
 
@@ -92,12 +92,15 @@ def _cut_frames(padded: NDArray[np.float32], config: FeatureConfig, num_frames: 
 
 
 def _transform(frames: NDArray[np.floating[Any]], config: FeatureConfig) -> NDArray[np.float64]:
-    """Magnitudes (T, fft_size // 2 + 1) of windowed frames."""
+    """Squared magnitudes (T, fft_size // 2 + 1) of windowed frames."""
     import scipy.fft  # here, because an ONNX file that takes waveforms does without
 
-    # float64: bands far below the loudest stay exact
-    magnitudes: NDArray[np.float64] = np.abs(scipy.fft.rfft(frames * make_window(config), n=config.fft_size))
-    return magnitudes
+    windowed = np.zeros((len(frames), config.fft_size))  # float64: bands far below the loudest stay exact
+    np.multiply(frames, make_window(config), out=windowed[:, : config.window_samples])
+    spectra = scipy.fft.rfft(windowed, overwrite_x=True)
+    squares: NDArray[np.float64] = np.square(spectra.real)  # not np.abs, which takes a root that mel bands square
+    squares += np.square(spectra.imag)
+    return squares
 
 
 def num_samples_before(config: FeatureConfig) -> int:
@@ -113,11 +116,11 @@ def make_window(config: FeatureConfig) -> NDArray[np.float64]:
     return window
 
 
-def _take_logarithm(magnitudes: NDArray[np.float64], config: FeatureConfig) -> NDArray[np.float64]:
+def _take_logarithm(squares: NDArray[np.float64], config: FeatureConfig) -> NDArray[np.float64]:
     if config.kind == "log_spectrogram":
-        logarithms: NDArray[np.float64] = np.log1p(magnitudes)
+        logarithms: NDArray[np.float64] = np.log1p(np.sqrt(squares))
     else:
-        logarithms = np.log(np.maximum(gather_bands(magnitudes**2, config), MEL_ENERGY_FLOOR))
+        logarithms = np.log(np.maximum(gather_bands(squares, config), MEL_ENERGY_FLOOR))
     return logarithms
 
 
