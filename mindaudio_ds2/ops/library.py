@@ -33,9 +33,12 @@ ISA_FLAGS = {
     "isa_avx512": AVX512_FLAGS,
     "isa_avx512_bf16": (*AVX512_FLAGS, "-mavx512bf16"),
     "isa_avx512_vnni": (*AVX512_FLAGS, "-mavx512vnni"),
+    "isa_amx": (*AVX512_FLAGS, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
 }
+# Compilers that are too old for a unit compile the others with this instead.
+REPLACEMENTS = {"isa_amx": "-DDS2_WITHOUT_AMX"}
 SEAL = b"\nmindaudio_ds2 sha256 "
-X86_ONLY = ("isa_avx2", "isa_avx512", "isa_avx512_bf16", "isa_avx512_vnni")
+X86_ONLY = ("isa_avx2", "isa_avx512", "isa_avx512_bf16", "isa_avx512_vnni", "isa_amx")
 
 
 class CompileError(Exception):
@@ -80,7 +83,7 @@ def load_early(kernels: Path) -> None:
 
 
 def has_bfloat16(kernels: Path) -> bool:
-    """Whether this processor has the instructions that the library multiplies in bfloat16 with (AVX512-BF16)."""
+    """Whether this processor has instructions that the library multiplies in bfloat16 with (AVX512-BF16, or AMX as well)."""
     return bool(ctypes.CDLL(str(kernels)).ds2_has_bfloat16())
 
 
@@ -159,14 +162,30 @@ def compile_library(output: Path, compiler: str | None = None, more_flags: Seque
     """
     compiler = compiler or _find_compiler()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
-        compile_unit = functools.partial(_compile, compiler, tuple(more_flags), Path(folder))
-        objects = list(pool.map(compile_unit, _list_units()))
+        units = _list_units()
+        unknown = [
+            unit for unit in units if unit.stem in REPLACEMENTS and not _knows(compiler, unit.stem, Path(folder))
+        ]
+        flags = (*more_flags, *(REPLACEMENTS[unit.stem] for unit in unknown))
+        compile_unit = functools.partial(_compile, compiler, flags, Path(folder))
+        objects = list(pool.map(compile_unit, [unit for unit in units if unit not in unknown]))
         _run([compiler, "-shared", "-fopenmp", *more_flags, *map(str, objects), "-o", str(output)])
 
 
 def _list_units() -> list[Path]:
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
     return [path for path in sorted(SOURCE_FOLDER.glob("*.cpp")) if is_x86 or path.stem not in X86_ONLY]
+
+
+def _knows(compiler: str, unit: str, folder: Path) -> bool:
+    """Whether the compiler, and its assembler, know the flags of a unit."""
+    source = folder / "nothing.cpp"
+    source.write_text("int nothing;\n")
+    try:
+        _run([compiler, *ISA_FLAGS[unit], "-c", str(source), "-o", str(folder / "nothing.o")])
+    except CompileError:
+        return False
+    return True
 
 
 def _compile(compiler: str, more_flags: tuple[str, ...], folder: Path, source: Path) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GENERIC, AVX2, AVX512 = range(3)
+BFLOAT16_ISAS = ("avx512_bf16", "amx")
 
 
 def round_to_bfloat16(x: NDArray) -> NDArray[np.float32]:
@@ -27,7 +28,7 @@ class NativeLibrary:
 
     def __init__(self, path: Path) -> None:
         self._library = ctypes.CDLL(str(path))
-        self._library.ds2_isa.restype = ctypes.c_char_p
+        self._library.ds2_isa.restype = self._library.ds2_bfloat16_isa.restype = ctypes.c_char_p
         self._library.ds2_count_int8.restype = ctypes.c_int64
 
     @property
@@ -88,6 +89,20 @@ class NativeLibrary:
             self._library.ds2_set_isa(isa_before)
             self._library.omp_set_num_threads(threads_before)
             self._library.ds2_set_teams(0)
+
+    @contextmanager
+    def use_bfloat16(self, isa: str) -> Iterator[bool]:
+        """Multiply in bfloat16 with another of `BFLOAT16_ISAS`.
+
+        Yields:
+            False where the processor, the system or the compiler lacks it.
+        """
+        before = self._library.ds2_bfloat16_isa().decode()
+        try:
+            yield self._library.ds2_set_bfloat16(BFLOAT16_ISAS.index(isa)) == 0
+        finally:
+            if before:
+                self._library.ds2_set_bfloat16(BFLOAT16_ISAS.index(before))
 
     def choose_split(
         self, size: tuple[int, int, int], layout: tuple[int, int], threads: int, cache: int

@@ -3,19 +3,23 @@
 What recurrent layers have in common in both precisions is in test_recurrent.py, convolutions in test_convolution.py.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.ops.native_library import NativeLibrary, round_to_bfloat16
+from tests.ops.native_library import BFLOAT16_ISAS, NativeLibrary, round_to_bfloat16
 from tests.ops.test_matmul import FORMS, PRODUCTS, draw_factors, multiply
 from tests.ops.test_recurrent import SIZES, Case, sigmoid
 
 
-@pytest.fixture(autouse=True)
-def _needed_instructions(library: NativeLibrary) -> None:
-    if not library.has_bfloat16:
-        pytest.skip("this processor lacks AVX512-BF16")
+@pytest.fixture(autouse=True, params=BFLOAT16_ISAS)
+def _needed_instructions(library: NativeLibrary, request: pytest.FixtureRequest) -> Iterator[None]:
+    with library.use_bfloat16(request.param) as is_there:
+        if not is_there:
+            pytest.skip(f"no {request.param} here: the processor, the system or the compiler lacks it")
+        yield
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.ops.native_library import AVX2, AVX512, GENERIC, NativeLibrary, round_to_bfloat16
+from tests.ops.native_library import AVX2, AVX512, BFLOAT16_ISAS, GENERIC, NativeLibrary, round_to_bfloat16
 
 Array = NDArray[np.float64]
 
@@ -92,13 +92,19 @@ def test_a_convolution_and_its_gradients_are_those_of_the_reference(
     expect_close(dw, r.weight_gradient())
 
 
+@pytest.fixture(params=BFLOAT16_ISAS)
+def bfloat16_library(library: NativeLibrary, request: pytest.FixtureRequest) -> Iterator[NativeLibrary]:
+    with library.use_bfloat16(request.param) as is_there:
+        if not is_there:
+            pytest.skip(f"no {request.param} here: the processor, the system or the compiler lacks it")
+        yield library
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_in_bfloat16_they_are_those_of_the_reference_with_rounded_inputs(
-    case: tuple[int, ...], library: NativeLibrary
+    case: tuple[int, ...], bfloat16_library: NativeLibrary
 ) -> None:
-    if not library.has_bfloat16:
-        pytest.skip("this processor lacks AVX512-BF16")
-    r = Reference(case)
+    r, library = Reference(case), bfloat16_library
     results = []
     for num_threads in (1, 3):
         with library.use(num_threads=num_threads):

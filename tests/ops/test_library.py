@@ -39,6 +39,22 @@ def test_another_compiler_has_a_library_of_its_own(cached: Path, monkeypatch: py
     assert library._build_cached() != cached
 
 
+def test_a_compiler_that_does_not_know_the_newest_instructions_leaves_them_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    monkeypatch.setattr(library, "_compile", lambda compiler, flags, folder, unit: compiled.append((unit.stem, flags)))
+    monkeypatch.setattr(library, "_run", lambda command: "")
+    library.compile_library(tmp_path / "all.so", "c++")
+    all_units = [unit for unit, _ in compiled]
+    compiled.clear()
+    monkeypatch.setattr(library, "_knows", lambda compiler, unit, folder: False)
+    library.compile_library(tmp_path / "fewer.so", "c++")
+    assert set(all_units) - {unit for unit, _ in compiled} == set(all_units) & {"isa_amx"}
+    is_said = "isa_amx" in all_units
+    assert all(("-DDS2_WITHOUT_AMX" in flags) == is_said for _, flags in compiled)
+
+
 @pytest.mark.skipif(not CPUINFO.exists(), reason="what the processor has is read from /proc/cpuinfo")
 def test_bfloat16_is_found_where_the_system_names_it(kernels: Path) -> None:
     flags = next((line for line in CPUINFO.read_text().splitlines() if line.startswith("flags")), "").split()

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.ops.native_library import AVX2, AVX512, GENERIC, NativeLibrary
+from tests.ops.native_library import AVX2, AVX512, BFLOAT16_ISAS, GENERIC, NativeLibrary
 
 NUM_GATES = {"Lstm": 4, "Gru": 3}
-ALL_KINDS = ["Lstm", "Gru", "Bf16Lstm", "Bf16Gru"]
+# In bfloat16 with what instructions.
+ALL_KINDS = ["Lstm", "Gru", *(f"Bf16{kind}@{isa}" for isa in BFLOAT16_ISAS for kind in ("Lstm", "Gru"))]
 # H of less than a vector, of odd size, of whole vectors, of several panels a thread.
 SIZES = [(7, 3, 5), (9, 1, 20), (6, 8, 33), (5, 17, 64), (4, 6, 144), (1, 2, 16), (3, 40, 48), (3, 30, 260)]
 
@@ -119,10 +120,16 @@ def differentiate_reference(
 
 
 @pytest.fixture(autouse=True)
-def _needed_instructions(request: pytest.FixtureRequest) -> None:
+def _needed_instructions(request: pytest.FixtureRequest) -> Iterator[None]:
     kind = request.node.callspec.params.get("kind", "") if hasattr(request.node, "callspec") else ""
-    if kind.startswith("Bf16") and not request.getfixturevalue("library").has_bfloat16:
-        pytest.skip("this processor lacks AVX512-BF16")
+    isa = kind.partition("@")[2]
+    if not isa:
+        yield
+        return
+    with request.getfixturevalue("library").use_bfloat16(isa) as is_there:
+        if not is_there:
+            pytest.skip(f"no {isa} here: the processor, the system or the compiler lacks it")
+        yield
 
 
 class Case:
@@ -130,6 +137,7 @@ class Case:
 
     def __init__(self, kind: str, num_directions: int, num_frames: int, num_utterances: int, num_hidden: int) -> None:
         rng = np.random.default_rng([num_frames, num_utterances, num_hidden])
+        kind = kind.partition("@")[0]
         self.name, self.kind, self.n = f"{kind}{num_directions}", kind.removeprefix("Bf16"), num_directions
         self.shape = (num_frames, num_utterances, num_hidden)
         width = NUM_GATES[self.kind] * num_hidden

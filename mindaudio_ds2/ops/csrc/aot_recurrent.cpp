@@ -106,6 +106,16 @@ void run_teams(void (*run)(const Arguments&, const Member&), const Arguments& ar
 
 int64_t count_packed(int64_t H, int num_gates) { return round_up(H, kMaxLanes) * H * num_gates; }
 
+// Floats of so many k as elements: in bfloat16 half as many, in whole steps of the product.
+int64_t count_elements(Kind kind, int64_t num_k) {
+    return kind.precision == Precision::bfloat16 ? round_up((num_k + 1) / 2, kMaxStep) : num_k;
+}
+
+// Floats of an operand, behind whose rows as many may be read as a product takes at once.
+int64_t count_operand(int64_t num_k, int64_t num_rows) {
+    return round_up(num_k, kOperandChunk) * num_rows + kMaxStep * kOperandChunk;
+}
+
 bool check_forward(const Call& call, Kind kind, Mode mode, int y, int64_t S, int64_t B, int64_t H) {
     const int n = kind.num_directions, G = kind.num_gates(), num_inputs = kind.num_forward_inputs();
     bool is_right = call.has_shape(num_inputs - 1, {B}) && call.has_shape(y, {S, B, H});
@@ -166,7 +176,7 @@ int forward(const Call& call, Kind kind, Mode mode) {
     }
     const Split split = choose_split_here({S, B, H, n, G});
     const int64_t rounded = round_up(H, kMaxLanes);
-    const int64_t num_packed = are_packed ? 0 : count_packed(H, G), num_hidden = round_up(H, kOperandChunk) * B;
+    const int64_t num_packed = are_packed ? 0 : rounded * G * count_elements(kind, H), num_hidden = count_operand(H, B);
     const int64_t num_totals = split.num_threads() * std::max(kLeastCells, B) * 4 * kMaxLanes;
     const bool has_operands = kind.precision != Precision::float32;  // there hidden states are operands
     const int64_t num_operands = has_operands ? 4 : 2;
@@ -231,9 +241,9 @@ int backward(const Call& call, Kind kind) {
         if (!kind.is_lstm) p.dhidden[d] = call.output(first_output + n + d);
     }
     const int64_t rounded = round_up(H, kMaxLanes);
-    const int64_t num_packed = rounded * rounded * G, num_operand = round_up(rounded * G, kOperandChunk) * B;
+    const int64_t num_packed = rounded * count_elements(kind, rounded * G), num_operand = count_operand(rounded * G, B);
     const Split split = choose_split_here({S, B, H, n, G});
-    Scratch scratch(split.num_teams * (num_packed + 2 * num_operand + 2 * rounded * B));
+    Scratch scratch(split.num_teams * (Scratch::rounded(num_packed) + 2 * num_operand + 2 * rounded * B));
     for (int d = 0; d < n; ++d) {
         const bool is_shared = d >= split.num_teams;
         p.packed[d] = is_shared ? p.packed[0] : scratch.take(num_packed);

@@ -33,7 +33,10 @@ inline Vec round_rows(Vec first, Vec second) {
 struct Bfloat16 {
     using Sum = Vec;
     static constexpr int kDepth = 2;
+    static constexpr int kStep = 1;
     static constexpr bool kIsStored = false;
+
+    struct Registers {};
 
     static Vec spread(const float* element) {
         int32_t bits;
@@ -57,21 +60,23 @@ struct Bfloat16 {
         }
     }
 
+    // kLanes elements of each of kLanes lines, [line][element]; what is beyond num_lines and depth is zero.
+    static void round_lines(const float* lines, int64_t stride, int64_t num_lines, int64_t depth, float* out) {
+        for (int64_t line = 0; line < kLanes; ++line) {
+            const float* values = lines + line * stride;
+            const int64_t n = line < num_lines ? depth : 0;
+            store(out + line * kLanes, round_pairs(load_lanes(values, n), load_lanes(values + kLanes, n - kLanes)));
+        }
+    }
+
     static void pack_lines(const float* lines, int64_t stride, int64_t num_lines, int64_t depth, float* out,
                            int64_t width) {
-        alignas(64) float rounded[kLanes][kLanes];
+        alignas(64) float rounded[kLanes * kLanes], across[kLanes * kLanes];
         for (int64_t k = 0; k < depth; k += 2 * kLanes) {
-            for (int64_t line = 0; line < kLanes; ++line) {
-                const float* values = lines + line * stride + k;
-                const int64_t n = line < num_lines ? depth - k : 0;
-                store(rounded[line], round_pairs(load_lanes(values, n), load_lanes(values + kLanes, n - kLanes)));
-            }
-            const int64_t num_pairs = depth - k < 2 * kLanes ? ceil_divide(depth - k, 2) : kLanes;
-            for (int64_t pair = 0; pair < num_pairs; ++pair, out += width) {
-                for (int64_t line = 0; line < kLanes; ++line) {
-                    std::memcpy(out + line, &rounded[line][pair], sizeof(float));
-                }
-            }
+            round_lines(lines + k, stride, num_lines, depth - k, rounded);
+            transpose(rounded, kLanes, across, kLanes);
+            const int64_t num_pairs = smaller(kLanes, ceil_divide(depth - k, 2));
+            for (int64_t pair = 0; pair < num_pairs; ++pair, out += width) store(out, load(across + pair * kLanes));
         }
     }
 

@@ -23,6 +23,7 @@ struct Kernels {
 
 // Kernels that multiply in bfloat16; what they do not have, `Kernels` does.
 struct Bfloat16Kernels {
+    const char* isa;
     RecurrentKernels recurrent;
     ConvKernels convolution;
     RunMatMul matmul;
@@ -50,6 +51,11 @@ extern const Kernels kKernels;
 namespace avx512_bf16 {
 extern const Bfloat16Kernels kKernels;
 }
+#if !defined(DS2_WITHOUT_AMX)  // where the compiler does not know it
+namespace amx {
+extern const Bfloat16Kernels kKernels;
+}
+#endif
 namespace avx512_vnni {
 extern const Int8Kernels kInt8Kernels;
 }

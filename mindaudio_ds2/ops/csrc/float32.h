@@ -1,6 +1,6 @@
 // What products are made of: operands of elements as long as a float, and what they are summed in.
 //
-// Kernels that multiply take Float32 or, where the instruction set has it, Bfloat16 (bfloat16.h) as an argument; those of
+// Kernels that multiply take Float32 or, where the instruction set has it, Bfloat16 (bfloat16.h, amx.h) as an argument; those of
 // recurrent layers take Int8 (int8.h), too.
 #pragma once
 
@@ -10,11 +10,20 @@ namespace ds2::ISA {
 
 constexpr int64_t kLineFloats = 16;  // of a cache line
 
+// How many elements stand for num_k numbers along k, with zeros at the end where the product takes several at once.
+template <typename Product>
+int64_t count_elements(int64_t num_k) {
+    return ceil_divide(ceil_divide(num_k, Product::kDepth), Product::kStep) * Product::kStep;
+}
+
 // An element is a float.
 struct Float32 {
     using Sum = Vec;
     static constexpr int kDepth = 1;  // k of an element
+    static constexpr int kStep = 1;   // elements along k that are multiplied at once
     static constexpr bool kIsStored = true;  // an operand is what the cells store as hidden states
+
+    struct Registers {};  // what a thread needs while it multiplies
 
     static Vec spread(const float* element) { return broadcast(*element); }
     static Vec add_product(Vec sum, Vec x, Vec y) { return sum + x * y; }

@@ -40,7 +40,10 @@ inline Vec scale_sums(const float* sums, const float* offsets, const float* scal
 // See Float32.
 struct Int8 {
     using Sum = IntVec;
+    static constexpr int kStep = 1;
     static constexpr bool kIsStored = false;
+
+    struct Registers {};
 
     static Vec spread(const float* element) {
         int32_t bits;

@@ -8,7 +8,7 @@
 
 namespace ds2::ISA {
 
-extern const Bfloat16Kernels kKernels = {find_recurrent<Bfloat16>(), find_convolution<Bfloat16>(),
-                                         matmul::run_matmul<Bfloat16>};
+extern const Bfloat16Kernels kKernels = {"avx512_bf16", find_recurrent<Bfloat16>(),
+                                         find_convolution<Bfloat16>(), matmul::run_matmul<Bfloat16>};
 
 }  // namespace ds2::ISA

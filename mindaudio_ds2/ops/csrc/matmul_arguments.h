@@ -9,7 +9,7 @@ namespace ds2 {
 
 constexpr int64_t kMatMulElements = 512;  // of k, summed in registers: 512 numbers, or pairs of them in bfloat16
 constexpr int64_t kMatMulColumns = 1024;  // of b that share a packed block; a multiple of 32
-constexpr int64_t kMatMulRows = 12;       // of a register tile, of any instruction set
+constexpr int64_t kMatMulRows = 32;       // of a that are packed at a time, of any instruction set, or fewer
 constexpr int64_t kMatMulTile = (kMatMulRows + 2) * kMatMulElements;  // floats, with room for whole vectors at the end
 
 struct MatMulArguments {

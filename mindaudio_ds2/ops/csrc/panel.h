@@ -98,6 +98,9 @@ void multiply_row(const float* operand, int64_t operand_rows, const float* panel
 template <typename Product, int V>
 void multiply_panel(const float* operand, int64_t operand_rows, int64_t num_rows, const float* panel, int64_t num_k,
                     float* totals, const float* next_panel) {
+    if constexpr (Product::kStep > 1) {
+        return Product::template multiply_panel<V>(operand, operand_rows, num_rows, panel, num_k, totals);
+    }
     constexpr int64_t kFloats = V * kLanes, kLines = std::max<int64_t>(1, kFloats / kLineFloats);  // for each k
     if (num_rows == 1) return multiply_row<Product, V>(operand, operand_rows, panel, num_k, totals);
     for (int64_t first = 0; first < num_rows; first += kGroupRows) {

@@ -157,6 +157,14 @@ int64_t element_index(int64_t row, int64_t k, int64_t num_rows) {
     return operand_index(row, k / Product::kDepth, num_rows);
 }
 
+// Zeroes, in all rows, what stands behind num_k numbers and is multiplied with them.
+template <typename Product>
+void zero_tail(float* operand, int64_t num_k, int64_t num_rows) {
+    for (int64_t k = ceil_divide(num_k, Product::kDepth); k < count_elements<Product>(num_k); ++k) {
+        for (int64_t row = 0; row < num_rows; ++row) operand[operand_index(row, k, num_rows)] = 0.0f;
+    }
+}
+
 // A hidden state, which in float32 is also the operand of the next product.
 template <typename Product>
 void store_hidden(const ForwardArguments& p, int d, int64_t step, int64_t row, int64_t vector, Vec h) {
@@ -192,7 +200,7 @@ void step_forward(const ForwardArguments& p, int d, int64_t step, bool is_added,
     constexpr int G = Cell::kGates;
     const Sequences& s = p.sequences;
     const int64_t frame = d == 0 ? step : s.longest - 1 - step, active = s.num_active[frame];
-    const int64_t num_k = ceil_divide(s.num_hidden, Product::kDepth);
+    const int64_t num_k = count_elements<Product>(s.num_hidden);
     const int64_t panel_floats = num_k * G * kLanes, panel_totals = active * G * kLanes;
     const int64_t block = std::max<int64_t>(1, kLeastCells / active);
     for (int64_t first = share.begin; first < share.end; first += block) {
@@ -234,6 +242,8 @@ void start_forward(const ForwardArguments& p, int d, const Share& share) {
                   at.read_state(p.start_cell, s.utterance[row]));
         }
     }
+    if (share.end < share.all) return;
+    for (float* operand : p.operand[d]) zero_tail<Product>(operand, share.all * kLanes, s.num_utterances);
 }
 
 // Both directions write y. Who comes to a frame first writes, who comes second adds: the sum of two floats does not
@@ -244,6 +254,7 @@ void run_forward(const ForwardArguments& p, const Member& member) {
     const Share share(s.num_hidden, member.thread, member.num_threads);
     const int64_t num_totals = std::max(kLeastCells, s.num_utterances) * kMaxVectors * kMaxLanes;
     float* totals = p.totals + member.everyone_thread * num_totals;
+    [[maybe_unused]] const typename Product::Registers registers{};
     zero_padding(s, p.y, s.num_hidden, member.everyone_thread, member.everyone);
     for (int d = member.first_direction; d < member.end_direction; ++d) {
         zero_padding(s, p.gates[d], 4 * s.num_hidden, member.thread, member.num_threads);
@@ -297,7 +308,7 @@ template <typename Product, typename Cell>
 void step_hidden_back(const BackwardArguments& p, int d, int64_t step, const Panels& panels) {
     const Sequences& s = p.sequences;
     const int64_t active = s.num_active[d == 0 ? s.longest - 1 - step : step];
-    const int64_t num_k = Cell::kGates * panels.share.all * kLanes / Product::kDepth;
+    const int64_t num_k = count_elements<Product>(Cell::kGates * panels.share.all * kLanes);
     const float* operand = p.operand[d][step % 2];
     for (int64_t i = 0; i < panels.count; ++i) {
         const int64_t panel = turn(i, step, 0, panels.count);
@@ -321,10 +332,15 @@ void run_backward(const BackwardArguments& p, const Member& member) {
     const Panels panels(Share(s.num_hidden, member.thread, member.num_threads));
     const int64_t carried_begin = panels.share.begin * s.num_utterances * kLanes;
     const int64_t carried_end = panels.share.end * s.num_utterances * kLanes;
+    const bool is_last = panels.share.end == panels.share.all;
+    [[maybe_unused]] const typename Product::Registers registers{};
     for (int d = member.first_direction; d < member.end_direction; ++d) {
         zero_padding(s, p.dprojected[d], Cell::kGates * s.num_hidden, member.thread, member.num_threads);
         zero_padding(s, p.dhidden[d], Cell::kGates * s.num_hidden, member.thread, member.num_threads);
         pack_backward<Product, Cell::kGates>(p.weights[d], s.num_hidden, panels, p.packed[d]);
+        for (int i = 0; i < 2 && is_last; ++i) {
+            zero_tail<Product>(p.operand[d][i], Cell::kGates * panels.share.all * kLanes, s.num_utterances);
+        }
         set_zero(p.carried_hidden[d] + carried_begin, carried_end - carried_begin);
         if (Cell::kHasCell) set_zero(p.carried_cell[d] + carried_begin, carried_end - carried_begin);
         for (int64_t step = 0; step < s.longest; ++step) {

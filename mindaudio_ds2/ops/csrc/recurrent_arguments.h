@@ -11,6 +11,7 @@
 namespace ds2 {
 
 constexpr int64_t kMaxLanes = 16;      // of any instruction set
+constexpr int64_t kMaxStep = 16;       // elements along k, and rows, that any product takes at once
 constexpr int64_t kOperandChunk = 64;  // the k of an operand of a product are rounded up to it
 
 constexpr int64_t kLeastCells = 4;     // rows times panels whose products come before their cells

@@ -21,7 +21,7 @@ struct Share {
 // Panels of kLanes hidden units with all their gates, [unit vector][element of k < H][gate][lane].
 template <typename Product, int G>
 void pack_forward(const float* weights, int64_t num_hidden, const Share& share, float* packed) {
-    const int64_t panel_floats = ceil_divide(num_hidden, Product::kDepth) * G * kLanes;
+    const int64_t panel_floats = count_elements<Product>(num_hidden) * G * kLanes;
     for (int64_t vector = share.begin; vector < share.end; ++vector) {
         for (int gate = 0; gate < G; ++gate) {
             const int64_t unit = vector * kLanes;
@@ -48,20 +48,21 @@ struct Panels {
 };
 
 // The weights transposed: panels of hidden units that the gradient goes to, [element of k = gate, unit][column]; both
-// kinds of unit are rounded up to vectors with zeros.
+// kinds of unit are rounded up to vectors with zeros, and the elements to what the product takes at once.
 template <typename Product, int G>
 void pack_backward(const float* weights, int64_t num_hidden, const Panels& panels, float* packed) {
-    const int64_t rounded = panels.share.all * kLanes;
+    const int64_t rounded = panels.share.all * kLanes, num_elements = count_elements<Product>(G * rounded);
     for (int64_t panel = 0; panel < panels.count; ++panel) {
         const int64_t first = panels.begin(panel) * kLanes, width = panels.num_vectors(panel) * kLanes;
         const int64_t num_real = std::min(width, num_hidden - first);
-        float* out = packed + first * (G * rounded / Product::kDepth);
+        float* out = packed + first * num_elements;
         for (int gate = 0; gate < G; ++gate) {
             for (int64_t unit = 0; unit < rounded; unit += Product::kDepth, out += width) {
                 Product::pack_rows(weights + (gate * num_hidden + unit) * num_hidden + first, num_hidden,
                                    num_hidden - unit, num_real, out, width);
             }
         }
+        set_zero(out, (num_elements - G * rounded / Product::kDepth) * width);
     }
 }
 
