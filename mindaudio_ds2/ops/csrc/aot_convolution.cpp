@@ -29,6 +29,20 @@ bool describe(const Call& call, int x, int weights, int stride, int y, ConvSizes
     return w[1] == s.Ci && call.has_shape(y, {s.B, s.F_out, s.T_out, s.Co});
 }
 
+// What amx_convolution.h needs. A line of either array with zeros around it, in bfloat16, as long as whole blocks of
+// output frames see: in floats, a whole number of cache lines.
+int64_t count_lines(const ConvSizes& s) {
+    const int64_t num_frames = s.T_out + kConvBlock;
+    const int64_t most = std::max((num_frames * s.ST + s.KT) * s.Ci, (num_frames + 2 * s.KT) * s.Co);
+    return round_up(most + 2 * kConvBlock, 2 * kConvBlock) / 2;
+}
+
+// Of the weight gradient: a line of x, and one of dy.
+int64_t count_gradient_line(const ConvSizes& s) {
+    const int64_t num_frames = round_up(s.T_out, kConvBlock);
+    return Scratch::rounded((num_frames * s.ST + 2 * s.KT) * s.Ci + kConvBlock) + num_frames * kConvBlock / 2;
+}
+
 int run_conv(ConvArguments a, bool is_bfloat16, RunConv ConvKernels::*choice) noexcept {
     if (is_bfloat16 && bfloat16_kernels() == nullptr) return 1;
     const ConvKernels& run = is_bfloat16 ? bfloat16_kernels()->convolution : kernels().convolution;
@@ -42,6 +56,10 @@ int run_conv(ConvArguments a, bool is_bfloat16, RunConv ConvKernels::*choice) no
         a.num_packed = s.KF * s.KT * round_up(s.Ci, kMaxConvPanel) * round_up(s.Co, kMaxConvPanel);
         a.num_tile = Scratch::rounded(kMaxConvRows * kMaxConvPanel + ((kMaxConvRows - 1) * s.ST + s.KT) * most);
         a.num_line = a.num_tile + (is_bfloat16 ? std::max((s.T + s.KT) * s.Ci, (s.T_out + s.KT) * s.Co) : 0);
+    }
+    if (is_bfloat16) {
+        a.num_packed = std::max(a.num_packed, s.KF * round_up(s.KT * s.Ci, kConvBlock) * round_up(s.Co, kConvBlock));
+        a.num_line = std::max(a.num_line, is_weight_gradient ? count_gradient_line(s) : s.KF * count_lines(s));
     }
     a.num_line = Scratch::rounded(a.num_line);
     a.num_packed = Scratch::rounded(a.num_packed);

@@ -5,7 +5,7 @@
 // place, with the packed weights of that kernel row. The input gradient is such a product too, of dy with the reversed
 // kernel; where time is strided by ST, it is ST of them, one for each remainder of the frame divided by ST.
 //
-// Product is Float32 or Bfloat16. In bfloat16 a line is copied first, and each of its floats made an element of its own
+// Product is Float32 or Bfloat16; amx_convolution.h has it for Bfloat16Tiles. In bfloat16 a line is copied first, and each of its floats made an element of its own
 // with what follows it along k, so that a pair may begin at any of them.
 #pragma once
 
@@ -126,7 +126,7 @@ inline void add_line(const Line& line, float* tile_scratch, float* line_scratch)
 // Floats of one kernel row of num_k in a packed panel.
 template <typename Product>
 inline int64_t count_row(int64_t num_k) {
-    return ceil_divide(num_k, Product::kDepth) * kPanel;
+    return count_elements<Product>(num_k) * kPanel;
 }
 
 // (Co, Ci, KF, KT) -> [panel of Co][KF][element of KT, Ci][kPanel]

@@ -28,6 +28,7 @@ struct ConvArguments {
 };
 
 constexpr int64_t kMaxConvPanel = 32;  // channels computed side by side, of any instruction set
+constexpr int64_t kConvBlock = 32;     // frames, channels or taps computed at once, of any instruction set
 constexpr int64_t kConvParts = 8;      // into which a batch is cut for the weight gradient, whatever the threads
 constexpr int64_t kMaxConvRows = 12;   // frames, or taps, of a register tile
 

@@ -45,7 +45,7 @@ std::atomic<const Kernels*>& chosen() {
 }
 
 // Whether this processor has the tiles of AMX and the system lets this process use them, which it has to be asked for.
-bool may_use_tiles() {
+[[maybe_unused]] bool may_use_tiles() {
 #if defined(__x86_64__) && defined(__linux__)
     constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;  // of EDX
     constexpr long kRequestPermission = 0x1023, kTileData = 18;   // of arch_prctl
