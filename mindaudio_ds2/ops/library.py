@@ -83,7 +83,7 @@ def load_early(kernels: Path) -> None:
 
 
 def has_bfloat16(kernels: Path) -> bool:
-    """Whether this processor has instructions that the library multiplies in bfloat16 with (AVX512-BF16, or AMX as well)."""
+    """Whether this processor multiplies in bfloat16: the library wants AVX512-BF16, and takes AMX, too."""
     return bool(ctypes.CDLL(str(kernels)).ds2_has_bfloat16())
 
 

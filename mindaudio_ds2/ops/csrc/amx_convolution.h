@@ -165,10 +165,12 @@ inline void pack_frames(const float* dy, int64_t num_frames, int64_t stride, int
     }
 }
 
-// sums (kPanel, num_k) += dy, packed by pack_frames, x what the taps see, `stride` elements from frame to frame.
-inline void add_products(const float* frames, int64_t num_frames, const float* x, int64_t stride, int64_t num_k,
+// sums (kPanel, num_taps rounded up) += dy, packed by pack_frames, x what the taps see, `stride` elements from frame to
+// frame.
+inline void add_products(const float* frames, int64_t num_frames, const float* x, int64_t stride, int64_t num_taps,
                          float* sums) {
     const int64_t x_bytes = 2 * stride * static_cast<int64_t>(sizeof(float));
+    const int64_t num_k = ceil_divide(num_taps, kBlock) * kBlock;
     const int64_t sum_bytes = num_k * static_cast<int64_t>(sizeof(float));
     finish_writing();
     for (int64_t k = 0; k < num_k; k += kBlock, x += kBlock, sums += kBlock) {
@@ -176,6 +178,7 @@ inline void add_products(const float* frames, int64_t num_frames, const float* x
         _tile_loadd(1, sums + kTile, sum_bytes);
         _tile_loadd(2, sums + kTile * num_k, sum_bytes);
         _tile_loadd(3, sums + kTile * num_k + kTile, sum_bytes);
+        const bool is_wide = num_taps - k > kTile;
         for (int64_t t = 0; t < num_frames; t += kBlock) {
             const float* dy = frames + t * kTile;
             _tile_loadd(4, dy, kTile * sizeof(float));
@@ -183,6 +186,7 @@ inline void add_products(const float* frames, int64_t num_frames, const float* x
             _tile_loadd(6, x + t * stride, x_bytes);
             _tile_dpbf16ps(0, 4, 6);
             _tile_dpbf16ps(2, 5, 6);
+            if (!is_wide) continue;
             _tile_loadd(7, x + t * stride + kTile, x_bytes);
             _tile_dpbf16ps(1, 4, 7);
             _tile_dpbf16ps(3, 5, 7);
@@ -198,9 +202,18 @@ inline void add_weight_gradient(const ConvArguments& a, int64_t begin, int64_t e
     const int64_t num_x = ceil_divide(s.T_out, kBlock) * kBlock * stride + num_k + 2 * padding;
     float* x = scratch;
     float* frames = scratch + ceil_divide(num_x, kLineFloats) * kLineFloats;
+    const int64_t num_panels = ceil_divide(s.Co, kPanel), num_frames = ceil_divide(s.T_out, kBlock) * kBlock * kTile;
+    int64_t next = 0;  // line of dy, of all utterances, that no kernel row has seen yet
     const Bfloat16Tiles::Registers registers;
     for (int64_t i = begin; i < end; ++i) {
         const int64_t b = i / s.F, f = i % s.F + s.KF / 2, num_real = s.T * s.Ci;
+        const int64_t lowest = larger(0, ceil_divide(f - s.KF + 1, s.SF)), highest = smaller(s.F_out - 1, f / s.SF);
+        for (next = larger(next, b * s.F_out + lowest); next <= b * s.F_out + highest; ++next) {
+            for (int64_t panel = 0; panel < num_panels; ++panel) {
+                pack_frames(a.dy + next * s.T_out * s.Co + panel * kPanel, s.T_out, s.Co, s.Co - panel * kPanel,
+                            frames + (next % s.KF * num_panels + panel) * num_frames);
+            }
+        }
         set_zero(x, padding);
         std::memcpy(x + padding, a.x + i * num_real, num_real * sizeof(float));
         set_zero(x + padding + num_real, num_x - padding - num_real);
@@ -208,10 +221,10 @@ inline void add_weight_gradient(const ConvArguments& a, int64_t begin, int64_t e
         for (int64_t kf = f % s.SF; kf < s.KF && kf <= f; kf += s.SF) {
             const int64_t f_out = (f - kf) / s.SF;
             if (f_out >= s.F_out) continue;
-            const float* dy = a.dy + (b * s.F_out + f_out) * s.T_out * s.Co;
-            for (int64_t channel = 0; channel < s.Co; channel += kPanel) {
-                pack_frames(dy + channel, s.T_out, s.Co, s.Co - channel, frames);
-                add_products(frames, s.T_out, x, stride, num_k, sums + (channel * s.KF + kf * kPanel) * num_k);
+            const float* dy = frames + (b * s.F_out + f_out) % s.KF * num_panels * num_frames;
+            for (int64_t panel = 0; panel < num_panels; ++panel) {
+                add_products(dy + panel * num_frames, s.T_out, x, stride, s.KT * s.Ci,
+                             sums + (panel * s.KF + kf) * kPanel * num_k);
             }
         }
     }

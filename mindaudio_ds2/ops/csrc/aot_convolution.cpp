@@ -37,10 +37,11 @@ int64_t count_lines(const ConvSizes& s) {
     return round_up(most + 2 * kConvBlock, 2 * kConvBlock) / 2;
 }
 
-// Of the weight gradient: a line of x, and one of dy.
+// Of the weight gradient: a line of x, and as many of dy as the kernel has rows.
 int64_t count_gradient_line(const ConvSizes& s) {
     const int64_t num_frames = round_up(s.T_out, kConvBlock);
-    return Scratch::rounded((num_frames * s.ST + 2 * s.KT) * s.Ci + kConvBlock) + num_frames * kConvBlock / 2;
+    const int64_t num_x = (num_frames * s.ST + 2 * s.KT) * s.Ci + kConvBlock;
+    return Scratch::rounded(num_x) + s.KF * num_frames * round_up(s.Co, kConvBlock) / 2;
 }
 
 int run_conv(ConvArguments a, bool is_bfloat16, RunConv ConvKernels::*choice) noexcept {
