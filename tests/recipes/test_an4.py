@@ -324,7 +324,9 @@ def read_training(call: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[Con
 
 
 def test_the_whole_recipe_goes_on_from_long_frames_with_short_ones(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    status, (prepare, merge, *trainings, evaluation) = run_script(copy, "--seed", "3", "--source", "my an4")
+    status, (prepare, merge, *trainings, evaluation) = run_script(
+        copy, "--start", "random", "--seed", "3", "--source", "my an4"
+    )
     assert status == 0
     assert prepare == ["recipes/an4/prepare.py", "--source", "my an4"]
     assert merge[:4] == ["-m", "mindaudio_ds2", "manifest", "merge"]
@@ -342,7 +344,7 @@ def test_the_whole_recipe_goes_on_from_long_frames_with_short_ones(copy: Path, m
 def test_the_english_network_is_trained_on_and_scored_with_and_without_a_model(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    status, (_, merge, training, model, greedy, beam) = run_script(copy, "--start", "english", "--seed", "2")
+    status, (_, merge, training, model, greedy, beam) = run_script(copy, "--seed", "2")
     assert status == 0
     config, start = read_training(training, monkeypatch)
     assert (start, config.seed, config.data.train_manifest) == ("english", 2, merge[-1])
