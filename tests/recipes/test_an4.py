@@ -358,6 +358,16 @@ def test_the_english_network_is_trained_on_and_scored_with_and_without_a_model(
     assert choice.model_path is None
 
 
+@pytest.mark.parametrize("start", ["english", "random"])
+def test_trainings_multiply_in_bfloat16_where_asked(copy: Path, monkeypatch: pytest.MonkeyPatch, start: str) -> None:
+    for options, precision in (((), "fp32"), (("--bf16",), "bf16")):
+        (copy / ".venv/bin/calls").unlink(missing_ok=True)
+        status, calls = run_script(copy, *options, "--start", start)
+        assert status == 0
+        trainings = [read_training(call, monkeypatch)[0] for call in calls if call[0] == "train.py"]
+        assert {config.precision.compute for config in trainings} == {precision}
+
+
 def test_without_a_source_the_corpus_is_downloaded(copy: Path) -> None:
     assert run_script(copy)[1][0] == ["recipes/an4/prepare.py", "--download"]
 
