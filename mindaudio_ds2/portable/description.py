@@ -71,7 +71,7 @@ def read_description(text: str, source: str) -> Description:
     try:
         mapping = parse_json(text)
         version = mapping.pop("format_version")
-        if version not in range(1, FORMAT_VERSION + 1):
+        if type(version) is not int or version not in range(1, FORMAT_VERSION + 1):
             raise ValueError(f"its format is {version!r}, this package reads 1 to {FORMAT_VERSION}")
         if version < 2:
             mapping = {"longest_seconds": LONGEST_SECONDS_BEFORE_2, **mapping}

@@ -8,7 +8,7 @@ recognise speech, and would build the whole model in memory first.
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mindaudio_ds2.errors import CheckpointError
@@ -33,7 +33,12 @@ GRAPH_FIELDS = {1, 2, 5, 10, 11, 12, 13}  # all but sparse weights and annotatio
 ATTRIBUTE_FIELDS = {1, 2, 3, 4, 5, 7, 8, 9, 13, 20}  # all but graphs, sparse tensors and types
 ITEM_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}
 """Bytes of an element by TensorProto.DataType: FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, DOUBLE."""
-INT64 = 7
+INT32, INT64 = 6, 7
+VALUE_FIELDS = {4, 5, 7, 9, 10}
+"""Of a tensor: its values as float32, 32 bits, 64 bits, raw or float64, all of them in one piece."""
+RAW = 9
+PACKED_FIELDS = (5, 7)
+MOST_DIMENSIONS = 8
 
 Field = tuple[int, "int | memoryview"]
 
@@ -118,9 +123,9 @@ def _check_attribute(attribute: memoryview) -> None:
 
 
 def _check_tensor(tensor: memoryview) -> None:
-    """Its values are in the file, as many as it says, and none that is a size is huge."""
+    """Its values are in the file, once and as many as it says, and none that is a size is huge."""
     dims: list[int] = []
-    kind, num_bytes, raw, is_raw = 0, 0, memoryview(b""), False
+    kind, encodings = 0, []
     for number, value in _read_fields(tensor):
         if number in (13, 14) and (not isinstance(value, int) or value != 0):
             raise _Refused("its weights lie in another file (external data)")
@@ -128,20 +133,27 @@ def _check_tensor(tensor: memoryview) -> None:
             dims += [value] if isinstance(value, int) else _read_packed(value)
         elif number == 2 and isinstance(value, int):
             kind = value
-        elif number in (4, 5, 7, 9, 10):  # the values, in one of several encodings
-            content = value.to_bytes(8, "little") if isinstance(value, int) else value
-            num_bytes += len(content)
-            is_raw, raw = number == 9, memoryview(content)
-            for whole in _read_packed(raw) if number == 7 and not isinstance(value, int) else []:
-                _check_whole_number(whole)
-    if kind not in ITEM_BYTES or any(dim < 0 for dim in dims):
-        raise _Refused(f"a tensor has the type {kind} and the shape {dims}")
-    num_values = math.prod(dims)
-    if num_values * ITEM_BYTES[kind] != num_bytes if is_raw else num_values > num_bytes:
-        raise _Refused(f"a tensor of the shape {dims} has {num_bytes} bytes of values")
-    if kind == INT64 and is_raw:
-        for (whole,) in struct.iter_unpack("<q", raw):
+        elif number in VALUE_FIELDS:
+            encodings.append((number, _expect_bytes(value)))
+    shape = f"{dims}" if len(dims) <= MOST_DIMENSIONS else f"{len(dims)} dimensions"
+    if kind not in ITEM_BYTES or len(dims) > MOST_DIMENSIONS or any(dim < 0 for dim in dims):
+        raise _Refused(f"a tensor has the type {kind} and the shape {shape}")
+    if len(encodings) > 1:
+        raise _Refused(f"a tensor of the shape {shape} has its values more than once")
+    for number, content in encodings or [(RAW, memoryview(b""))]:
+        num_values, num_bytes = math.prod(dims), len(content)
+        if num_values * ITEM_BYTES[kind] != num_bytes if number == RAW else num_values > num_bytes:
+            raise _Refused(f"a tensor of the shape {shape} has {num_bytes} bytes of values")
+        for whole in _read_whole_numbers(number, kind, content):
             _check_whole_number(whole)
+
+
+def _read_whole_numbers(number: int, kind: int, content: memoryview) -> Iterable[int]:
+    """Those of a tensor's values that can be sizes: whole numbers of 32 and 64 bits."""
+    if number in PACKED_FIELDS:
+        return _read_packed(content)
+    letter = {INT32: "i", INT64: "q"}.get(kind) if number == RAW else None
+    return (whole for (whole,) in struct.iter_unpack(f"<{letter}", content)) if letter else ()
 
 
 def _check_whole_number(value: int) -> None:
@@ -177,7 +189,7 @@ def _read_varint(message: memoryview, place: int) -> tuple[int, int]:
         byte = message[place]
         place += 1
         value |= (byte & 127) << shift
-        if byte < 128:
+        if byte < 128 and value < 2**64:
             return value, place
     raise IndexError("a number without an end")
 

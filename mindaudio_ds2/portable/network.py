@@ -146,9 +146,12 @@ class OnnxNetwork:
             self._session, str(self.path), OUTPUT_NAMES, dict(zip(names, (padded, lengths), strict=True))
         )
         log_probs, output_lengths = outputs
-        if log_probs.shape[2:] != (self.tokenizer.size,):
+        require_log_probs(log_probs, str(self.path), len(arrays), self.tokenizer.size)
+        within = (output_lengths >= 0) & (output_lengths <= log_probs.shape[1])
+        if output_lengths.shape != (len(arrays),) or not within.all():
             raise CheckpointError(
-                f"{self.path} gives {log_probs.shape[2:]} labels, its tokenizer has {self.tokenizer.size}"
+                f"{self.path} gives the lengths {output_lengths.ravel()[:8]} for {len(arrays)} recordings of up to "
+                f"{log_probs.shape[1]} frames; export it again from its checkpoint"
             )
         return log_probs, output_lengths.astype(np.int32)
 
@@ -162,6 +165,19 @@ def run_session(session: Any, source: str, names: Sequence[str], inputs: dict[st
         raise AudioError(
             f"{source} cannot recognise {shapes}: {_first_line(error)}; give it shorter recordings, or fewer at a time"
         ) from None
+
+
+def require_log_probs(log_probs: NDArray[np.float32], source: str, num_sounds: int, num_labels: int) -> None:
+    """What a session gave must be one row of frames for each sound, with the labels of its tokenizer.
+
+    Raises:
+        CheckpointError: it is something else.
+    """
+    if log_probs.ndim != 3 or (log_probs.shape[0], log_probs.shape[2]) != (num_sounds, num_labels):
+        raise CheckpointError(
+            f"{source} gives an array {log_probs.shape} for {num_sounds} recordings, and its tokenizer has {num_labels} "
+            "labels; export it again from its checkpoint"
+        )
 
 
 def require_signature(session: Any, source: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:

@@ -11,7 +11,14 @@ from mindaudio_ds2.batching.plan import BatchSpec, plan_evaluation
 from mindaudio_ds2.batching.shapes import BatchShape
 from mindaudio_ds2.errors import CheckpointError
 from mindaudio_ds2.portable.description import read_sizes
-from mindaudio_ds2.portable.network import BATCHES, OnnxNetwork, open_session, require_signature, run_session
+from mindaudio_ds2.portable.network import (
+    BATCHES,
+    OnnxNetwork,
+    open_session,
+    require_log_probs,
+    require_signature,
+    run_session,
+)
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 STREAM_INPUTS = ("features", "first_frame", "num_frames")
@@ -112,7 +119,13 @@ class OnnxStreamingNetwork:
         }
         inputs = {"features": np.stack(chunks), **places, **states}
         log_probs, *ends = run_session(self._session, str(self.path), self._outputs, inputs)
+        require_log_probs(log_probs, str(self.path), len(streams), self.tokenizer.size)
         for (name, axis), end in zip(self._batch_axes.items(), ends, strict=True):
+            if end.shape != states[name].shape:
+                raise CheckpointError(
+                    f"{self.path} makes of the state {name} {states[name].shape} one of {end.shape}; export it again "
+                    "from its checkpoint"
+                )
             for stream, state in zip(streams, np.split(end, len(streams), axis), strict=True):
                 stream.states[name] = state
         for stream, chunk in zip(streams, chunks, strict=True):

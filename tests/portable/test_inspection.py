@@ -129,6 +129,72 @@ def test_a_hostile_file_is_refused_by_name(case: str, tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [path]
 
 
+def varint(value: int) -> bytes:
+    """A whole number as protocol buffers write it."""
+    return bytes([value & 127 | 128]) + varint(value >> 7) if value > 127 else bytes([value])
+
+
+def part(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+WHOLE = b"\x08\x01\x10\x07"  # one value of 64 bits
+HUGE, HUGE_RAW = varint(2**40), (2**40).to_bytes(8, "little")
+TENSORS = {
+    "a huge number by itself": (WHOLE + b"\x38" + HUGE, "damaged"),
+    "a number of more than 64 bits": (WHOLE + part(7, b"\xff" * 9 + b"\x7f"), "damaged"),
+    "a shape of more than 64 bits": (b"\x08" + b"\xff" * 9 + b"\x7f\x10\x07", "damaged"),
+    "a huge raw number before none": (WHOLE + part(9, HUGE_RAW) + part(7, b""), "more than once"),
+    "a huge number among 32 bits": (b"\x08\x01\x10\x06" + part(9, b"\xff\xff\xff\x7f"), "fill the memory"),
+    "the same, packed": (b"\x08\x01\x10\x06" + part(5, varint(2**31 - 1)), "fill the memory"),
+    "no values": (WHOLE, "has 0 bytes"),
+    "more dimensions than can be shown": (b"\x08\x01" * 20000 + b"\x10\x07", "20000 dimensions"),
+}
+
+
+@pytest.mark.parametrize("case", TENSORS)
+def test_a_tensor_that_was_written_by_hand_hides_nothing(case: str, tmp_path: Path) -> None:
+    tensor, message = TENSORS[case]
+    model = make_model()
+    graph = model.graph.SerializeToString() + part(5, tensor + part(8, b"huge"))
+    model.ClearField("graph")
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString() + part(7, graph))
+    with pytest.raises(CheckpointError, match=rf"m\.onnx is .*{message}") as caught:
+        read_model_bytes(tmp_path / "m.onnx")
+    assert len(str(caught.value)) < len(str(tmp_path)) + 200
+
+
+def test_lengths_and_labels_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    def add_lengths(model: Any) -> None:
+        model.graph.node[2].op_type = "Add"
+        model.graph.node[2].input.append("two")
+
+    def negate_lengths(model: Any) -> None:
+        model.graph.node[2].op_type = "Neg"
+
+    def give_more_lengths(model: Any) -> None:
+        model.graph.node[2].op_type = "Concat"
+        model.graph.node[2].input.append("two")
+        model.graph.node[2].attribute.append(helper.make_attribute("axis", 0))
+
+    def forget_a_letter(model: Any) -> None:
+        entry = json.loads(model.metadata_props[0].value)
+        entry["text"]["characters"] = "A "
+        model.metadata_props[0].value = json.dumps(entry)
+
+    for change, message in (
+        (add_lengths, r"gives the lengths \[5\]"),
+        (negate_lengths, r"gives the lengths \[-3\]"),
+        (give_more_lengths, r"gives the lengths \[3 2\]"),
+        (forget_a_letter, r"gives an array \(1, 3, 4\) for 1 recordings, and its tokenizer has 3 labels"),
+    ):
+        model = make_model()
+        change(model)
+        onnx.save(model, tmp_path / "m.onnx")
+        with pytest.raises(CheckpointError, match=rf"m\.onnx {message}"):
+            OnnxNetwork(tmp_path / "m.onnx", 1).recognize([np.ones(3, np.float32)])
+
+
 @pytest.mark.parametrize("content", [b"", b"\x08", b"PK\x03\x04zip", b"\xff" * 40, b"\x3a\x7f" + b"x" * 10])
 def test_what_is_no_onnx_file_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
@@ -158,6 +224,7 @@ def test_a_missing_file_and_a_foreign_network_are_named(tmp_path: Path) -> None:
     ("key", "value"),
     [
         ("format_version", 4),
+        ("format_version", True),
         ("time_stride", 0),
         ("time_stride", "2"),
         ("seconds_per_output_frame", float("inf")),
