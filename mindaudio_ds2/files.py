@@ -16,6 +16,9 @@ from pathlib import Path
 from mindaudio_ds2 import console
 from mindaudio_ds2.errors import OutputError
 
+_begun: list[Path] = []
+"""What is being written and goes first when SIGTERM ends the process, one within the other."""
+
 ROOM = "Free space or choose another folder; what stood there before is unchanged."
 
 
@@ -79,20 +82,24 @@ def removed_by_sigterm(partial: Path) -> Iterator[None]:
     Ctrl-C arrives as SIGTERM, too, once MindSpore has run a graph (`training/interruption.py`).
     """
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    if not is_main or signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, _end_without_a_trace):
         yield
         return
-
-    def end(number: int, frame: object) -> None:
-        _remove(partial)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    signal.signal(signal.SIGTERM, end)
+    _begun.append(partial)
+    signal.signal(signal.SIGTERM, _end_without_a_trace)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _begun.remove(partial)
+        if not _begun:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end_without_a_trace(number: int, frame: object) -> None:
+    for partial in _begun:
+        _remove(partial)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def is_stream(path: Path) -> bool:
@@ -129,7 +136,8 @@ def _explain(path: Path, error: OSError, remedy: str) -> str:
 def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write(partial)` on a new folder beside `path`, then put it in the place of `path`, which goes.
 
-    A crash leaves the old folder, or for the moment between two renames its contents beside the place.
+    A crash leaves the old folder, or for the moment between two renames its contents beside the place. What kill -9
+    leaves beside it, the next call removes.
 
     Raises:
         OutputError: the folder cannot be written; the partial one is removed, and the old one stays.
@@ -138,6 +146,7 @@ def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
     partial = _name_partial(path)
     old = path.with_name(partial.name.replace(".partial-", ".old-", 1))
     try:
+        _remove_abandoned(path.parent, [path.name])
         partial.mkdir(parents=True)
         with removed_by_sigterm(partial):
             write(partial)

@@ -267,6 +267,15 @@ def find_model(path: Path) -> str | None:
     return folder.name if (folder / CARD).is_file() else None
 
 
+def find_card(folder: Path) -> dict[str, Any] | None:
+    """What a folder's model.json says: of a packed model, an export, or a page; None where none can be read."""
+    try:
+        card = parse_json((folder / CARD).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ReadError):
+        return None
+    return card if isinstance(card, dict) else None
+
+
 def find_decoder(model_path: Path) -> Path | None:
     """The decoder.json that stands beside a network: of its model, or written by `mindaudio-ds2 tune`."""
     path = model_path.parent / DECODER

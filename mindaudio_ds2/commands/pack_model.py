@@ -7,14 +7,17 @@
 The folder holds `model.onnx` (int8 unless --weights says otherwise, compared by its word errors; for streams, where the
 network can stream), `model.ckpt`
 (float16, to fine-tune), and the run's decoder.json with its language model. Scores are those that eval.py left beside
-the checkpoint. With the folder's parent in MINDAUDIO_DS2_MODELS, every verb takes the folder's name for a path.
+the checkpoint. A packed model that is there is replaced as a whole.
+With the folder's parent in MINDAUDIO_DS2_MODELS, every verb takes the folder's name for a path.
 """
 
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,28 +25,61 @@ from mindaudio_ds2 import console, models
 from mindaudio_ds2.commands._command import Command, Parser
 from mindaudio_ds2.config import Config, DecodingConfig
 from mindaudio_ds2.decoding.choice import find_choice, save_choice
-from mindaudio_ds2.files import write_atomically, write_text
+from mindaudio_ds2.errors import OutputError
+from mindaudio_ds2.export.options import check_wer_loss, require_onnx
+from mindaudio_ds2.files import replace_folder, write_atomically, write_text
 from mindaudio_ds2.machine import runtime
 from mindaudio_ds2.machine.backend import Backend
 
 
 def pack(options: argparse.Namespace, backend: Backend) -> models.Model:
-    """Write the folder; the card comes last, so that a folder without one is not whole.
+    """Write the folder aside, then put it in its place.
 
     Args:
         options: `checkpoint`, `folder`, `weights`, `manifest`, `max_wer_loss`, `licence`, `training_data`.
         backend: how this process computes, from `runtime.start`.
 
     Raises:
-        CheckpointError, ManifestError, AudioError, OutputError: as export's.
+        CheckpointError, ManifestError, AudioError, OutputError: as export's; or something else is in that place.
     """
+    require_replaceable(options.folder)
+    card: dict[str, Any] = {}
+
+    def write(partial: Path) -> None:
+        card.update(_write_model(partial, options, backend))
+
+    replace_folder(options.folder.resolve(), write)
+    return models.Model(options.folder, card)
+
+
+def require_replaceable(folder: Path) -> None:
+    """Only an empty folder, or a packed model with nothing else in it, is replaced.
+
+    Raises:
+        OutputError: something else is there.
+    """
+    if not folder.is_dir():
+        if os.path.lexists(folder):
+            raise OutputError(f"cannot write {folder}: it is a file, and a folder is wanted there. Name another.")
+        return
+    files = (models.find_card(folder) or {}).get("files")
+    own = {models.CARD, *files} if isinstance(files, dict) else set()
+    strangers = sorted(path.name for path in folder.iterdir() if path.name not in own)
+    if strangers:
+        raise OutputError(
+            f"cannot write {folder}: {strangers[0]} is in it, which belongs to no packed model, and would be lost. "
+            "Name another folder."
+        )
+
+
+def _write_model(folder: Path, options: argparse.Namespace, backend: Backend) -> dict[str, Any]:
+    """All files of the model, the card last; gives the card."""
     from mindspore import Parameter, Tensor
 
     from mindaudio_ds2.checkpoint import load_checkpoint, save_checkpoint
     from mindaudio_ds2.export.onnx_file import export_onnx
     from mindaudio_ds2.export.onnx_model import OnnxForm, find_scores
 
-    folder: Path = options.folder
     checkpoint = load_checkpoint(options.checkpoint)
     can_stream = checkpoint.config.can_stream
     form = OnnxForm("features" if can_stream else "waveform", options.weights, can_stream, options.licence)
@@ -55,7 +91,7 @@ def pack(options: argparse.Namespace, backend: Backend) -> models.Model:
     }
     save_checkpoint(folder / models.WEIGHTS, forget_places(checkpoint.config), weights, {}, checkpoint.state)
     _take_decoder(options.checkpoint, folder)
-    card = {
+    card: dict[str, Any] = {
         "licence": options.licence,
         "training_data": options.training_data,
         "num_parameters": sum(array.size for array in checkpoint.weights.values()),
@@ -65,7 +101,7 @@ def pack(options: argparse.Namespace, backend: Backend) -> models.Model:
         "files": {path.name: models.digest(path) for path in sorted(folder.iterdir()) if path.name != models.CARD},
     }
     write_text(folder / models.CARD, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
-    return models.Model(folder, card)
+    return card
 
 
 def forget_places(config: Config) -> Config:
@@ -119,7 +155,10 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Pack, show."""
     runtime.require_one_process("pack_model")
+    check_wer_loss(options.max_wer_loss)
     options.checkpoint = models.require_checkpoint(options.checkpoint)
+    require_onnx()
+    require_replaceable(options.folder)
     model = pack(options, runtime.start("CPU", 0, "auto"))
     console.write_line(
         f"{model.folder}: {model.num_bytes / 1e6:.1f} MB; {', '.join(model.card['files'])}", to_stdout=True

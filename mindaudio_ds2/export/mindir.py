@@ -21,9 +21,11 @@ from mindaudio_ds2.export.comparison import (
     find_largest_difference,
     make_trial_waveforms,
 )
+from mindaudio_ds2.export.destination import require_exportable
 from mindaudio_ds2.export.waveform import WaveformRecognizer
 from mindaudio_ds2.files import write_atomically, write_text
 from mindaudio_ds2.model.deepspeech2 import Recognizer, feature_signature
+from mindaudio_ds2.models import CARD
 from mindaudio_ds2.network_config import FeatureConfig
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
@@ -68,6 +70,8 @@ def export(checkpoint_path: str | Path, output_dir: str | Path, form: GraphForm 
     """
     output_dir, checkpoint = Path(output_dir), load_checkpoint(checkpoint_path)
     config = checkpoint.config
+    file_name = f"model.{form.file_format.lower()}"
+    require_exportable(output_dir, [file_name, CARD], [checkpoint_path])
     fixed = form.fixed_shape
     if fixed is None and (form.file_format == "AIR" or config.model.rnn_type != "lstm"):
         fixed = FIXED_SHAPE
@@ -83,11 +87,11 @@ def export(checkpoint_path: str | Path, output_dir: str | Path, form: GraphForm 
         if form.file_format == "MINDIR":
             difference = _compare(recognizer, partial, config.features, form.input, fixed)
 
-    path = output_dir / f"model.{form.file_format.lower()}"
+    path = output_dir / file_name
     write_atomically(path, write)
     shape = {"input": form.input, "fixed_shape": list(fixed) if fixed else None, "largest_difference": difference}
     description = {**describe(config), **shape}
-    write_text(output_dir / "model.json", json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    write_text(output_dir / CARD, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
     return {**description, "path": str(path)}
 
 

@@ -20,13 +20,15 @@ from mindaudio_ds2.export.comparison import (
     recognise_with_mindspore,
     recognise_with_onnx,
 )
+from mindaudio_ds2.export.destination import require_exportable
 from mindaudio_ds2.export.onnx_model import OnnxForm, build_onnx, find_scores, write_vocabulary
-from mindaudio_ds2.files import write_atomically, write_text
+from mindaudio_ds2.files import removed_by_sigterm, write_atomically, write_text
 from mindaudio_ds2.machine.backend import STOCK, Backend
 from mindaudio_ds2.model.deepspeech2 import Recognizer
 from mindaudio_ds2.text.tokenizer import Tokenizer
 
 TOLERANCE = 1e-4
+VOCABULARY = "vocab.txt"
 MOST_TRIAL_RECORDINGS = 8
 
 
@@ -79,6 +81,7 @@ def export_onnx(
     checkpoint = load_checkpoint(checkpoint_path)
     config, scores = checkpoint.config, find_scores(checkpoint_path)
     utterances = _read_utterances(checkpoint, checkpoint_path, manifest, form)
+    require_exportable(output_dir, [form.file_name, VOCABULARY], [checkpoint_path, manifest])
     model = build_onnx(checkpoint, form, scores)
     exact = _Exact(checkpoint, str(checkpoint_path), utterances, backend)
     written = WrittenOnnx(output_dir / form.file_name, 0, math.nan)
@@ -97,7 +100,7 @@ def export_onnx(
                 )
             return
         full_model = build_onnx(checkpoint, replace(form, weights="fp32"), scores)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, removed_by_sigterm(Path(folder)):
             onnx.save(full_model, Path(folder) / "full.onnx")
             full, _ = recognise_with_onnx(Path(folder) / "full.onnx", form.is_stream)
         full_wer = count_manifest_errors(full, utterances, description, "fp32").wer
@@ -110,7 +113,7 @@ def export_onnx(
             )
 
     write_atomically(written.path, write)
-    write_text(output_dir / "vocab.txt", write_vocabulary(Tokenizer(config.text)))
+    write_text(output_dir / VOCABULARY, write_vocabulary(Tokenizer(config.text)))
     return written
 
 

@@ -61,9 +61,26 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def _check_onnx(options: argparse.Namespace) -> None:
-    loss = options.max_wer_loss
+    check_wer_loss(options.max_wer_loss)
+    require_onnx()
+
+
+def check_wer_loss(loss: float | None) -> None:
+    """Refuse a share of errors that none can be compared with.
+
+    Raises:
+        ConfigError: it is negative, infinite or no number.
+    """
     if loss is not None and not 0 <= loss < math.inf:
         raise ConfigError(f"--max_wer_loss is {loss}; give a share, such as 0.02")
+
+
+def require_onnx() -> None:
+    """Make sure of the packages that write ONNX files and try them.
+
+    Raises:
+        DeviceError: one is missing.
+    """
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401

@@ -175,8 +175,8 @@ def require_log_probs(log_probs: NDArray[np.float32], source: str, num_sounds: i
     """
     if log_probs.ndim != 3 or (log_probs.shape[0], log_probs.shape[2]) != (num_sounds, num_labels):
         raise CheckpointError(
-            f"{source} gives an array {log_probs.shape} for {num_sounds} recordings, and its tokenizer has {num_labels} "
-            "labels; export it again from its checkpoint"
+            f"{source} gives an array {log_probs.shape} for {num_sounds} recordings, and its tokenizer has "
+            f"{num_labels} labels; export it again from its checkpoint"
         )
 
 
