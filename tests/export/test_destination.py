@@ -31,11 +31,13 @@ def test_an_export_spoils_no_packed_model_and_no_page(card: dict[str, Any], what
     assert [path.name for path in tmp_path.iterdir()] == [models.CARD]
 
 
-def test_an_earlier_export_is_replaced_and_a_damaged_description_too(tmp_path: Path) -> None:
+def test_an_earlier_export_and_a_damaged_description_are_in_nobodys_way(tmp_path: Path) -> None:
     for text in ('{"features": {}}', "{", "[]"):
         (tmp_path / models.CARD).write_text(text)
         (tmp_path / "model.onnx").write_text("old")
         require_exportable(tmp_path, [*NAMES, models.CARD], [None])
+        found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+        assert found == {models.CARD: text, "model.onnx": "old"}, "looking changes nothing, and leaves nothing behind"
 
 
 def test_what_is_read_or_in_the_way_is_found_before_the_work(tmp_path: Path) -> None:
