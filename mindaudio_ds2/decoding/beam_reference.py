@@ -3,7 +3,6 @@
 Line for line the same search, some three hundred times slower. `beam.py` says what a score is made of.
 """
 
-import bisect
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from mindaudio_ds2.text.tokenizer import Tokenizer
 
 IMPOSSIBLE = -math.inf
 LN10 = math.log(10)
-SENTENCE_END = 2
+UNKNOWN, SENTENCE_END = 0, 2
 
 
 class Spoken(NamedTuple):
@@ -158,7 +157,6 @@ class Language:
     ) -> None:
         self.tokenizer, self.settings, self.model, self.phrases = tokenizer, settings, model, Phrases(phrases)
         self._label_words = words
-        self._vocabulary = sorted(model.words) if model and not model.scores_labels else []
 
     def start(self) -> Prefix:
         """Nothing written."""
@@ -175,15 +173,21 @@ class Language:
         if not text:
             return longer
         spelt, hot = longer.spelt + text, self.phrases.step(longer.hot, text.encode())
-        pending = self.phrases.lend(hot)
-        if model and not model.scores_labels and not self._begins_word(spelt):
-            pending += self.settings.unknown
+        pending = self._foresee(spelt) + self.phrases.lend(hot)
         return replace(longer, spelt=spelt, hot=hot, pending=pending, at_word_start=False)
 
-    def _begins_word(self, spelt: str) -> bool:
-        place = bisect.bisect_left(self._vocabulary, spelt)
-        is_known = place < len(self._vocabulary) and self._vocabulary[place].startswith(spelt)
-        return is_known or self.phrases.begins_word(spelt)
+    def _foresee(self, spelt: str) -> float:
+        """What the word begun will cost at least, as far as that is known; see `foresee` of `ops/csrc/beam.cpp`."""
+        model, settings = self.model, self.settings
+        if not model or model.scores_labels:
+            return float(settings.bonus)
+        ahead, unknown = model.look_ahead(spelt), model.score_alone(UNKNOWN)
+        strange = 0.0
+        if self.phrases.begins_word(spelt):
+            ahead = max(ahead, unknown)
+        elif ahead == IMPOSSIBLE:
+            ahead, strange = unknown, settings.unknown
+        return float(settings.bonus + strange + settings.weight * LN10 * ahead)
 
     def _score(self, prefix: Prefix, word: int) -> Prefix:
         assert self.model is not None

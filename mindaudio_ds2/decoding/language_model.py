@@ -11,10 +11,12 @@ piece. `suffix` is the longest n-gram of the model that is left when words are t
 are <unk>, <s> and </s>; the others are in the order of their UTF-8 bytes.
 """
 
+import bisect
 import dataclasses
 import json
 import mmap
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -270,6 +272,16 @@ class LanguageModel:
     def score_alone(self, word: int) -> float:
         """log10 of a word's probability where nothing is known of its neighbours."""
         return float(self._log10_prob[word])
+
+    @cached_property
+    def _spelt(self) -> tuple[str, ...]:
+        return self.words[len(SPECIAL_WORDS) :]  # in order
+
+    def look_ahead(self, spelt: str) -> float:
+        """log10 of what `score_alone` gives the likeliest word that begins so; minus infinity where none does."""
+        first = bisect.bisect_left(self._spelt, spelt) + len(SPECIAL_WORDS)
+        end = bisect.bisect_right(self._spelt, spelt + chr(sys.maxunicode)) + len(SPECIAL_WORDS)
+        return float(self._log10_prob[first:end].max(initial=-np.inf))
 
     @cached_property
     def usual_score(self) -> float:

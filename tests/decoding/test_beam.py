@@ -207,6 +207,19 @@ def test_the_beam_keeps_no_more_than_its_width(kernels: Path) -> None:
         assert len(BeamDecoder(UNITS, 0.02, settings, kernels).decode(log_probs)) <= width
 
 
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_a_word_that_ends_does_not_fall_out_of_a_narrow_beam(has_compiler: bool, kernels: Path, tmp_path: Path) -> None:
+    """Its price stands out only where the other words begun have none yet: "A B" is likelier than "AB", in any beam."""
+    arpa = "\\data\\\nngram 1=6\n\n\\1-grams:\n-9 <unk>\n-99 <s>\n-1 </s>\n-1.5 A\n-1.5 B\n-3.5 AB\n\n\\end\\\n"
+    model, library = make_model(tmp_path, arpa), kernels if has_compiler else None
+    frames = [[0.01, 0.97, 0.01, 0.01], [0.01, 0.01, 0.3, 0.68], [0.01, 0.01, 0.97, 0.01]]  # blank, A, B, space
+    log_probs = np.log(np.array(frames, np.float32))
+    for width in (1, 2, 100):
+        settings = BeamSettings(beam_width=width, weight=1.0, bonus=2.5)
+        found = BeamDecoder(UNITS, 0.02, settings, library, model=model).decode(log_probs)
+        assert found[0].text == "A B"
+
+
 def test_labels_below_the_token_threshold_are_not_tried(kernels: Path) -> None:
     log_probs = np.log(np.array([[0.1, 0.8, 0.06, 0.04]] * 3, np.float32))
     settings = dataclasses.replace(EXACT, token_threshold=math.log(0.05))

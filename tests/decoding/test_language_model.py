@@ -130,6 +130,15 @@ def test_tiny_model_has_the_numbers_of_its_arpa_file(tmp_path: Path) -> None:
     assert model.score_sentence("AB") == pytest.approx(-0.4 - 0.9 - 0.5, abs=1e-6)
 
 
+def test_looking_ahead_finds_the_likeliest_word_that_begins_so(tmp_path: Path) -> None:
+    model = store(tmp_path / "sentences.lm", estimate(["THE CAT SAT", "THAT CAT", "THE THREAD'S Ü"] * 3, 2, 0.0))
+    words = {word: model.score_alone(model.find(word)) for word in model.words[3:]}
+    assert len(words) == 6
+    for spelt in ("", "T", "TH", "THA", "THE", "THR", "S", "Ü", "THREAD'S"):
+        assert model.look_ahead(spelt) == max(score for word, score in words.items() if word.startswith(spelt))
+    assert model.look_ahead("THEM") == model.look_ahead("<") == -np.inf
+
+
 def test_gzip_and_plain_are_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.arpa").write_text(ARPA)
     (tmp_path / "a.arpa.gz").write_bytes(gzip.compress(ARPA.encode()))

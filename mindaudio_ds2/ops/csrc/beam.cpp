@@ -44,8 +44,9 @@ void Stream::advance(const float* frame) {
     stay(frame, entries_[slot], next_[slot]);
     best_stay = std::max(best_stay, next_[slot].acoustic() + prefixes_[next_[slot].prefix].fusion());
   }
-  // No extension is worth more than this beside its sound, for a language model only takes.
-  hopeless_ = best_stay - decoder_.settings.beam_threshold - std::max(decoder_.settings.bonus, 0.0) -
+  // No extension is worth more than this beside its sound, for a language model only takes. A label may end a word and
+  // begin another.
+  hopeless_ = best_stay - decoder_.settings.beam_threshold - std::max(decoder_.settings.bonus, 0.0) * 2 -
               std::max(decoder_.settings.unknown, 0.0) * 2 - decoder_.hotwords.most();
   for (uint32_t slot = 0; slot < num; ++slot) extend(frame, slot);
   for (uint32_t slot = 0; slot < num; ++slot) slot_of_[entries_[slot].prefix] = NONE;
@@ -168,9 +169,20 @@ Prefix Stream::append(const Prefix& parent, uint32_t parent_index, uint32_t labe
     prefix.hot = decoder_.hotwords.step(prefix.hot, static_cast<uint8_t>(byte));
     prefix.hot_word = decoder_.hotwords.step_word(prefix.hot_word, static_cast<uint8_t>(byte));
   }
-  const bool is_strange = model && !model->scores_labels && prefix.spelt == NONE && prefix.hot_word == NONE;
-  prefix.pending = decoder_.hotwords.lent(prefix.hot) + (is_strange ? decoder_.settings.unknown : 0.0);
+  prefix.pending = foresee(prefix) + decoder_.hotwords.lent(prefix.hot);
   return prefix;
+}
+
+// What the word begun will cost at least, as far as that is known: otherwise a prefix that has just ended a word would
+// stand far behind those that have yet to pay for theirs.
+double Stream::foresee(const Prefix& prefix) const {
+  const NgramModel* model = decoder_.model;
+  double sum = decoder_.settings.bonus;
+  if (!model || model->scores_labels) return sum;
+  double ahead = model->ahead(prefix.spelt);
+  if (prefix.hot_word != NONE) ahead = std::max(ahead, model->ahead(NONE));
+  else if (prefix.spelt == NONE) sum += decoder_.settings.unknown;
+  return sum + decoder_.settings.weight * LN10 * ahead;
 }
 
 void Stream::end_word(Prefix& prefix) const {
@@ -416,6 +428,7 @@ DS2_EXPORT void* ds2_decoder_open(const char* texts, const int64_t* ends, int nu
   ds2::Decoder& decoder = opened->decoder;
   if (model && !opened->model.open(model, model_size)) return nullptr;
   decoder.model = model ? &opened->model : nullptr;
+  if (model && !opened->model.scores_labels) opened->model.look_ahead();
   decoder.blank = blank;
   decoder.settings = {static_cast<int>(settings[0]), static_cast<int>(settings[1]), settings[2], settings[3],
                       settings[4], settings[5], settings[6]};

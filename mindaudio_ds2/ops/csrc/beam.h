@@ -116,6 +116,7 @@ class Stream {
   void extend(const float* frame, uint32_t slot);
   void select();
   Prefix append(const Prefix& parent, uint32_t parent_index, uint32_t label) const;
+  double foresee(const Prefix& prefix) const;
   void end_word(Prefix& prefix) const;
   void collect_garbage();
   Spoken spell(const Entry& entry) const;

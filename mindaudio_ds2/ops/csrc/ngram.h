@@ -5,9 +5,11 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 namespace ds2 {
 
@@ -94,6 +96,24 @@ class NgramModel {
     return NONE;
   }
 
+  // Finds, for every node of the prefix tree, the likeliest word (by unigram) that begins so, for `ahead`.
+  void look_ahead() {
+    ahead_.assign(num_trie_, log_prob_[UNKNOWN]);
+    for (uint32_t node = num_trie_; node-- > 0;) {
+      const uint32_t word = word_at(node), first = trie_child_[node], end = trie_child_[node + 1];
+      bool is_found = word != UNKNOWN;
+      if (is_found) ahead_[node] = log_prob_[word];
+      if (first <= node || end > num_trie_) continue;
+      for (uint32_t child = first; child < end; ++child) {
+        ahead_[node] = is_found ? std::max(ahead_[node], ahead_[child]) : ahead_[child];
+        is_found = true;
+      }
+    }
+  }
+
+  // log10 of the unigram probability of the likeliest word that begins as a node's path, or of <unk> where none does.
+  double ahead(uint32_t node) const { return node < ahead_.size() ? ahead_[node] : log_prob_[UNKNOWN]; }
+
   // The word that ends at a node of the prefix tree, or UNKNOWN.
   uint32_t word_at(uint32_t node) const {
     return node < num_trie_ && trie_word_[node] < num_words ? trie_word_[node] : UNKNOWN;
@@ -128,6 +148,7 @@ class NgramModel {
   const uint32_t *word_ = nullptr, *suffix_ = nullptr, *child_ = nullptr, *trie_child_ = nullptr, *trie_word_ = nullptr;
   const float *log_prob_ = nullptr, *backoff_ = nullptr;
   const uint8_t* trie_byte_ = nullptr;
+  std::vector<float> ahead_;
 };
 
 }  // namespace ds2
