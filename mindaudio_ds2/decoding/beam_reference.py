@@ -18,6 +18,7 @@ from mindaudio_ds2.text.tokenizer import Tokenizer
 IMPOSSIBLE = -math.inf
 LN10 = math.log(10)
 UNKNOWN, SENTENCE_END = 0, 2
+LEAST_ODDS, ALIKE_LABELS = -7.0, 4
 
 
 class Spoken(NamedTuple):
@@ -48,12 +49,37 @@ class Timing(NamedTuple):
     peak: float = 0.0
 
 
+class Rival(NamedTuple):
+    """Labels of a prefix, counted from its end, in whose place another had something else; see `ops/csrc/beam.h`."""
+
+    first_back: int
+    end_back: int
+    touch: int
+
+
+class Piece(NamedTuple):
+    """A word of a best path: text, first frame, end, the peak of each label, and which labels these are."""
+
+    text: str
+    first: int
+    end: int
+    peaks: tuple[float, ...]
+    first_label: int
+    end_label: int
+
+
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """What has been written, and what the language says to it (nats): for whole words, and for the word begun."""
+    """What has been written, and what the language says to it (nats): for whole words, and for the word begun.
+
+    Beside it stand the log odds of prefixes that were dropped because nothing later could tell them from this one.
+    """
 
     parent: "Prefix | None" = None
     label: int = -1
+    length: int = 0
+    tail: tuple[int, ...] = ()
+    rivals: dict[Rival, float] = field(default_factory=dict)
     state: int = 0
     spelt: str = ""
     hot: bytes | None = b""
@@ -165,7 +191,8 @@ class Language:
     def append(self, prefix: Prefix, label: int) -> Prefix:
         """One label more."""
         text, model = self.tokenizer.texts[label], self.model
-        longer = replace(prefix, parent=prefix, label=label)
+        tail = (*prefix.tail, label)[-ALIKE_LABELS:]
+        longer = replace(prefix, parent=prefix, label=label, length=prefix.length + 1, tail=tail, rivals={})
         if self.tokenizer.starts_word(label) and not prefix.at_word_start:
             longer = self.end_word(longer)
         if model and model.scores_labels:
@@ -188,6 +215,14 @@ class Language:
         elif ahead == IMPOSSIBLE:
             ahead, strange = unknown, settings.unknown
         return float(settings.bonus + strange + settings.weight * LN10 * ahead)
+
+    def find_future(self, prefix: Prefix) -> tuple[object, ...]:
+        """Equal for prefixes that go on alike."""
+        model = self.model
+        has_words = model and not model.scores_labels
+        known = prefix.spelt if model and has_words and model.look_ahead(prefix.spelt) > IMPOSSIBLE else None
+        hot = prefix.spelt if self.phrases.begins_word(prefix.spelt) else None
+        return prefix.state, prefix.tail, prefix.hot, prefix.at_word_start, known, hot
 
     def _score(self, prefix: Prefix, word: int) -> Prefix:
         assert self.model is not None
@@ -242,7 +277,45 @@ class ReferenceStream:
         kept = [(score, entry) for score, entry in ranked if score >= limit and score != IMPOSSIBLE]
         kept.sort(key=lambda pair: -pair[0])
         if kept:  # a frame in which nothing is possible is passed over
-            self._entries = [entry for _, entry in kept[: self._language.settings.beam_width]]
+            self._entries = self._choose(kept)
+
+    def _choose(self, ranked: Sequence[tuple[float, Entry]]) -> list[Entry]:
+        """The first `beam_width`, of those that go on alike `num_best`."""
+        settings, chosen = self._language.settings, list[Entry]()
+        alike: dict[tuple[object, ...], list[tuple[float, Entry]]] = {}
+        for score, entry in ranked:
+            if len(chosen) == settings.beam_width:
+                break
+            group = alike.setdefault(self._language.find_future(entry.prefix), [])
+            if len(group) == settings.num_best:
+                best_score, best = group[0]
+                self._remember(best.prefix, entry.prefix, score - best_score)
+                continue
+            group.append((score, entry))
+            chosen.append(entry)
+        return chosen
+
+    def _remember(self, kept: Prefix, other: Prefix, log_odds: float) -> None:
+        """Which of the kept prefix's labels another, that is dropped, has otherwise, and how likely that was."""
+        if log_odds < LEAST_ODDS:
+            return
+        one, two, touch = kept, other, 1
+        while one.parent and two.parent and one.label == two.label:  # they end alike
+            if one.parent is two.parent:
+                return  # the same text: dropped once, and come back
+            one, two = one.parent, two.parent
+        if not one.parent and not two.parent:
+            return
+        end_back = kept.length - one.length
+        while one.parent is not two.parent or one.label != two.label:  # up to where they part
+            longer = max(one.length, two.length)
+            if two.parent and two.length == longer:
+                two = two.parent
+            if one.parent and one.length == longer:
+                touch = 0 if self._language.tokenizer.texts[one.label] else touch
+                one = one.parent
+        rival = Rival(kept.length - one.length, end_back, touch)
+        kept.rivals[rival] = max(kept.rivals.get(rival, IMPOSSIBLE), log_odds)
 
     def _stay(self, old: Entry, scores: dict[int, float]) -> Entry:
         """Paths that write nothing new: a blank, the last label again, a space where a word has yet to begin."""
@@ -298,39 +371,61 @@ class ReferenceStream:
             total = add_logs(total, found[text][0])
         shares = {text: math.exp(found[text][0] - total) for text in texts}
         kept = texts[: self._language.settings.num_best]
-        return [Spoken(text, found[text][0], _judge(text, spelt, shares)) for text in kept]
+        return [
+            Spoken(text, found[text][0], _judge(text, spelt, shares, list(_list_rivals(found[text][1].prefix))))
+            for text in kept
+        ]
 
-    def _spell(self, entry: Entry) -> Iterator[tuple[str, int, int, list[float]]]:
-        """Words of the best path: text, first frame, end, and the peak of each label."""
+    def _spell(self, entry: Entry) -> Iterator[Piece]:
+        """Words of the best path."""
         tokenizer, marks = self._language.tokenizer, []
         _, mark, end, peak = entry.path
         while mark is not None:
             marks.append((mark.label, mark.first, end, peak))
             end, peak, mark = mark.end_before, mark.peak_before, mark.before
-        word: tuple[str, int, int, list[float]] | None = None
+        word: Piece | None = None
         is_new = True
-        for label, first, end, peak in reversed(marks):
+        for place, (label, first, end, peak) in enumerate(reversed(marks)):
             is_new = is_new or tokenizer.starts_word(label)
             if not tokenizer.texts[label]:
                 continue
             if is_new and word:
                 yield word
-            text, begin, _, peaks = ("", first, 0, []) if is_new or not word else word
-            word, is_new = (text + tokenizer.texts[label], begin, end, [*peaks, peak]), False
+            before = Piece("", first, end, (), place, place) if is_new or not word else word
+            word = Piece(
+                before.text + tokenizer.texts[label],
+                before.first,
+                end,
+                (*before.peaks, peak),
+                before.first_label,
+                place + 1,
+            )
+            is_new = False
         if word:
             yield word
 
 
+def _list_rivals(prefix: Prefix) -> Iterator[tuple[int, int, float]]:
+    """What was dropped beside a prefix: first and end of the labels in doubt, and its odds."""
+    place: Prefix | None = prefix
+    while place:
+        for rival, log_odds in place.rivals.items():
+            first, end = place.length - rival.first_back, place.length - rival.end_back
+            yield first - rival.touch, end + rival.touch, math.exp(log_odds)
+        place = place.parent
+
+
 def _judge(
-    text: str, spelt: dict[str, list[tuple[str, int, int, list[float]]]], shares: dict[str, float]
+    text: str, spelt: dict[str, list[Piece]], shares: dict[str, float], rivals: Sequence[tuple[int, int, float]]
 ) -> NDArray[np.float64]:
     """A row for each word of a text; its posterior is the share of hypotheses with this word at this time."""
     rows = []
-    for word, first, end, peaks in spelt[text]:
+    for word in spelt[text]:
         posterior = sum(
             shares[other]
             for other, words in spelt.items()
-            if any(name == word and begin < end and stop > first for name, begin, stop, _ in words)
+            if any(one.text == word.text and one.first < word.end and one.end > word.first for one in words)
         )
-        rows.append((first, end, posterior, sum(peaks) / len(peaks)))
+        odds = sum(odds for first, end, odds in rivals if word.first_label < end and word.end_label > first)
+        rows.append((word.first, word.end, posterior / (1 + odds), sum(word.peaks) / len(word.peaks)))
     return np.array(rows, np.float64).reshape(-1, 4)

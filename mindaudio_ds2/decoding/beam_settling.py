@@ -6,7 +6,7 @@ A word is settled when all prefixes in the beam have it and go on behind it: wha
 from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
 
-from mindaudio_ds2.decoding.beam_reference import Entry, Language, Prefix, ReferenceStream, Spoken
+from mindaudio_ds2.decoding.beam_reference import Entry, Language, Piece, Prefix, ReferenceStream, Spoken
 
 
 class SettlingStream(ReferenceStream):
@@ -16,7 +16,7 @@ class SettlingStream(ReferenceStream):
         super().__init__(language)
         self._num_taken = 0  # words, which all hypotheses begin with
 
-    def _spell(self, entry: Entry) -> Iterator[tuple[str, int, int, list[float]]]:
+    def _spell(self, entry: Entry) -> Iterator[Piece]:
         """Words of the best path, without those that were taken."""
         return islice(super()._spell(entry), self._num_taken, None)
 

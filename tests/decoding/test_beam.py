@@ -207,6 +207,36 @@ def test_the_beam_keeps_no_more_than_its_width(kernels: Path) -> None:
         assert len(BeamDecoder(UNITS, 0.02, settings, kernels).decode(log_probs)) <= width
 
 
+@pytest.mark.parametrize("said", ["THE RAT SAT ON THE MAT", "THE CART SAT ON THE MAT", "THE C AT SAT ON THE MAT"])
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_doubt_outlives_the_prefixes_that_were_dropped(
+    said: str, has_compiler: bool, kernels: Path, sentence_model: tuple[LanguageModel, Path]
+) -> None:
+    """Whatever stood in place of a word long before, the word is as sure as where all prefixes are kept to the end."""
+    tokenizer = make_tokenizer(LETTERS)
+    likely, other = (np.exp(make_speech(1, tokenizer, text, 8.0)) for text in ("THE CAT SAT ON THE MAT", said))
+    if len(other) > len(likely):  # the additional letter's frames are blank in the likely text
+        place = 3 * (said.index("C") + 2 if "CART" in said else said.index("C") + 1)
+        blank = np.full((len(other) - len(likely), tokenizer.size), 1e-6, np.float32)
+        blank[:, tokenizer.blank_id] = 1.0
+        likely = np.insert(likely, place, blank, axis=0)
+    log_probs = np.log(0.7 * likely + 0.3 * other).astype(np.float32)
+    few, all_kept = (
+        BeamDecoder(
+            tokenizer,
+            0.02,
+            BeamSettings(beam_width=60, num_best=num_best, weight=0.2, unknown=-1.0),
+            kernels if has_compiler else None,
+            model=sentence_model[0],
+        ).decode(log_probs)[0]
+        for num_best in (1, 60)
+    )
+    assert few.text == all_kept.text == "THE CAT SAT ON THE MAT"
+    confidences = np.array([[word.confidence for word in found.words] for found in (few, all_kept)])
+    np.testing.assert_allclose(*confidences, atol=0.06)
+    assert confidences[0, 1] < 0.9 < confidences[0, 4]
+
+
 @pytest.mark.parametrize("has_compiler", [True, False])
 def test_a_word_that_ends_does_not_fall_out_of_a_narrow_beam(has_compiler: bool, kernels: Path, tmp_path: Path) -> None:
     """Its price stands out only where the other words begun have none yet: "A B" is likelier than "AB", in any beam."""

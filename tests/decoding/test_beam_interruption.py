@@ -22,7 +22,8 @@ from mindaudio_ds2.errors import exit_on_error
 from tests.decoding.beam_cases import make_log_probs, make_tokenizer
 
 letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ "
-settings = BeamSettings(beam_width=10_000, token_threshold=-1e3, beam_threshold=1e3)
+width = 10_000 if {is_native} else 2_000
+settings = BeamSettings(beam_width=width, num_best=1000, token_threshold=-1e3, beam_threshold=1e3)
 decoder = BeamDecoder(make_tokenizer(letters), 0.02, settings, Path({kernels!r}) if {is_native} else None)
 log_probs = make_log_probs(0, 3000, len(letters) + 1, 1.0)
 

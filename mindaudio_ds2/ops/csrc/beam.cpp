@@ -1,5 +1,6 @@
 #include "beam.h"
 
+#include <functional>
 #include <memory>
 
 namespace ds2 {
@@ -52,7 +53,7 @@ void Stream::advance(const float* frame) {
   for (uint32_t slot = 0; slot < num; ++slot) slot_of_[entries_[slot].prefix] = NONE;
   select();
   ++frame_;
-  if (prefixes_.size() + marks_.size() > garbage_limit_) collect_garbage();
+  if (prefixes_.size() + marks_.size() + rivals_.size() > garbage_limit_) collect_garbage();
 }
 
 // Paths that write nothing new: a blank, the last label again, a space where a word has yet to begin.
@@ -113,44 +114,78 @@ void Stream::extend(const float* frame, uint32_t slot) {
 // The best `beam_width` prefixes within `beam_threshold` of the best; of equal ones those that were there before.
 void Stream::select() {
   const size_t num_old = next_.size();
-  std::vector<std::pair<double, uint32_t>> ranked;
-  ranked.reserve(num_old + candidates_.size());
-  double best = MINUS_INFINITY;
-  const auto consider = [&](double score) {
-    if (score != MINUS_INFINITY) ranked.emplace_back(-score, static_cast<uint32_t>(ranked.size()));
-    best = std::max(best, score);
+  const auto score_of = [&](uint32_t at) {
+    return at < num_old ? next_[at].acoustic() + prefixes_[next_[at].prefix].fusion()
+                        : candidates_[at - num_old].score + candidates_[at - num_old].prefix.fusion();
   };
-  std::vector<uint32_t> order;
-  order.reserve(num_old + candidates_.size());
+  ranked_.clear();
+  double best = MINUS_INFINITY;
   for (uint32_t at = 0; at < num_old + candidates_.size(); ++at) {
-    const double score = at < num_old ? next_[at].acoustic() + prefixes_[next_[at].prefix].fusion()
-                                      : candidates_[at - num_old].score + candidates_[at - num_old].prefix.fusion();
-    if (score != MINUS_INFINITY) order.push_back(at);
-    consider(score);
+    const double score = score_of(at);
+    if (score == MINUS_INFINITY) continue;
+    best = std::max(best, score);
+    ranked_.emplace_back(-score, at);
   }
   const double limit = -(best - decoder_.settings.beam_threshold);
-  ranked.erase(std::remove_if(ranked.begin(), ranked.end(), [&](const auto& pair) { return pair.first > limit; }),
-               ranked.end());
-  const size_t width = std::min(ranked.size(), static_cast<size_t>(decoder_.settings.beam_width));
-  std::partial_sort(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(width), ranked.end());
+  ranked_.erase(std::remove_if(ranked_.begin(), ranked_.end(), [&](const auto& pair) { return pair.first > limit; }),
+                ranked_.end());
+  std::make_heap(ranked_.begin(), ranked_.end(), std::greater<>());
+  const size_t width = static_cast<size_t>(decoder_.settings.beam_width);
   std::vector<Entry> chosen;
-  chosen.reserve(width);
-  for (size_t rank = 0; rank < width; ++rank) {
-    const uint32_t at = order[ranked[rank].second];
-    if (at < num_old) {
-      chosen.push_back(next_[at]);
+  chosen.reserve(std::min(ranked_.size(), width));
+  alike_.clear(std::min(ranked_.size(), width));
+  for (auto end = ranked_.end(); end != ranked_.begin() && chosen.size() < width;) {
+    std::pop_heap(ranked_.begin(), end, std::greater<>());
+    const auto [cost, at] = *--end;
+    const Prefix& prefix = at < num_old ? prefixes_[next_[at].prefix] : candidates_[at - num_old].prefix;
+    Group& group = alike_.find(prefix, prefixes_);
+    if (group.count == static_cast<uint32_t>(decoder_.settings.num_best)) {
+      remember(group.first, prefix, group.cost - cost);
       continue;
     }
-    const Candidate& candidate = candidates_[at - num_old];
-    Entry entry;
-    entry.prefix = static_cast<uint32_t>(prefixes_.size());
-    prefixes_.push_back(candidate.prefix);
-    marks_.push_back({candidate.from.mark, candidate.prefix.label, frame_, candidate.from.end, candidate.from.peak});
-    entry.label = candidate.score;
-    entry.label_path = {candidate.from.score, static_cast<uint32_t>(marks_.size() - 1), frame_ + 1, candidate.peak};
-    chosen.push_back(entry);
+    chosen.push_back(at < num_old ? next_[at] : enter(candidates_[at - num_old]));
+    if (group.count++ == 0) group = {chosen.back().prefix, 1, cost};
   }
   if (!chosen.empty()) entries_.swap(chosen);  // a frame in which nothing is possible is passed over
+}
+
+Entry Stream::enter(const Candidate& candidate) {
+  Entry entry;
+  entry.prefix = static_cast<uint32_t>(prefixes_.size());
+  prefixes_.push_back(candidate.prefix);
+  marks_.push_back({candidate.from.mark, candidate.prefix.label, frame_, candidate.from.end, candidate.from.peak});
+  entry.label = candidate.score;
+  entry.label_path = {candidate.from.score, static_cast<uint32_t>(marks_.size() - 1), frame_ + 1, candidate.peak};
+  return entry;
+}
+
+// Which of the kept prefix's labels another, that is dropped, has otherwise, and how likely that was beside it.
+void Stream::remember(uint32_t kept, const Prefix& other, double log_odds) {
+  if (log_odds < LEAST_ODDS) return;
+  const Prefix *one = &prefixes_[kept], *two = &other;
+  const auto step = [&](const Prefix*& prefix) { prefix = &prefixes_[prefix->parent]; };
+  while (one->parent != NONE && two->parent != NONE && one->label == two->label) {  // they end alike
+    if (one->parent == two->parent) return;  // the same text: dropped once, and come back
+    step(one);
+    step(two);
+  }
+  if (one->parent == NONE && two->parent == NONE) return;
+  Rival rival{0, prefixes_[kept].length - one->length, 1, log_odds, prefixes_[kept].rivals};
+  while (one->parent != two->parent || one->label != two->label) {  // up to where they part
+    const uint32_t longer = std::max(one->length, two->length);
+    if (two->length == longer) step(two);
+    if (one->length < longer) continue;
+    if (!decoder_.labels[one->label].text.empty()) rival.touch = 0;
+    step(one);
+  }
+  rival.first_back = prefixes_[kept].length - one->length;
+  for (uint32_t at = rival.next; at != NONE; at = rivals_[at].next) {
+    if (rivals_[at].first_back != rival.first_back || rivals_[at].end_back != rival.end_back) continue;
+    rivals_[at].log_odds = std::max(rivals_[at].log_odds, log_odds);
+    return;
+  }
+  prefixes_[kept].rivals = static_cast<uint32_t>(rivals_.size());
+  rivals_.push_back(rival);
 }
 
 Prefix Stream::append(const Prefix& parent, uint32_t parent_index, uint32_t label) const {
@@ -158,6 +193,9 @@ Prefix Stream::append(const Prefix& parent, uint32_t parent_index, uint32_t labe
   Prefix prefix = parent;
   prefix.parent = parent_index;
   prefix.label = label;
+  prefix.length = parent.length + 1;
+  prefix.rivals = NONE;
+  prefix.tail = parent.tail << 16 | (label & 0xFFFF);
   if (added.starts_word && !prefix.at_word_start) end_word(prefix);
   const NgramModel* model = decoder_.model;
   if (model && model->scores_labels)
@@ -165,7 +203,7 @@ Prefix Stream::append(const Prefix& parent, uint32_t parent_index, uint32_t labe
   if (added.text.empty()) return prefix;
   prefix.at_word_start = false;
   for (const char byte : added.text) {
-    if (model) prefix.spelt = model->step(prefix.spelt, static_cast<uint8_t>(byte));
+    if (model && !model->scores_labels) prefix.spelt = model->step(prefix.spelt, static_cast<uint8_t>(byte));
     prefix.hot = decoder_.hotwords.step(prefix.hot, static_cast<uint8_t>(byte));
     prefix.hot_word = decoder_.hotwords.step_word(prefix.hot_word, static_cast<uint8_t>(byte));
   }
@@ -219,7 +257,15 @@ void Stream::collect_garbage() {
     }
     items.resize(kept);
   };
+  std::vector<uint32_t> rival_map(rivals_.size(), NONE);
+  for (uint32_t at = 0; at < prefixes_.size(); ++at) {
+    if (prefix_map[at] == NONE) continue;
+    for (uint32_t rival = prefixes_[at].rivals; rival != NONE; rival = rivals_[rival].next) rival_map[rival] = 0;
+  }
+  compact(rivals_, rival_map, &Rival::next);
   compact(prefixes_, prefix_map, &Prefix::parent);
+  for (Prefix& prefix : prefixes_)
+    if (prefix.rivals != NONE) prefix.rivals = rival_map[prefix.rivals];
   compact(marks_, mark_map, &Mark::before);
   for (Entry& entry : entries_) {
     entry.prefix = prefix_map[entry.prefix];
@@ -227,7 +273,7 @@ void Stream::collect_garbage() {
       if (path->mark != NONE) path->mark = mark_map[path->mark];
   }
   slot_of_.assign(prefixes_.size(), NONE);
-  garbage_limit_ = 2 * (prefixes_.size() + marks_.size()) + (1 << 16);
+  garbage_limit_ = 2 * (prefixes_.size() + marks_.size() + rivals_.size()) + (1 << 16);
 }
 
 Spoken Stream::spell(const Entry& entry) const {
@@ -246,8 +292,10 @@ Spoken Stream::spell(const Entry& entry) const {
     const Label& label = decoder_.labels[mark.label];
     is_new = is_new || label.starts_word;
     if (label.text.empty()) continue;
-    if (is_new) spoken.words.push_back({"", mark.first, mark.end_before});
+    const uint32_t place = static_cast<uint32_t>(&mark - path.data());
+    if (is_new) spoken.words.push_back({"", mark.first, mark.end_before, place, place});
     SpokenWord& word = spoken.words.back();
+    word.end_label = place + 1;
     word.text += label.text;
     word.end = mark.end_before;
     word.peaks += mark.peak_before;
@@ -255,10 +303,27 @@ Spoken Stream::spell(const Entry& entry) const {
     is_new = false;
   }
   for (const SpokenWord& word : spoken.words) spoken.text += (spoken.text.empty() ? "" : " ") + word.text;
+  contest(entry, spoken);
   return spoken;
 }
 
-// Into each word of the first hypotheses: the share of all hypotheses that have this word at this time.
+// Into each word: the odds of what was dropped for it, of all that had something else in its place.
+void Stream::contest(const Entry& entry, Spoken& spoken) const {
+  const std::vector<uint32_t> chain = list_chain(entry.prefix);
+  for (size_t depth = 1; depth <= chain.size(); ++depth) {
+    for (uint32_t at = prefixes_[chain[depth - 1]].rivals; at != NONE; at = rivals_[at].next) {
+      const size_t end = depth - std::min<size_t>(depth, rivals_[at].end_back);
+      const size_t first = depth - std::min<size_t>(depth, rivals_[at].first_back);
+      const size_t touch = rivals_[at].touch;
+      for (SpokenWord& word : spoken.words)
+        if (word.first_label < end + touch && word.end_label + touch > first)
+          word.rival_odds += std::exp(rivals_[at].log_odds);
+    }
+  }
+}
+
+// Into each word of the first hypotheses: the share of all hypotheses that have this word at this time, those that were
+// dropped because nothing could have told them apart any more included.
 static void find_posteriors(std::vector<Spoken>& all, size_t num_best) {
   double total = MINUS_INFINITY;
   for (const Spoken& spoken : all) total = log_add(total, spoken.score);
@@ -275,6 +340,7 @@ static void find_posteriors(std::vector<Spoken>& all, size_t num_best) {
         }
       }
     }
+    for (SpokenWord& word : all[best].words) word.posterior /= 1 + word.rival_odds;
   }
 }
 
