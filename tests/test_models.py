@@ -1,5 +1,7 @@
+import dataclasses
 import importlib
 import json
+import math
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from mindaudio_ds2.commands import models as list_command
 from mindaudio_ds2.commands import transcribe
 from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import DecoderChoice, save_choice
+from mindaudio_ds2.decoding.label_prior import LabelPrior
 from mindaudio_ds2.errors import CheckpointError, OutputError
 from mindaudio_ds2.machine.backend import STOCK
 from tests.tiny_corpus import RunVerb, speak
@@ -190,6 +193,23 @@ def test_the_decoder_beside_a_network_is_taken(tmp_path: Path) -> None:
     chosen = DecoderChoice("beam", BeamSettings(weight=2.0))
     save_choice(tmp_path / "decoder.json", chosen, {})
     assert find_choice(tmp_path / "best.ckpt") == chosen
+
+
+def test_a_packed_decoder_keeps_its_label_prior_and_its_language_model(tmp_path: Path) -> None:
+    from mindaudio_ds2.commands.pack_model import _take_decoder
+    from mindaudio_ds2.decoding.choice import find_choice
+
+    run, folder = tmp_path / "run", tmp_path / "model"
+    run.mkdir()
+    folder.mkdir()
+    (tmp_path / "en.lm").write_text("words")
+    prior = LabelPrior(("", "A"), (math.log(0.75), math.log(0.25)))
+    chosen = DecoderChoice("beam", BeamSettings(prior_weight=0.6), tmp_path / "en.lm", label_prior=prior)
+    save_choice(run / "decoder.json", chosen, {"trials": []})
+    _take_decoder(run / "best.ckpt", folder)
+    packed = find_choice(folder / "model.ckpt")
+    assert packed == dataclasses.replace(chosen, model_path=folder / "en.lm")
+    assert (folder / "en.lm").read_text() == "words"
 
 
 def test_a_damaged_decoder_or_one_that_is_gone_is_an_error(places: Path) -> None:

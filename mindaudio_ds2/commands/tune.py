@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Find the weights of a language model on dev, and calibrate confidences there.
+"""Find the weights of a language model and of the label prior on dev, and calibrate confidences there.
 
     mindaudio-ds2 tune runs/an4/best.ckpt data/an4/dev.jsonl --lm an4.lm
 
 The best goes into decoder.json, for `eval` and `transcribe` with `--decoder`, and the word error rate of all settings
-tried into decoder.png beside it (with the extra "plots"). Never tune on what is to be tested with.
+tried into decoder.png beside it (with the extra "plots"). The prior is how likely the network finds each label on
+average over the frames of dev. Never tune on what is to be tested with.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from mindaudio_ds2.corpus.opening import add_data_root, open_manifest
 from mindaudio_ds2.decoding.beam import BeamSettings
 from mindaudio_ds2.decoding.choice import DecoderChoice, save_choice
 from mindaudio_ds2.decoding.confidence import fit_calibration, measure_calibration
+from mindaudio_ds2.decoding.label_prior import measure_prior
 from mindaudio_ds2.decoding.tuning import Trial, count_trials, search
 from mindaudio_ds2.errors import ConfigError
 from mindaudio_ds2.files import require_writable, write_atomically
@@ -73,6 +75,7 @@ def tune(options: Any, backend: Backend) -> str:
     open_with(choice.settings)  # a model that does not fit is found before the long work
     heard = tqdm(evaluator.find_log_probs(evaluator.batches()), desc="hearing", total=len(utterances), disable=None)
     found = dict(sorted(heard))
+    choice = dataclasses.replace(choice, label_prior=measure_prior(list(found.values()), evaluator.tokenizer))
     with tqdm(desc="trying weights", total=count_trials(), disable=None) as bar:
 
         def watch(trial: Trial) -> None:
@@ -94,17 +97,19 @@ def tune(options: Any, backend: Backend) -> str:
         for values in (confidences, [calibration.apply(value) for value in confidences])
     )
     s = best.settings
+    plain = next(t.wer for t in trials if t.settings == dataclasses.replace(s, prior_weight=0.0))
     return (
-        f"best of {len(trials)}: weight {s.weight:g}, bonus {s.bonus:g}, unknown {s.unknown:g}; WER {best.wer:.2%} on "
-        f"{len(utterances)} utterances of {options.dev}\n"
+        f"best of {len(trials)}: weight {s.weight:g}, bonus {s.bonus:g}, unknown {s.unknown:g}, "
+        f"prior {s.prior_weight:g}; WER {best.wer:.2%} on {len(utterances)} utterances of {options.dev}\n"
         f"without the model (weight 0): WER {min(t.wer for t in trials if t.settings.weight == 0):.2%}\n"
+        f"the same without the label prior (prior 0): WER {plain:.2%}\n"
         f"calibration error {raw:.2%}, calibrated on the same words {after:.2%}\n"
         f"written to {output}{picture}"
     )
 
 
 def _list_trials(options: Any, trials: list[Trial], num_utterances: int) -> dict[str, Any]:
-    columns = ("weight", "bonus", "unknown")
+    columns = ("weight", "bonus", "unknown", "prior_weight")
     rows = [[*(getattr(trial.settings, name) for name in columns), trial.word_errors] for trial in trials]
     return {
         "checkpoint": str(options.checkpoint),

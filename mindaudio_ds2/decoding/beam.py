@@ -4,7 +4,10 @@ Where there is no compiler, `beam_reference.py` searches the same way in Python.
 
 The score of a text is log p(text | sound), summed over the paths kept, plus weight * ln p(text) of the language model,
 plus `bonus` for each word, `unknown` for each word unknown to the model and to the hotwords, and the worth of each
-hotword, which `hotwords.py` explains. A word begun that no known word continues is charged `unknown` at once.
+hotword, which `hotwords.py` explains. While a word is being spelt, it has its bonus already, and is charged the weighted
+unigram score of the likeliest word that begins so (look-ahead), or `unknown` where none does. Of prefixes that go on
+alike `num_best` are kept; a word's confidence counts what was dropped beside it.
+Where there is a prior weight, the labels' own frequency is divided out of p first: `label_prior.py`.
 """
 
 import ctypes
@@ -31,6 +34,7 @@ from mindaudio_ds2.decoding.hotwords import (
     weigh,
 )
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
+from mindaudio_ds2.decoding.label_prior import LabelPrior, PriorDivision
 from mindaudio_ds2.decoding.language_model import SPACE, SPECIAL_WORDS, LanguageModel, check_words
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.text.tokenizer import Tokenizer
@@ -55,6 +59,8 @@ class BeamSettings:
         weight: of the language model, not negative.
         bonus: added for each word.
         unknown: added for each word that the language model does not know; a penalty where negative.
+        prior_weight: each label's probability in a frame is divided by its prior to this power, see `label_prior.py`;
+            not negative, and 0 leaves the network's probabilities alone.
     """
 
     beam_width: int = 100
@@ -64,6 +70,7 @@ class BeamSettings:
     weight: float = 1.0
     bonus: float = 1.0
     unknown: float = -10.0
+    prior_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if not (1 <= self.beam_width <= WIDEST and 1 <= self.num_best <= MOST_HYPOTHESES):
@@ -81,6 +88,8 @@ class BeamSettings:
                 f"weight {self.weight}, bonus {self.bonus} and unknown {self.unknown} must be from "
                 f"{-LARGEST_WEIGHT:,.0f} to {LARGEST_WEIGHT:,.0f}"
             )
+        if not 0 <= self.prior_weight <= LARGEST_WEIGHT:
+            raise ConfigError(f"the prior weight {self.prior_weight} must be from 0 to {LARGEST_WEIGHT:,.0f}")
 
 
 @functools.lru_cache(maxsize=4)
@@ -123,9 +132,10 @@ class BeamDecoder:
         model: the language model, or None.
         hotwords: names and phrases to expect, spelt as the labels spell.
         calibration: turns raw confidences into probabilities, or None.
+        label_prior: of these labels; None will do where the prior weight is 0.
 
     Raises:
-        LanguageModelError: a model or hotwords that these labels cannot spell.
+        LanguageModelError: a model or hotwords that these labels cannot spell; a prior that is missing, or of others.
     """
 
     _handle: int | None = None
@@ -140,9 +150,11 @@ class BeamDecoder:
         model: LanguageModel | None = None,
         hotwords: Sequence[Hotword] = (),
         calibration: Calibration | None = None,
+        label_prior: LabelPrior | None = None,
     ) -> None:
         self.tokenizer, self.settings, self.model = tokenizer, settings, model
         self.seconds_per_frame, self.calibration = seconds_per_frame, calibration
+        self.division = PriorDivision(tokenizer, label_prior, settings.prior_weight)
         hotwords = check_hotwords(tokenizer, hotwords)
         self.spellings = find_spellings(hotwords)
         if model:
@@ -239,6 +251,7 @@ class BeamStream:
         assert log_probs.shape[1] == num_labels, f"expected (S, {num_labels}), found {log_probs.shape}"
         log_probs = np.ascontiguousarray(log_probs, np.float32)
         assert not np.isnan(log_probs).any(), "log probabilities are not numbers"
+        log_probs = self._decoder.division.apply(log_probs)
         size = max(1, PREFIXES_AT_A_TIME // self._decoder.settings.beam_width)
         for first in range(0, len(log_probs), size):  # Python answers Ctrl-C between two calls of C++ only
             if should_stop and should_stop.is_set():

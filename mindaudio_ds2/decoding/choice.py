@@ -18,6 +18,7 @@ from mindaudio_ds2.decoding.confidence import Calibration
 from mindaudio_ds2.decoding.greedy import GreedyDecoder
 from mindaudio_ds2.decoding.hotwords import Hotword, read_hotwords
 from mindaudio_ds2.decoding.hypothesis import Hypothesis, Word
+from mindaudio_ds2.decoding.label_prior import LabelPrior
 from mindaudio_ds2.decoding.language_model import LanguageModel
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.files import write_text
@@ -68,6 +69,7 @@ class DecoderChoice:
         hotwords_path: a file of hotwords, or None.
         calibration: of confidences, or None.
         hotwords: names and phrases beside those of the file.
+        label_prior: of the network's labels, or None; `settings.prior_weight` says how much of it counts.
     """
 
     kind: str = "greedy"
@@ -76,6 +78,7 @@ class DecoderChoice:
     hotwords_path: Path | None = None
     calibration: Calibration | None = None
     hotwords: tuple[Hotword, ...] = ()
+    label_prior: LabelPrior | None = None
 
     def open(self, tokenizer: Tokenizer, seconds_per_frame: float, library: Path | None) -> Decoder:
         """The decoder.
@@ -86,7 +89,7 @@ class DecoderChoice:
             library: the native kernels, of `ops.library.find_kernels`; None where there are none: a beam is slow then.
 
         Raises:
-            LanguageModelError: model or hotwords cannot be used.
+            LanguageModelError: model, hotwords or label prior cannot be used.
         """
         if self.kind == "greedy":
             return GreedyDecoder(tokenizer, seconds_per_frame)
@@ -101,6 +104,7 @@ class DecoderChoice:
             model=model,
             hotwords=[*(read_hotwords(self.hotwords_path) if self.hotwords_path else ()), *self.hotwords],
             calibration=self.calibration,
+            label_prior=self.label_prior,
         )
 
     def describe(self) -> dict[str, str | None]:
@@ -108,7 +112,8 @@ class DecoderChoice:
         if self.kind == "greedy":
             return {"decoder": "greedy", "language_model": None}
         s = self.settings
-        weights = f"weight {s.weight:g}, bonus {s.bonus:g}, unknown {s.unknown:g}"
+        prior = f", prior {s.prior_weight:g}" if s.prior_weight else ""
+        weights = f"weight {s.weight:g}, bonus {s.bonus:g}, unknown {s.unknown:g}{prior}"
         hot = f", hotwords of {self.hotwords_path.name}" if self.hotwords_path else ""
         model = self.model_path.name if self.model_path else None
         return {"decoder": f"beam {s.beam_width}, {weights}{hot}", "language_model": model}
@@ -241,11 +246,13 @@ def save_choice(path: Path, choice: DecoderChoice, found: dict[str, Any]) -> Non
     folder = path.resolve().parent
     if model and model.is_relative_to(folder):
         model = model.relative_to(folder)
+    prior = choice.label_prior
     row = {
         "kind": choice.kind,
         "settings": dataclasses.asdict(choice.settings),
         "language_model": str(model) if model else None,
         "calibration": dataclasses.asdict(choice.calibration) if choice.calibration else None,
+        "label_prior": dict(zip(prior.labels, prior.log_probs, strict=True)) if prior else None,
         "found": found,
     }
     write_text(path, json.dumps(row, indent=2) + "\n")
@@ -268,7 +275,12 @@ def load_choice(path: Path) -> DecoderChoice:
                 "mindaudio-ds2 tune again, or decode with --decoder greedy"
             )
         calibration = _read_numbers(Calibration, row["calibration"]) if row["calibration"] else None
-        return DecoderChoice(row["kind"], _read_numbers(BeamSettings, row["settings"]), model, None, calibration)
+        settings = _read_numbers(BeamSettings, row["settings"])
+        told = row.get("label_prior")  # older files have none
+        prior = LabelPrior(tuple(told), tuple(told.values())) if told is not None else None
+        if settings.prior_weight and prior is None:
+            raise ValueError(f"the prior weight is {settings.prior_weight:g}, and there is no label prior")
+        return DecoderChoice(row["kind"], settings, model, None, calibration, label_prior=prior)
     except FileNotFoundError:
         raise LanguageModelError(
             f"decoder {str(path)!r} is neither greedy nor beam, and no such file exists; name a decoder.json of tune"

@@ -1,4 +1,4 @@
-"""The weights of a language model, searched on dev: wide at first, then from the best to better neighbours."""
+"""The weights of a language model and of the label prior, searched on dev: wide at first, then to better neighbours."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ WEIGHTS = (0.0, 1.0, 2.0, 3.0, 4.5, 6.0)
 BONUSES = (-2.0, 0.0, 2.0, 4.0, 6.0)
 UNKNOWNS = (-40.0, -20.0, -6.0, -3.0, -1.0)
 """Ties go to the dearest, since within an unknown word all that follows is free; a clearly spelt name is worth more."""
+PRIORS = (0.0, 0.3, 0.6, 0.9)
+"""Of the label prior; the first stands in the trials before."""
 STEPS = (0.5, 0.25)
 """In weight."""
 MOVES = 6
@@ -40,8 +42,8 @@ class Trial:
 
 def count_trials() -> int:
     """How many settings `search` tries at most."""
-    walk = 8 + 7 * (MOVES - 1)  # all neighbours at first; after a move, one of them is where it came from
-    return len(WEIGHTS) * len(BONUSES) + len(UNKNOWNS) + walk * len(STEPS)
+    walk = 10 + 9 * (MOVES - 1)  # all neighbours at first; after a move, one of them is where it came from
+    return len(WEIGHTS) * len(BONUSES) + len(UNKNOWNS) + len(PRIORS) - 1 + walk * len(STEPS) + 1
 
 
 def search(
@@ -51,20 +53,22 @@ def search(
     open_decoder: Callable[[BeamSettings], Decoder],
     watch: Callable[[Trial], None],
 ) -> list[Trial]:
-    """Try weights and bonuses on a wide grid, then what is unknown, then steps from the best while that gets better.
+    """Try weights and bonuses on a wide grid, what is unknown, the label prior, then steps from the best.
 
     Where unknown words are cheap, the wide grid asks for a large bonus, against words run together into one. Once they
-    are dear, a smaller one is better: the best may lie several steps from where the grid found it.
+    are dear, a smaller one is better: the best may lie several steps from where the grid found it. Steps are taken
+    while a neighbour is better.
 
     Args:
         log_probs: of each utterance, `(S, V)`.
         references: what was said.
-        start: widths and thresholds, which stay.
+        start: widths and thresholds, which stay; its prior weight is 0.
         open_decoder: a decoder with other settings.
         watch: called after each trial.
 
     Returns:
-        All trials, the best first; of equal ones the smaller weight.
+        All trials, the best first; of equal ones the smaller weight, then the smaller prior. The best without the
+        prior, all else alike, is among them.
     """
     trials: dict[BeamSettings, Trial] = {}
 
@@ -83,24 +87,29 @@ def search(
 
     best = try_all(dataclasses.replace(start, weight=w, bonus=b) for w, b in itertools.product(WEIGHTS, BONUSES))
     best = try_all(dataclasses.replace(best, unknown=unknown) for unknown in UNKNOWNS)
+    best = try_all(dataclasses.replace(best, prior_weight=prior) for prior in PRIORS)
     for step in STEPS:
         for _ in range(MOVES):
             before, best = best, try_all(_list_neighbours(best, step))
             if best == before:
                 break
+    try_all([dataclasses.replace(best, prior_weight=0.0)])  # to say what the prior alone brings
     return sorted(trials.values(), key=_rank)
 
 
 def _list_neighbours(settings: BeamSettings, step: float) -> Iterator[BeamSettings]:
-    """Another bonus, or another weight with a bonus that offsets none, some or all of what a word then costs more.
+    """Another prior, another bonus, or another weight with a bonus that offsets some of what a word then costs more.
 
     A word of running text costs 4 to 8 nats, so that good settings lie on a slope: bonus rises with weight.
     """
+    for by in (-step, step):
+        prior = round(max(settings.prior_weight + 0.4 * by, 0.0), 3)
+        yield dataclasses.replace(settings, prior_weight=prior)
     for w, b in ((0, 2), (1, 0), (1, 4), (1, 8)):
         for by in (-step, step):
             weight = max(settings.weight + w * by, 0.0)
             yield dataclasses.replace(settings, weight=weight, bonus=settings.bonus + b * by)
 
 
-def _rank(trial: Trial) -> tuple[int, float]:
-    return trial.word_errors, trial.settings.weight
+def _rank(trial: Trial) -> tuple[int, float, float]:
+    return trial.word_errors, trial.settings.weight, trial.settings.prior_weight

@@ -1,5 +1,6 @@
 """`build_lm` and `tune`, stopped or killed at any moment, leave nothing half-written, and the next run works."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from mindaudio_ds2.commands import build_lm, tune
 from mindaudio_ds2.decoding.choice import load_choice
 from mindaudio_ds2.decoding.language_model import LanguageModel, write_language_model
 from mindaudio_ds2.decoding.ngram_estimate import estimate
+from mindaudio_ds2.decoding.tuning import PRIORS
+from mindaudio_ds2.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 LINES = ["THE CAT SAT ON THE MAT", "A DOG SAT ON A MAT", "THE MAT IS WHERE THE CAT HAS SAT"] * 20
@@ -82,8 +85,14 @@ def test_an_interrupted_build_leaves_the_old_model_and_the_next_one_works(
 
 
 def test_interrupted_tuning_leaves_the_old_decoder_and_the_next_one_works(
-    corpus: Path, learned_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path,
+    learned_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    from mindaudio_ds2.checkpoint import load_checkpoint
+
     tables = estimate(["AB DC", "BAC", "C A B"] * 9, 2)
     write_language_model(tmp_path / "en.lm", tables, {}, scores_labels=False)
     output = tmp_path / "decoder.json"
@@ -98,5 +107,12 @@ def test_interrupted_tuning_leaves_the_old_decoder_and_the_next_one_works(
         assert len(list(tmp_path.glob(".partial-*"))) == (signal_name == "SIGKILL")
     monkeypatch.setattr(sys, "argv", ["tune", *arguments])
     tune.main()
-    assert load_choice(output).model_path == tmp_path / "en.lm"
+    choice, found = load_choice(output), json.loads(output.read_text())["found"]
+    assert choice.model_path == tmp_path / "en.lm"
+    assert choice.label_prior is not None
+    assert choice.label_prior.labels == Tokenizer(load_checkpoint(learned_run / "last.ckpt").config.text).symbols
+    assert found["columns"] == ["weight", "bonus", "unknown", "prior_weight", "word_errors"]
+    assert {row[3] for row in found["trials"]} >= set(PRIORS)
+    assert found["trials"][0][3] == choice.settings.prior_weight
+    assert "the same without the label prior (prior 0): WER" in capsys.readouterr().out
     assert not list(tmp_path.glob(".partial-*"))

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from mindaudio_ds2.decoding.choice import (
 )
 from mindaudio_ds2.decoding.confidence import Calibration, fit_calibration, measure_calibration
 from mindaudio_ds2.decoding.hypothesis import Hypothesis
+from mindaudio_ds2.decoding.label_prior import LabelPrior
 from mindaudio_ds2.decoding.tuning import Trial, count_trials, search
 from mindaudio_ds2.errors import ConfigError, LanguageModelError
 from mindaudio_ds2.network_config import TextConfig
@@ -27,6 +29,7 @@ from mindaudio_ds2.text.tokenizer import Tokenizer
 from tests.decoding.beam_cases import make_log_probs, make_model
 
 TOKENIZER = Tokenizer(TextConfig("AB ", "first", "upper", "error"))
+PRIOR = LabelPrior(TOKENIZER.symbols, tuple(np.log([0.4, 0.3, 0.2, 0.1]).tolist()))
 
 
 def parse(
@@ -53,6 +56,37 @@ def test_options_win_over_decoder_json(tmp_path: Path) -> None:
     assert chosen is not None
     assert (chosen.settings.weight, chosen.settings.bonus, chosen.settings.num_best) == (1.5, 3.0, 4)
     assert chosen.model_path == model.path
+
+
+def test_a_label_prior_travels_with_its_weight_and_stays_where_options_are_given(tmp_path: Path) -> None:
+    path = tmp_path / "decoder.json"
+    saved = DecoderChoice("beam", BeamSettings(prior_weight=0.6), label_prior=PRIOR)
+    save_choice(path, saved, {})
+    assert load_choice(path) == saved
+    chosen = parse("--decoder", str(path), "--lm", "other.lm", "--lm_weight", "2", "--hotwords", "names.txt")
+    assert chosen is not None
+    assert (chosen.label_prior, chosen.settings.prior_weight) == (PRIOR, 0.6)
+    assert saved.describe()["decoder"] == "beam 100, weight 1, bonus 1, unknown -10, prior 0.6"
+    assert "prior" not in str(DecoderChoice("beam", label_prior=PRIOR).describe())
+
+
+def test_a_decoder_json_from_before_label_priors_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "decoder.json"
+    save_choice(path, DecoderChoice("beam", BeamSettings(weight=2.5)), {})
+    row = json.loads(path.read_text())
+    del row["label_prior"], row["settings"]["prior_weight"]
+    path.write_text(json.dumps(row))
+    assert load_choice(path) == DecoderChoice("beam", BeamSettings(weight=2.5))
+
+
+def test_a_decoder_json_of_another_alphabet_is_refused(tmp_path: Path) -> None:
+    save_choice(tmp_path / "decoder.json", DecoderChoice("beam", BeamSettings(prior_weight=0.6), label_prior=PRIOR), {})
+    choice = load_choice(tmp_path / "decoder.json")
+    choice.open(TOKENIZER, 0.02, None)
+    for characters in ("ABC ", "BA "):
+        tokenizer = Tokenizer(TextConfig(characters, "first", "upper", "error"))
+        with pytest.raises(LanguageModelError, match="prior is of other labels .* run mindaudio-ds2 tune"):
+            choice.open(tokenizer, 0.02, None)
 
 
 def test_options_change_the_decoder_beside_the_network(tmp_path: Path) -> None:
@@ -145,6 +179,22 @@ WHOLE = '{"kind": "beam", "language_model": null, "calibration": null, "settings
             for width in ("1e999", "1000000000000", "10001", '"x"', "true", "9" * 5000, "0")
         ),
         *(WHOLE % f'{{"weight": {weight}}}' for weight in ("1e999", "NaN", "-1", '1, "weight": 2')),
+        *(WHOLE % f'{{"prior_weight": {weight}}}' for weight in ("NaN", "-0.1", '"x"', "1e7")),
+        *(
+            (WHOLE % f'{{"prior_weight": 0.5}}, {prior}')
+            for prior in (
+                '"label_prior": null',
+                '"label_prior": 1',
+                '"label_prior": []',
+                '"label_prior": {}',
+                '"label_prior": [-0.7, -0.6931]',
+                '"label_prior": {"": -0.7, "A": "x"}',
+                '"label_prior": {"": -0.7, "A": NaN}',
+                '"label_prior": {"": -1e999, "A": 0}',
+                '"label_prior": {"": -0.7, "A": 0.1}',
+                '"label_prior": {"": -0.7, "A": -0.9}',
+            )
+        ),
         (WHOLE % "{}").replace("beam", "best"),
         (WHOLE % "{}").replace('"calibration": null', '"calibration": {"offset": "x", "slope": 1}'),
     ],
@@ -182,7 +232,7 @@ def test_tuning_finds_settings_no_worse_than_its_start(kernels: Path, tmp_path: 
         log_probs,
         references,
         BeamSettings(beam_width=10),
-        lambda settings: DecoderChoice("beam", settings, model.path).open(TOKENIZER, 0.02, kernels),
+        lambda settings: DecoderChoice("beam", settings, model.path, label_prior=PRIOR).open(TOKENIZER, 0.02, kernels),
         lambda trial: None,
     )
     assert trials[0].word_errors == min(trial.word_errors for trial in trials)
@@ -196,6 +246,7 @@ class ValleyDecoder:
     def __init__(self, settings: BeamSettings, best: BeamSettings, word_cost: float) -> None:
         weight, bonus = settings.weight - best.weight, settings.bonus - best.bonus
         slope = 8 * abs(weight) + 4 * abs(bonus - word_cost * weight) + abs(settings.unknown - best.unknown)
+        slope += 20 * abs(settings.prior_weight - best.prior_weight)
         self.text = " ".join(["A"] * (400 - int(slope)))
 
     def decode(self, log_probs: np.ndarray) -> list[Hypothesis]:
@@ -217,13 +268,16 @@ def tune_in_valley(best: BeamSettings, word_cost: float) -> list[Trial]:
 
 @pytest.mark.parametrize(("weight", "bonus", "unknown"), [(0.75, 2.0, -20.0), (3.75, 8.5, -40.0), (0.0, -4.0, -1.0)])
 @pytest.mark.parametrize("word_cost", [0.0, 4.0, 8.0])
-def test_tuning_walks_to_where_it_gets_no_better(weight: float, bonus: float, unknown: float, word_cost: float) -> None:
-    best = BeamSettings(weight=weight, bonus=bonus, unknown=unknown)
+@pytest.mark.parametrize("prior", [0.0, 0.6, 1.2])
+def test_tuning_walks_to_where_it_gets_no_better(
+    weight: float, bonus: float, unknown: float, word_cost: float, prior: float
+) -> None:
+    best = BeamSettings(weight=weight, bonus=bonus, unknown=unknown, prior_weight=prior)
     assert tune_in_valley(best, word_cost)[0].settings == best
 
 
 def test_tuning_tries_no_more_settings_than_it_says() -> None:
-    out_of_reach = BeamSettings(weight=12.0, bonus=60.0, unknown=-20.0)
+    out_of_reach = BeamSettings(weight=12.0, bonus=60.0, unknown=-20.0, prior_weight=0.6)
     assert len(tune_in_valley(out_of_reach, 0.0)) == count_trials()
 
 
