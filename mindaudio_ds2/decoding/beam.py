@@ -53,7 +53,8 @@ class BeamSettings:
 
     Attributes:
         beam_width: prefixes kept after each frame, from 1 to `WIDEST`.
-        num_best: hypotheses returned, from 1 to `MOST_HYPOTHESES`.
+        num_best: hypotheses returned, from 1 to `MOST_HYPOTHESES`, and prefixes kept of those that go on alike: the more
+            are asked for, the wider the beam should be.
         token_threshold: labels less likely than this in a frame are not tried there; the likeliest always is.
         beam_threshold: prefixes are dropped that are worse than the best by more than this; positive.
         weight: of the language model, not negative.
