@@ -57,11 +57,14 @@ struct Float32 {
 
     // The kDepth rows from `rows` on, `stride` floats apart, as a row of `width` elements; what is beyond num_rows and
     // num_columns is zero. Where `width` is no whole number of vectors, up to a vector behind it may be overwritten.
-    static void pack_rows(const float* rows, int64_t /* stride */, int64_t num_rows, int64_t num_columns, float* out,
-                          int64_t width) {
-        if (num_rows < 1 || num_columns < width) std::memset(out, 0, width * sizeof(float));
-        if (num_rows < 1) return;
-        std::memcpy(out, rows, (num_columns < width ? num_columns : width) * sizeof(float));
+    [[gnu::always_inline]] static void pack_rows(const float* rows, int64_t /* stride */, int64_t num_rows,
+                                                 int64_t num_columns, float* out, int64_t width) {
+        if (num_rows >= 1 && num_columns >= width) {  // where `width` is a constant, a few moves and no call
+            std::memcpy(out, rows, width * sizeof(float));
+            return;
+        }
+        std::memset(out, 0, width * sizeof(float));
+        if (num_rows >= 1 && num_columns > 0) std::memcpy(out, rows, num_columns * sizeof(float));
     }
 
     // One number of a packed matrix that is zero so far, with `width` from element to element.

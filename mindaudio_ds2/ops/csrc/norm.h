@@ -134,7 +134,7 @@ inline void run_norm_forward(const NormArguments& a) {
 // mean of x - mean.
 inline void run_norm_backward(const NormArguments& a) {
     const int64_t C = a.rows.channels;
-    const float low = a.low, high = a.high;
+    const Vec low = broadcast(a.low), high = broadcast(a.high);
     float* scale = a.floats + kNormChunks * 3 * C;
     float *slope = scale + C, *offset = scale + 2 * C;
 #pragma omp parallel for schedule(static)
@@ -143,12 +143,14 @@ inline void run_norm_backward(const NormArguments& a) {
         double* totals = a.sums + chunk * 3 * C;
         a.counts[chunk] = sum_chunk(a.rows, chunk, 3 * C, sums, totals, [&](int64_t row, float* to) {
             const float *g = a.dy + row * C, *in = a.x + row * C, *out = a.y + row * C;
-            for (int64_t c = 0; c < C; ++c) {
-                const float passed = out[c] > low && out[c] < high ? g[c] : 0.0f;
-                const float difference = in[c] - a.mean[c];
-                to[c] += passed;
-                to[C + c] += passed * difference;
-                to[2 * C + c] += difference;
+            for (int64_t c = 0; c < C; c += kLanes) {  // compilers leave these comparisons to branches
+                const int n = static_cast<int>(smaller(kLanes, C - c));
+                const Vec result = load_upto(out + c, n);
+                const Vec passed = (result > low) & (result < high) ? load_upto(g + c, n) : Vec{};
+                const Vec difference = load_upto(in + c, n) - load_upto(a.mean + c, n);
+                store_upto(to + c, load_upto(to + c, n) + passed, n);
+                store_upto(to + C + c, load_upto(to + C + c, n) + passed * difference, n);
+                store_upto(to + 2 * C + c, load_upto(to + 2 * C + c, n) + difference, n);
             }
         });
     }
@@ -182,7 +184,7 @@ inline void run_norm_backward(const NormArguments& a) {
                 continue;
             }
             for (int64_t c = 0; c < C; ++c) {
-                const float passed = out[c] > low && out[c] < high ? g[c] : 0.0f;
+                const float passed = out[c] > a.low && out[c] < a.high ? g[c] : 0.0f;
                 result[c] = (passed - offset[c] - (in[c] - a.mean[c]) * slope[c]) * scale[c];
             }
         }
