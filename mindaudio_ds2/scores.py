@@ -99,7 +99,7 @@ def evaluate_checkpoint(
         "checkpoint": str(checkpoint_path),
         "data_root": config.data.root,
         "num_parameters": count_parameters(network),
-        "weights": "int8" if backend.is_int8 else "fp32",
+        "weights": "int8" if backend.is_int8 else "bf16" if backend.is_bfloat16 else "fp32",
         "train_hours": checkpoint.state.get("train_hours"),
         "epochs": checkpoint.state.get("epoch"),
         **choice.describe(),

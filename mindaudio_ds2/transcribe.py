@@ -93,7 +93,7 @@ class Recognizer:
         device_target: str = "CPU",
         choice: DecoderChoice | None = None,
         hearing: Hearing | None = None,
-        weights: Literal["fp32", "int8"] = "fp32",
+        weights: Literal["fp32", "bf16", "int8"] = "fp32",
         num_threads: int = 0,
     ) -> "Recognizer":
         """Open a trained network.
@@ -104,15 +104,15 @@ class Recognizer:
             device_target: CPU, GPU or Ascend; for other than the CPU a model's checkpoint is taken.
             choice: the decoder; None takes the decoder.json beside the network, or decodes greedily.
             hearing: as above.
-            weights: int8 rounds the recurrent layers of a checkpoint to eight bits, on the CPU; of a model, too, the
-                checkpoint is taken.
+            weights: int8 rounds the recurrent layers of a checkpoint to eight bits, bf16 multiplies them and the
+                convolutions in bfloat16, both on the CPU; of a model, too, the checkpoint is taken.
             num_threads: of onnxruntime, for an `.onnx`; 0 for one a core.
 
         Raises:
             CheckpointError: it cannot be used.
             ConfigError: an .onnx file was to be rounded.
             DeviceError: there is no such device, an .onnx file cannot use it, onnxruntime is missing, or there are no
-                kernels for weights in eight bits.
+                kernels for such weights, or the processor cannot.
         """
         takes_onnx = device_target == "CPU" and weights == "fp32"
         path = models.find_file(path, "recognition" if takes_onnx else "weights")
@@ -121,7 +121,7 @@ class Recognizer:
         if path.suffix == ".onnx" and weights != "fp32":
             raise ConfigError(
                 f"{path} is computed with the weights that it holds; for --weights {weights} name a checkpoint "
-                f"(X.ckpt), or write such a file with export.py --file_format ONNX --weights {weights}"
+                "(X.ckpt), or for int8 write such a file with export.py --file_format ONNX --weights int8"
             )
         choice = choice or find_choice(path)
         if path.suffix == ".onnx":
@@ -131,7 +131,7 @@ class Recognizer:
         models.require_kind(path, "recognition")  # found out before MindSpore's seconds
         from mindaudio_ds2.machine import runtime
 
-        started = runtime.start(device_target, 0, "auto", precision=weights)
+        started = runtime.start_recognizing(device_target, weights=weights)
         from mindaudio_ds2.recognition import CheckpointNetwork
 
         return cls(CheckpointNetwork(path, started), choice, hearing)

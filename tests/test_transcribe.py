@@ -13,6 +13,7 @@ import soundfile
 from mindaudio_ds2.config import Config
 from mindaudio_ds2.corpus.manifest import read_manifest
 from mindaudio_ds2.errors import AudioError, CheckpointError, ConfigError, DeviceError
+from mindaudio_ds2.ops.library import has_bfloat16
 from tests.tiny_corpus import TRANSCRIPTS, speak
 
 pytestmark = pytest.mark.usefixtures("mindspore_cpu")
@@ -277,16 +278,19 @@ def test_an_onnx_file_is_refused_for_another_device_than_its_own(tmp_path: Path)
         Recognizer.load(tmp_path / "model.onnx", "GPU")
 
 
-def test_a_checkpoint_recognises_in_eight_bits_and_an_onnx_file_is_refused(
-    learned_run: Path, kernels: Path, record: Callable[..., Path], tmp_path: Path
+@pytest.mark.parametrize("weights", ["bf16", "int8"])
+def test_a_checkpoint_recognises_with_rounded_weights_and_an_onnx_file_is_refused(
+    weights: Any, learned_run: Path, kernels: Path, record: Callable[..., Path], tmp_path: Path
 ) -> None:
     from mindaudio_ds2.transcribe import Recognizer
 
-    recognizer = Recognizer.load(learned_run / "last.ckpt", weights="int8")
+    if weights == "bf16" and not has_bfloat16(kernels):
+        pytest.skip("this processor lacks AVX512-BF16")
+    recognizer = Recognizer.load(learned_run / "last.ckpt", weights=weights)
     assert recognizer.transcribe(record("a.wav")).text == TEXT
     (tmp_path / "model.onnx").touch()
-    with pytest.raises(ConfigError, match=r"for --weights int8 name a checkpoint"):
-        Recognizer.load(tmp_path / "model.onnx", weights="int8")
+    with pytest.raises(ConfigError, match=rf"for --weights {weights} name a checkpoint"):
+        Recognizer.load(tmp_path / "model.onnx", weights=weights)
 
 
 def test_a_single_file_that_cannot_be_read_is_an_error_and_one_of_a_list_a_problem(

@@ -41,9 +41,9 @@ def add_model_options(parser: Parser, text: str) -> None:
 
 
 def add_weights_option(parser: Parser) -> None:
-    """How a checkpoint's recurrent layers are computed on the CPU."""
-    text = "int8: rounded layers, faster, CPU only (default: fp32)"
-    parser.add_argument("--weights", default="fp32", choices=["fp32", "int8"], help=text)
+    """How a checkpoint's recurrent layers and convolutions are computed on the CPU."""
+    text = "bf16, int8: rounded layers, faster, CPU only (default: fp32)"
+    parser.add_argument("--weights", default="fp32", choices=["fp32", "bf16", "int8"], help=text)
 
 
 def take_model(options: Any) -> str | None:

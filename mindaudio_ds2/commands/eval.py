@@ -55,7 +55,7 @@ def run(config: Config | None, options: Any) -> None:
         require_each_once(options.manifest or [])
         for manifest in options.manifest or [test] * bool(test):
             open_manifest(manifest, root)
-        backend = runtime.start(device_target, 0, native, ranks.count_threads(), options.weights)
+        backend = runtime.start_recognizing(device_target, native, ranks.count_threads(), options.weights)
         from mindaudio_ds2.scores import Scoring, evaluate_checkpoint, show_all
 
         scoring = Scoring(options.manifest or (), options.output_dir, choice, normalizer)

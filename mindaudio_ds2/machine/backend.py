@@ -17,7 +17,7 @@ class Backend:
         stays_on_device: whether gradients are summed inside the graph, and not by the host.
         joint_sum: sums an array over all processes, for batch norms over all of them (`ops.joint`); None takes the
             statistics of each process's own batch.
-        is_bfloat16: whether the kernels multiply in bfloat16, which only training asks for.
+        is_bfloat16: whether the kernels multiply in bfloat16; with `is_int8`, what they do not multiply in eight bits.
         is_int8: whether the recurrent layers of checkpoints are rounded to eight bits, which only recognising asks for.
     """
 

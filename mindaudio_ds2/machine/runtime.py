@@ -67,7 +67,8 @@ def start(
         seed: of weight initialisation; everything else draws from generators of its own.
         native: `ops.native` of the configuration.
         num_threads: for the kernels, where several processes share the host; None leaves it to the libraries.
-        precision: `precision.compute` of the configuration, or `int8` of --weights.
+        precision: `precision.compute` of the configuration, or what --weights names. With int8, what is multiplied in
+            something else than eight bits is multiplied in bfloat16 where the processor has that.
 
     Returns:
         What networks, losses and steps are built on.
@@ -97,7 +98,7 @@ def start(
     if is_bfloat16:
         _require_bfloat16(kernels, native)
     if precision == "int8":
-        _require_int8(kernels, native, device_target)
+        is_bfloat16 = has_bfloat16(_require_int8(kernels, native, device_target))
     os.environ.setdefault("GLOG_v", QUIET)  # MindSpore's exceptions say it all; its log repeats them, and more
     # MindSpore 2.10's oneDNN 3.10 runs float32 convolutions on a scalar reference kernel where the processor has
     # AVX-512: 1 GFLOP/s instead of 100. The AVX2 kernels are there. tests/test_runtime.py tells when this has gone.
@@ -122,6 +123,26 @@ def start(
     )
 
 
+def start_recognizing(
+    device_target: str, native: str = "auto", num_threads: int | None = None, weights: str = "fp32"
+) -> Backend:
+    """`start` for networks that only recognise.
+
+    Args:
+        device_target, native, num_threads: as there.
+        weights: "fp32", or on the CPU how --weights wants a checkpoint to be computed: "bf16" or "int8".
+
+    Raises:
+        DeviceError: as there, or only the CPU has such weights.
+    """
+    if weights != "fp32" and device_target != "CPU":
+        raise DeviceError(
+            f"--weights {weights} is computed by the native kernels alone, and they are for the CPU, not "
+            f"{device_target}. Use --weights fp32."
+        )
+    return start(device_target, 0, native, num_threads, weights)
+
+
 def _require_bfloat16(kernels: Path | None, native: str) -> None:
     reason = None
     if kernels is None:
@@ -129,15 +150,19 @@ def _require_bfloat16(kernels: Path | None, native: str) -> None:
     elif not has_bfloat16(kernels):
         reason = f"it needs the instructions AVX512-BF16, which this one ({_name_processor()}) lacks"
     if reason:
-        raise DeviceError(f"precision.compute is bf16, but on the CPU {reason}. Use --precision.compute fp32.")
+        raise DeviceError(
+            f"it was to be computed in bf16, but on the CPU {reason}. Use --precision.compute fp32, with a checkpoint "
+            "--weights fp32."
+        )
 
 
-def _require_int8(kernels: Path | None, native: str, device_target: str) -> None:
+def _require_int8(kernels: Path | None, native: str, device_target: str) -> Path:
     if kernels is None:
         reason = f"they are off or not there (ops.native: {native})"
         if device_target != "CPU":
             reason = f"they are for the CPU, not {device_target}"
         raise DeviceError(f"--weights int8 is computed by the native kernels alone, and {reason}. Use --weights fp32.")
+    return kernels
 
 
 def let_threads_sleep() -> None:

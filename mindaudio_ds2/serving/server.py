@@ -45,7 +45,7 @@ class ServerOptions:
         model: a checkpoint or an `.onnx` file.
         name: of the model for clients; None for the file's name, or for its run folder's where that says nothing.
         device_target: CPU, GPU or Ascend, for checkpoints.
-        weights: fp32, or int8 for a checkpoint's recurrent layers rounded to eight bits.
+        weights: fp32, or for a checkpoint bf16 or int8, as `transcribe.Recognizer.load` takes them.
         host: the interface's address or name.
         port: 0 for a free one.
         num_workers: that compute at a time, for `.onnx`; None for as many as cores. A checkpoint has one.
@@ -55,7 +55,7 @@ class ServerOptions:
     model: Path
     name: str | None = None
     device_target: str = "CPU"
-    weights: Literal["fp32", "int8"] = "fp32"
+    weights: Literal["fp32", "bf16", "int8"] = "fp32"
     host: str = "127.0.0.1"
     port: int = 8000
     num_workers: int | None = None

@@ -170,6 +170,22 @@ def test_eight_bits_without_the_native_kernels_are_refused(device_target: str, n
         runtime.start(device_target, seed=1, native=native, precision="int8")
 
 
+@pytest.mark.parametrize("weights", ["bf16", "int8"])
+def test_rounded_weights_are_refused_on_other_devices(weights: str) -> None:
+    with pytest.raises(DeviceError, match=rf"--weights {weights} .*not Ascend.*--weights fp32"):
+        runtime.start_recognizing("Ascend", weights=weights)
+
+
+@pytest.mark.parametrize("processor_can", [True, False])
+def test_beside_eight_bits_stands_bfloat16_where_the_processor_has_it(
+    processor_can: bool, mindspore_cpu: None, kernels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda path: processor_can)
+    monkeypatch.setattr(runtime, "find_kernels", lambda native, device_target: kernels)
+    backend = runtime.start_recognizing("CPU", weights="int8")
+    assert (backend.is_int8, backend.is_bfloat16) == (True, processor_can)
+
+
 def test_bfloat16_on_a_gpu_is_refused_before_the_device_is_asked_for() -> None:
     with pytest.raises(DeviceError, match=r"bf16, .* Ascend only.*--precision.compute fp16"):
         runtime.start("GPU", seed=1, precision="bf16")
