@@ -4,9 +4,9 @@ Where there is no compiler, `beam_reference.py` searches the same way in Python.
 
 The score of a text is log p(text | sound), summed over the paths kept, plus weight * ln p(text) of the language model,
 plus `bonus` for each word, `unknown` for each word unknown to the model and to the hotwords, and the worth of each
-hotword, which `hotwords.py` explains. While a word is being spelt, it has its bonus already, and is charged the weighted
-unigram score of the likeliest word that begins so (look-ahead), or `unknown` where none does. Of prefixes that go on
-alike `num_best` are kept; a word's confidence counts what was dropped beside it.
+hotword, which `hotwords.py` explains. While a word is being spelt, it has its bonus already, and is charged the
+weighted unigram score of the likeliest word that begins so (look-ahead), or `unknown` where none does. Of prefixes that
+go on alike `num_best` are kept; a word's confidence counts what was dropped beside it.
 Where there is a prior weight, the labels' own frequency is divided out of p first: `label_prior.py`.
 """
 
@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindaudio_ds2.decoding.beam_reference import Language, Spoken
+from mindaudio_ds2.decoding.beam_language import Language
+from mindaudio_ds2.decoding.beam_reference import Spoken
 from mindaudio_ds2.decoding.beam_settling import SettlingStream
 from mindaudio_ds2.decoding.confidence import Calibration
 from mindaudio_ds2.decoding.hotwords import (
@@ -53,8 +54,8 @@ class BeamSettings:
 
     Attributes:
         beam_width: prefixes kept after each frame, from 1 to `WIDEST`.
-        num_best: hypotheses returned, from 1 to `MOST_HYPOTHESES`, and prefixes kept of those that go on alike: the more
-            are asked for, the wider the beam should be.
+        num_best: hypotheses returned, from 1 to `MOST_HYPOTHESES`, and prefixes kept of those that go on alike: for
+            more of them the beam should be wider.
         token_threshold: labels less likely than this in a frame are not tried there; the likeliest always is.
         beam_threshold: prefixes are dropped that are worse than the best by more than this; positive.
         weight: of the language model, not negative.

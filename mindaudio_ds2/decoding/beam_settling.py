@@ -6,7 +6,8 @@ A word is settled when all prefixes in the beam have it and go on behind it: wha
 from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
 
-from mindaudio_ds2.decoding.beam_reference import Entry, Language, Piece, Prefix, ReferenceStream, Spoken
+from mindaudio_ds2.decoding.beam_language import Language, Prefix
+from mindaudio_ds2.decoding.beam_reference import Entry, Piece, ReferenceStream, Spoken
 
 
 class SettlingStream(ReferenceStream):

@@ -273,14 +273,10 @@ class LanguageModel:
         """log10 of a word's probability where nothing is known of its neighbours."""
         return float(self._log10_prob[word])
 
-    @cached_property
-    def _spelt(self) -> tuple[str, ...]:
-        return self.words[len(SPECIAL_WORDS) :]  # in order
-
     def look_ahead(self, spelt: str) -> float:
         """log10 of what `score_alone` gives the likeliest word that begins so; minus infinity where none does."""
-        first = bisect.bisect_left(self._spelt, spelt) + len(SPECIAL_WORDS)
-        end = bisect.bisect_right(self._spelt, spelt + chr(sys.maxunicode)) + len(SPECIAL_WORDS)
+        first = bisect.bisect_left(self.words, spelt, len(SPECIAL_WORDS))
+        end = bisect.bisect_right(self.words, spelt + chr(sys.maxunicode), len(SPECIAL_WORDS))
         return float(self._log10_prob[first:end].max(initial=-np.inf))
 
     @cached_property
