@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> None:
 
     recognizer = Recognizer.load(path, choice=DecoderChoice(), weights=options.weights)
     rows = measure_robustness(recognizer, options.manifest, options.seed, options.data_root)
-    write_text(target, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n")
+    lines = [json.dumps({**row, "weights": options.weights}, ensure_ascii=False) for row in rows]
+    write_text(target, "\n".join(lines) + "\n")
     print(show_robustness(rows))
     print(f"details in {target}")
     if importlib.util.find_spec("matplotlib") is None:

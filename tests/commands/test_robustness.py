@@ -30,6 +30,7 @@ def test_robustness_scores_every_condition_and_writes_table_lines_and_picture(
     assert [row["condition"] for row in rows] == ["clean", *CONDITIONS, *joined]
     evaluation, _ = evaluate_one(checkpoint, None, str(corpus / "test.jsonl"), str(tmp_path / "eval"))
     assert (rows[0]["wer"], rows[0]["cer"]) == (evaluation.counts.wer, evaluation.counts.cer)
+    assert {row["weights"] for row in rows} == {"fp32"}
     assert {row["num_words"] for row in rows} == {evaluation.counts.num_words}
     assert rows[1 + list(CONDITIONS).index("white noise at 0 dB")]["cer"] > rows[0]["cer"]
     assert (tmp_path / "robustness_test.png").read_bytes().startswith(b"\x89PNG")
