@@ -265,19 +265,23 @@ def load_choice(path: Path) -> DecoderChoice:
         LanguageModelError: it is missing or not one of ours.
     """
     try:
-        row = parse_json(path.read_text(encoding="utf-8"))
+        row = _require_object("it", parse_json(path.read_text(encoding="utf-8")))
         if row["kind"] not in ("greedy", "beam"):
             raise ValueError(f"{row['kind']!r:.40} is no decoder")
+        if not isinstance(row["language_model"], str | None):
+            raise ValueError(f"'language_model' is {row['language_model']!r:.40}, and no path")
         model = path.parent / row["language_model"] if row["language_model"] else None
         if model and not model.is_file():
             raise LanguageModelError(
                 f"{path} decodes with the language model {model}, which does not exist; bring it back, run "
                 "mindaudio-ds2 tune again, or decode with --decoder greedy"
             )
-        calibration = _read_numbers(Calibration, row["calibration"]) if row["calibration"] else None
-        settings = _read_numbers(BeamSettings, row["settings"])
+        calibration = _read_numbers(Calibration, "calibration", row["calibration"]) if row["calibration"] else None
+        settings = _read_numbers(BeamSettings, "settings", row["settings"])
         told = row.get("label_prior")  # older files have none
-        prior = LabelPrior(tuple(told), tuple(told.values())) if told is not None else None
+        prior = None
+        if told is not None:
+            prior = LabelPrior(tuple(_require_object("label_prior", told)), tuple(told.values()))
         if settings.prior_weight and prior is None:
             raise ValueError(f"the prior weight is {settings.prior_weight:g}, and there is no label prior")
         return DecoderChoice(row["kind"], settings, model, None, calibration, label_prior=prior)
@@ -285,15 +289,28 @@ def load_choice(path: Path) -> DecoderChoice:
         raise LanguageModelError(
             f"decoder {str(path)!r} is neither greedy nor beam, and no such file exists; name a decoder.json of tune"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+    except KeyError as error:
+        raise LanguageModelError(f"{path} is no decoder.json of ours (it lacks {error}); make it with tune") from None
+    except (OSError, ValueError, TypeError, ConfigError) as error:
         raise LanguageModelError(f"{path} is no decoder.json of ours ({error}); make it with tune") from None
 
 
-def _read_numbers(cls: Any, values: Any) -> Any:
+def _require_object(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {value!r:.40}, and no object with keys")
+    return value
+
+
+def _read_numbers(cls: Any, place: str, values: Any) -> Any:
     """A dataclass of numbers, each of its field's kind, and none larger than anybody would choose."""
     kinds = typing.get_type_hints(cls)
-    for name, value in values.items():
+    for name, value in _require_object(place, values).items():
+        if name not in kinds:
+            raise ValueError(f"{place} has {name!r:.40}, which is none of {', '.join(kinds)}")
         is_number = type(value) is int or (type(value) is float and kinds.get(name) is float)
         if not is_number or not abs(value) <= LARGEST_NUMBER:
             raise ValueError(f"{name!r:.40} is {value!r:.40}")
+    lacking = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING and f.name not in values]
+    if lacking:
+        raise ValueError(f"{place} lacks {', '.join(lacking)}")
     return cls(**values)

@@ -65,6 +65,15 @@ def measure_prior(log_probs: Sequence[NDArray[np.float32]], tokenizer: Tokenizer
     return LabelPrior(tokenizer.symbols, tuple(np.log(heard / heard.sum()).tolist()))
 
 
+def _tell_apart(told: tuple[str, ...], symbols: tuple[str, ...]) -> str:
+    if len(told) != len(symbols):
+        return f"it has {len(told)}, the network {len(symbols)}"
+    place, label, symbol = next(
+        (n, *pair) for n, pair in enumerate(zip(told, symbols, strict=True), 1) if pair[0] != pair[1]
+    )
+    return f"label {place} is {label!r:.40}, the network's {symbol!r:.40}"
+
+
 class PriorDivision:
     """Divides posteriors by a prior to the power of a weight.
 
@@ -86,10 +95,10 @@ class PriorDivision:
                 f"the prior weight {weight:g} weighs a prior, and there is none; mindaudio-ds2 tune measures it"
             )
         if prior.labels != tokenizer.symbols:
+            difference = _tell_apart(prior.labels, tokenizer.symbols)
             raise LanguageModelError(
-                f"the prior is of other labels than the network's (it has {len(prior.labels)}, the network "
-                f"{tokenizer.size}): this decoder.json was tuned with another; run mindaudio-ds2 tune with this "
-                "network, or decode with --decoder greedy"
+                f"the prior is of other labels than the network's ({difference}): this decoder.json was tuned with "
+                "another; run mindaudio-ds2 tune with this network, or decode with --decoder greedy"
             )
         self._offset = (weight * np.array(prior.log_probs)).astype(np.float32)
 

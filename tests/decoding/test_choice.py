@@ -83,9 +83,9 @@ def test_a_decoder_json_of_another_alphabet_is_refused(tmp_path: Path) -> None:
     save_choice(tmp_path / "decoder.json", DecoderChoice("beam", BeamSettings(prior_weight=0.6), label_prior=PRIOR), {})
     choice = load_choice(tmp_path / "decoder.json")
     choice.open(TOKENIZER, 0.02, None)
-    for characters in ("ABC ", "BA "):
+    for characters, told in (("ABC ", "it has 4, the network 5"), ("BA ", "label 2 is 'A', the network's 'B'")):
         tokenizer = Tokenizer(TextConfig(characters, "first", "upper", "error"))
-        with pytest.raises(LanguageModelError, match="prior is of other labels .* run mindaudio-ds2 tune"):
+        with pytest.raises(LanguageModelError, match=f"prior is of other labels .*{told}.* run mindaudio-ds2 tune"):
             choice.open(tokenizer, 0.02, None)
 
 
@@ -202,6 +202,24 @@ WHOLE = '{"kind": "beam", "language_model": null, "calibration": null, "settings
 def test_foreign_decoder_json_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "decoder.json").write_text(content)
     with pytest.raises(LanguageModelError, match="tune"):
+        load_choice(tmp_path / "decoder.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", r"it is \[1\], and no object"),
+        ("{}", "it lacks 'kind'"),
+        (WHOLE % "[]", r"settings is \[\], and no object"),
+        (WHOLE % '{"width": 3}', "settings has 'width', which is none of beam_width, "),
+        ((WHOLE % "{}").replace('"calibration": null', '"calibration": {"offset": 1}'), "calibration lacks slope"),
+        ((WHOLE % "{}").replace('"language_model": null', '"language_model": 5'), "'language_model' is 5, and no path"),
+        ((WHOLE % "{}")[:-1] + ', "label_prior": "x"}', "label_prior is 'x', and no object"),
+    ],
+)
+def test_a_decoder_json_edited_by_hand_is_told_what_is_wrong(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "decoder.json").write_text(content)
+    with pytest.raises(LanguageModelError, match=message):
         load_choice(tmp_path / "decoder.json")
 
 

@@ -108,8 +108,8 @@ def test_a_weight_asks_for_a_prior_of_the_same_labels_in_the_same_order() -> Non
     settings = BeamSettings(prior_weight=0.6)
     with pytest.raises(LanguageModelError, match=r"prior weight 0\.6 .* there is none; mindaudio-ds2 tune measures it"):
         BeamDecoder(FIRST, 0.02, settings, None)
-    for other in (LETTERS, LAST):
-        with pytest.raises(LanguageModelError, match=rf"other labels.*\(it has {other.size}, the network 4\).* tune"):
+    for other, told in ((LETTERS, "it has 29, the network 4"), (LAST, "label 1 is 'A', the network's ''")):
+        with pytest.raises(LanguageModelError, match=rf"other labels.*\({told}\).* tune"):
             BeamDecoder(FIRST, 0.02, settings, None, label_prior=make_prior(other))
         BeamDecoder(FIRST, 0.02, BeamSettings(), None, label_prior=make_prior(other))  # which counts for nothing
 
