@@ -4,8 +4,9 @@
     mindaudio-ds2 robustness runs/an4/best.ckpt data/an4/test.jsonl
     mindaudio-ds2 robustness runs/an4/export/model.int8.onnx data/an4/test.jsonl
 
-Decodes greedily. Writes robustness_<manifest>.jsonl and, with matplotlib (`pip install -e '.[plots]'`), a .png into
-the network's folder, or runs/NAME for a model (a folder with a model.json).
+Decodes greedily. Writes robustness_<manifest>.jsonl (with `--weights int8`, robustness_<manifest>_int8.jsonl) and, with
+matplotlib (`pip install -e '.[plots]'`), a .png into the network's folder, or runs/NAME for a model (a folder with a
+model.json).
 """
 
 import argparse
@@ -35,7 +36,8 @@ def run(options: argparse.Namespace) -> None:
     """Score, show, save."""
     path = models.find_file(options.network, "recognition" if options.weights == "fp32" else "weights")
     open_manifest(options.manifest, options.data_root)
-    target = models.choose_results_folder(path) / f"robustness_{options.manifest.stem}.jsonl"
+    weights = "" if options.weights == "fp32" else f"_{options.weights}"
+    target = models.choose_results_folder(path) / f"robustness_{options.manifest.stem}{weights}.jsonl"
     require_writable(target)
     from mindaudio_ds2.reporting.robustness import draw_robustness, show_robustness
     from mindaudio_ds2.robustness import measure_robustness

@@ -88,6 +88,10 @@ def tune(options: Any, backend: Backend) -> str:
     decoder = open_with(best.settings)
     scored = [evaluator.score(index, tuple(decoder.decode(rows))) for index, rows in found.items()]
     confidences, is_right = measure_confidence(scored)
+    if not confidences:
+        raise ConfigError(
+            f"no word is recognised in {options.dev} with any weights; nothing is written: tune on speech"
+        )
     calibration = fit_calibration(confidences, is_right)
     choice = dataclasses.replace(choice, settings=best.settings, calibration=calibration)
     save_choice(output, choice, _list_trials(options, trials, len(utterances)))

@@ -190,7 +190,10 @@ def read_choice(options: Any, model: str | Path | None, section: DecodingConfig 
 def _open_choice(decoder: str) -> DecoderChoice:
     """A decoder.json by its path, or that of a model by the model's name."""
     if not Path(decoder).exists() and decoder in (model.name for model in models.list_models()):
-        return find_choice(models.find_file(decoder, "recognition"))
+        beside = models.find_decoder(models.find_file(decoder, "recognition"))
+        if not beside:
+            raise ConfigError(f"the model {decoder} has no decoder.json; --decoder greedy, or name another's")
+        return load_choice(beside)
     return load_choice(Path(decoder))
 
 

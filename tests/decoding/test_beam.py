@@ -233,7 +233,7 @@ def test_doubt_outlives_the_prefixes_that_were_dropped(
     )
     assert few.text == all_kept.text == "THE CAT SAT ON THE MAT"
     confidences = np.array([[word.confidence for word in found.words] for found in (few, all_kept)])
-    np.testing.assert_allclose(*confidences, atol=0.06)
+    np.testing.assert_allclose(confidences[0], confidences[1], atol=0.06)
     assert confidences[0, 1] < 0.9 < confidences[0, 4]
 
 

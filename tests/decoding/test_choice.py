@@ -105,6 +105,11 @@ def test_a_language_model_that_has_gone_is_named_with_who_wants_it(tmp_path: Pat
         load_choice(tmp_path / "decoder.json")
 
 
+def test_a_model_without_a_decoder_is_none_to_decode_with() -> None:
+    with pytest.raises(ConfigError, match=r"english_stream has no decoder\.json"):
+        make_choice(DecodingConfig(decoder="english_stream"))
+
+
 def test_options_win_over_the_section_key_by_key_and_greedy_over_all_of_it(tmp_path: Path) -> None:
     section = DecodingConfig("beam", "a.lm", "names.txt", nbest=3, beam_width=20, lm_weight=0.0, word_bonus=-1.0)
     settings = BeamSettings(beam_width=20, num_best=3, weight=0.0, bonus=-1.0)
