@@ -42,7 +42,7 @@ def add_model_options(parser: Parser, text: str) -> None:
 
 def add_weights_option(parser: Parser) -> None:
     """How a checkpoint's recurrent layers and convolutions are computed on the CPU."""
-    text = "bf16, int8: rounded layers, faster, CPU only (default: fp32)"
+    text = "bf16, int8: faster, on a CPU (default: fp32)"
     parser.add_argument("--weights", default="fp32", choices=["fp32", "bf16", "int8"], help=text)
 
 

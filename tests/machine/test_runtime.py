@@ -61,7 +61,7 @@ def test_processes_that_cannot_meet_are_refused(verb: str) -> None:
     assert "8 processes" in message or "process 0 of 8" in message
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.0])
+@pytest.mark.parametrize("seconds", [0.1, 0.4])  # the import takes 0.9 s at least
 def test_ctrl_c_while_mindspore_is_imported_ends_with_130(seconds: float) -> None:
     code = "from mindaudio_ds2.machine import runtime; print('go', flush=True); runtime.start('CPU', 1)"
     command = [sys.executable, "-c", code]
