@@ -149,10 +149,9 @@ class Language:
 
     def find_future(self, prefix: Prefix) -> tuple[object, ...]:
         """Equal for prefixes that go on alike."""
-        model = self.model
-        has_words = model and not model.scores_labels
-        known = prefix.spelt if model and has_words and model.look_ahead(prefix.spelt) > IMPOSSIBLE else None
-        hot = prefix.spelt if self.phrases.begins_word(prefix.spelt) else None
+        model, spelt = self.model, prefix.spelt
+        is_known = model and not model.scores_labels and model.look_ahead(spelt) > IMPOSSIBLE
+        known, hot = spelt if is_known else None, spelt if self.phrases.begins_word(spelt) else None
         return prefix.state, prefix.tail, prefix.hot, prefix.at_word_start, known, hot
 
     def _score(self, prefix: Prefix, word: int) -> Prefix:
